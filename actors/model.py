@@ -1,0 +1,362 @@
+"""What a run's log holds: a head, then records of events and commands.
+
+A *payload* is the encoded form of a user's value: `bytes` inline, or a `BlobRef` where it was
+above the inline limit. An *event* is a fact that came in; a *command* is what the workflow asked
+for. Both name the command they concern by its id: the path of the task that issued it and the
+ordinal within that task, such as `0-2_5`.
+
+Kinds of events, and their data:
+
+| kind | data |
+|---|---|
+| started | |
+| step_completed | result, attempt, nonce, worker, started, ended |
+| step_failed | error, attempt, nonce, worker, started, ended (final: the workflow sees it) |
+| step_retrying | error, attempt, nonce, worker, started, ended, due (the next attempt's time) |
+| step_cancelled | attempt, reason |
+| timer_fired | woken (true where `wake` ended it early) |
+| hook_opened | |
+| hook_conflict | owner |
+| hook_received | payload, caller |
+| hook_rejected | reason, caller |
+| child_started | |
+| child_conflict | |
+| child_ended | status, result or error |
+| cancel_requested | reason |
+| scope_cancelled | reason |
+| attributes_set | changes, writer |
+| nudged | |
+
+Kinds of commands, and their data (`name` is the step's or child workflow's name):
+
+| kind | data |
+|---|---|
+| step | args, queue, options (what differs from the defaults) |
+| cancel_step | reason |
+| timer | due |
+| cancel_timer | |
+| hook | token, schema, metadata, once, expires, keep |
+| close_hook | |
+| child | run, args, detached, attributes, retention |
+| cancel_child | reason |
+| scope | reason (that of a scope which was born cancelled) |
+| cancel_scope | reason |
+| attributes | changes |
+| complete | result |
+| fail | error, error_code |
+| cancelled | reason |
+| continue | args, attributes |
+
+Times are whole microseconds since 1970 UTC.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from .errors import HistoryCorrupted, HistoryLost
+
+VERSION = 1
+HEAD = "0"
+TOMBSTONE = "z"
+
+_BLOB_EXT = 100
+
+
+@dataclass(slots=True, frozen=True)
+class BlobRef:
+    """A payload that lies in the blob store."""
+
+    digest: str
+    size: int
+
+
+Payload = bytes | BlobRef
+
+
+@dataclass(slots=True)
+class Event:
+    """One fact of a run. `key` is its logical id: a fact with a known key is no news."""
+
+    kind: str
+    id: str = ""
+    key: str = ""
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(slots=True)
+class Command:
+    """One thing that the workflow asked for. `digest` covers its arguments."""
+
+    kind: str
+    id: str
+    name: str = ""
+    digest: bytes = b""
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __str__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"{self.kind}{name} [{self.id}]"
+
+
+@dataclass(slots=True, frozen=True)
+class Writer:
+    """Who wrote a record: a worker's incarnation and its epoch of the partition."""
+
+    worker: str
+    epoch: int
+
+
+@dataclass(slots=True, frozen=True)
+class Parent:
+    """The run and command that a child answers to."""
+
+    lane: str
+    run: str
+    command: str
+
+
+@dataclass(slots=True)
+class Head:
+    """Record 0 of a run: everything that its start fixed."""
+
+    run: str
+    workflow: str
+    deployment: str
+    input: Payload
+    digest: str
+    seed: bytes
+    nonce: str
+    at: int
+    python: str
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    parent: Parent | None = None
+    detached: bool = False
+    root: str = ""
+    start_at: int | None = None
+    retention: float | None = None
+    trace: dict[str, str] = field(default_factory=dict[str, str])
+    previous: str = ""
+    chain: int = 0
+    generation: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """One write to the log: what a turn took in and what it asked for."""
+
+    n: int
+    prev_seq: int
+    prev_hash: bytes
+    nonce: str
+    writer: Writer
+    kind: str
+    at: int
+    events: list[Event]
+    commands: list[Command]
+
+
+@dataclass(slots=True, frozen=True)
+class Stored:
+    """One message of the log as the store has it: key `0`, `t.<n>` or `z`."""
+
+    seq: int
+    key: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class History:
+    """A run as read from the log: verified, contiguous and decoded."""
+
+    head: Head
+    records: list[Record]
+    seq: int
+    hash: bytes
+
+    @property
+    def next(self) -> int:
+        """The number that the next record will have."""
+        return len(self.records) + 1
+
+
+def key_of(n: int) -> str:
+    """Return the key of record `n`: `0` for the head, else `t.<n>`."""
+    return HEAD if n == 0 else f"t.{n}"
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the 16 byte digest used for arguments and for the chain of records."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _pack_default(value: object) -> msgpack.ExtType:
+    if isinstance(value, BlobRef):
+        return msgpack.ExtType(_BLOB_EXT, msgpack.packb([value.digest, value.size]))
+    raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def _unpack_ext(code: int, data: bytes) -> BlobRef:
+    if code != _BLOB_EXT:
+        raise ValueError(f"extension {code} in a record")
+    digest, size = msgpack.unpackb(data)
+    if not isinstance(digest, str) or not isinstance(size, int):
+        raise TypeError("a blob reference that is none")
+    return BlobRef(digest, size)
+
+
+def pack(value: object) -> bytes:
+    """Encode plain data with payloads in it (records, heads, mail)."""
+    packed: bytes = msgpack.packb(value, default=_pack_default)
+    return packed
+
+
+def unpack(data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
+    """Decode what `pack` wrote.
+
+    Raises:
+        ValueError: foreign or damaged bytes (also RecursionError's and msgpack's cases).
+    """
+    try:
+        return msgpack.unpackb(data, ext_hook=_unpack_ext, strict_map_key=False)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    except Exception as error:
+        raise ValueError(f"not a message of offbook: {error}") from error
+
+
+def encode_head(head: Head) -> bytes:
+    """Encode a head."""
+    parent = head.parent
+    return pack(
+        {
+            "v": VERSION,
+            "run": head.run,
+            "workflow": head.workflow,
+            "deployment": head.deployment,
+            "input": head.input,
+            "digest": head.digest,
+            "seed": head.seed,
+            "nonce": head.nonce,
+            "at": head.at,
+            "python": head.python,
+            "attributes": head.attributes,
+            "parent": [parent.lane, parent.run, parent.command] if parent else None,
+            "detached": head.detached,
+            "root": head.root,
+            "start_at": head.start_at,
+            "retention": head.retention,
+            "trace": head.trace,
+            "previous": head.previous,
+            "chain": head.chain,
+            "generation": head.generation,
+        }
+    )
+
+
+def decode_head(data: bytes) -> Head:
+    """Decode a head.
+
+    Raises:
+        ValueError: the bytes are not a head of this version.
+    """
+    fields = unpack(data)
+    try:
+        if fields.pop("v") != VERSION:
+            raise ValueError("a head of another version")
+        parent = fields.pop("parent")
+        return Head(parent=Parent(*parent) if parent else None, **fields)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a head: {error}") from error
+
+
+def encode_record(record: Record) -> bytes:
+    """Encode a record."""
+    return pack(
+        [
+            VERSION,
+            record.n,
+            record.prev_seq,
+            record.prev_hash,
+            record.nonce,
+            [record.writer.worker, record.writer.epoch],
+            record.kind,
+            record.at,
+            [[e.kind, e.id, e.key, e.data] for e in record.events],
+            [[c.kind, c.id, c.name, c.digest, c.data] for c in record.commands],
+        ]
+    )
+
+
+def decode_record(data: bytes) -> Record:
+    """Decode a record.
+
+    Raises:
+        ValueError: the bytes are not a record of this version.
+    """
+    fields = unpack(data)
+    try:
+        version, n, prev_seq, prev_hash, nonce, writer, kind, at, events, commands = fields
+        if version != VERSION:
+            raise ValueError("a record of another version")
+        return Record(
+            n=n,
+            prev_seq=prev_seq,
+            prev_hash=prev_hash,
+            nonce=nonce,
+            writer=Writer(*writer),
+            kind=kind,
+            at=at,
+            events=[Event(*e) for e in events],
+            commands=[Command(*c) for c in commands],
+        )
+    except TypeError as error:
+        raise ValueError(f"not a record: {error}") from error
+
+
+def read_history(run: str, stored: Sequence[Stored]) -> History | None:
+    """Verify and decode what the log holds of a run; None where it has no head and no record.
+
+    Raises:
+        HistoryCorrupted: bytes, order or chain are not what was written.
+        HistoryLost: a record is missing between others.
+    """
+    rows = [row for row in stored if row.key != TOMBSTONE]
+    if not rows:
+        return None
+    if rows[0].key != HEAD:
+        raise HistoryLost(run, "0")
+    history = _read_head(run, rows[0])
+    for row in rows[1:]:
+        _read_next(run, history, row)
+    return history
+
+
+def _read_head(run: str, row: Stored) -> History:
+    try:
+        head = decode_head(row.data)
+    except ValueError as error:
+        raise HistoryCorrupted(run, "0", str(error)) from error
+    if head.run != run:
+        raise HistoryCorrupted(run, "0", f"the head of run {head.run!r}")
+    return History(head, [], row.seq, digest_of(row.data))
+
+
+def _read_next(run: str, history: History, row: Stored) -> None:
+    n = history.next
+    if row.key != key_of(n):
+        raise HistoryLost(run, str(n))
+    try:
+        record = decode_record(row.data)
+    except ValueError as error:
+        raise HistoryCorrupted(run, str(n), str(error)) from error
+    if record.n != n:
+        raise HistoryCorrupted(run, str(n), f"it says to be record {record.n}")
+    if record.prev_seq != history.seq or record.prev_hash != history.hash:
+        raise HistoryCorrupted(run, str(n), "it does not follow the record before it")
+    history.records.append(record)
+    history.seq = row.seq
+    history.hash = digest_of(row.data)

@@ -1,0 +1,35 @@
+"""Names and ids: what may enter a subject, and where a run lives."""
+
+import hashlib
+import os
+import re
+import time
+
+from .errors import InvalidName
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+
+
+def check_name(field: str, value: object) -> str:
+    """Return `value` if it is 1 to 128 characters of `A-Z a-z 0-9 _ -`.
+
+    Raises:
+        InvalidName: it is not, so it must not reach a subject.
+    """
+    if isinstance(value, str) and _TOKEN.match(value):
+        return value
+    raise InvalidName(field, value)
+
+
+def new_run_id() -> str:
+    """Return `run_` and a time-ordered UUID (version 7, RFC 9562) in hex."""
+    stamp = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10))
+    value = (stamp << 80) | (0x7 << 76) | ((noise >> 62 & 0xFFF) << 64) | (0b10 << 62)
+    return f"run_{value | (noise & ((1 << 62) - 1)):032x}"
+
+
+def partition_of(run: str, partitions: int) -> int:
+    """Return the partition of a run: the same in every process and for ever."""
+    digest = hashlib.blake2b(run.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % partitions

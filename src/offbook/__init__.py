@@ -1,0 +1,1 @@
+"""Python functions that survive: durable workflows and steps on NATS JetStream."""

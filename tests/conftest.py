@@ -1,0 +1,32 @@
+"""Runs `async def` tests: on a plain loop, or on virtual time with the marker `virtual`."""
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "virtual: run on the loop whose clock jumps when all wait")
+    config.addinivalue_line("markers", "slow: takes seconds of real time")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    names = inspect.signature(test).parameters
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
+    with asyncio.Runner(loop_factory=_loop_factory(pyfuncitem)) as runner:
+        runner.run(test(**arguments))
+    return True
+
+
+def _loop_factory(item: pytest.Function) -> Any:
+    if item.get_closest_marker("virtual") is None:
+        return None
+    from offbook.adapters.memory.time import VirtualLoop
+
+    return VirtualLoop
