@@ -1,0 +1,348 @@
+"""`@workflow` and `@step`: what they make, and where it is found again."""
+
+import asyncio
+import inspect
+import sys
+import threading
+import typing
+from collections.abc import Callable, Coroutine, Iterable
+from functools import cached_property, partial, update_wrapper
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from .codec import know_module
+from .context import current_body
+from .errors import DuplicateName, InvalidArguments, InvalidOption
+from .names import check_name
+from .options import Duration, Retry, StepOptions, retry_of, seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Parameters:
+    """The signature of a function: binds calls to names, and names back to calls."""
+
+    def __init__(self, name: str, fn: Callable[..., Any]) -> None:
+        self.name = name
+        self._fn = fn
+        self._signature = inspect.signature(fn)
+        parameters = list(self._signature.parameters.values())
+        self.simple = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
+        self._required = sum(
+            p.kind in _POSITIONAL and p.default is inspect.Parameter.empty for p in parameters
+        )
+        self._only_simple = all(p.kind in _POSITIONAL for p in parameters)
+        self._kinds = {p.name: p.kind for p in parameters}
+
+    def __repr__(self) -> str:
+        return f"Parameters({self.name}{self._signature})"
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The resolved annotations; what cannot be resolved is Any."""
+        try:
+            return typing.get_type_hints(self._fn, include_extras=True)
+        except (NameError, TypeError, AttributeError):
+            return {}
+
+    def hint(self, parameter: str) -> Any:  # noqa: ANN401 - an annotation is any object
+        """Return what one value of a parameter is annotated as (each one of `*args`)."""
+        return self.hints.get(parameter, Any)
+
+    @property
+    def result(self) -> Any:  # noqa: ANN401 - an annotation is any object
+        """The annotation of the result, Any where there is none."""
+        return self.hints.get("return", Any)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, without defaults.
+
+        Raises:
+            InvalidArguments: the call does not fit the signature.
+        """
+        if self._only_simple and not kwargs and self._required <= len(args) <= len(self.simple):
+            return dict(zip(self.simple, args, strict=False))
+        try:
+            return dict(self._signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise InvalidArguments(self.name, f"{error}; it takes {self._signature}") from None
+
+    def call(self, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return the positional and keyword arguments that `bind` took apart.
+
+        Raises:
+            InvalidArguments: a name is unknown, or one without default is missing.
+        """
+        bound = inspect.BoundArguments(self._signature, typing.cast("Any", dict(arguments)))
+        unknown = [name for name in arguments if name not in self._kinds]
+        if unknown:
+            raise InvalidArguments(self.name, f"it has no parameter {unknown[0]!r}")
+        missing = [
+            p.name
+            for p in self._signature.parameters.values()
+            if p.name not in arguments
+            and p.default is inspect.Parameter.empty
+            and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        ]
+        if missing:
+            raise InvalidArguments(self.name, f"the argument {missing[0]!r} is missing")
+        return list(bound.args), dict(bound.kwargs)
+
+    def variadic(self, parameter: str) -> str:
+        """Return `args` for the `*` parameter, `kwargs` for the `**` one, else nothing."""
+        kind = self._kinds.get(parameter)
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            return "args"
+        return "kwargs" if kind is inspect.Parameter.VAR_KEYWORD else ""
+
+
+def _unwrap(fn: object) -> Callable[..., Any]:
+    inner = getattr(fn, "__func__", fn)
+    if not callable(inner):
+        raise InvalidOption("the decorated object", fn, "a function")
+    return inner
+
+
+def _module_name(fn: Callable[..., Any]) -> str:
+    name = fn.__module__
+    if name != "__main__":
+        return name
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return str(spec.name)
+    return Path(getattr(main, "__file__", None) or "__main__").stem
+
+
+def _default_name(fn: Callable[..., Any]) -> str:
+    return f"{_module_name(fn)}.{fn.__qualname__}".replace(".<locals>", "")
+
+
+class Definition(Generic[P, R]):
+    """A named function: the common half of `Step` and `Workflow`."""
+
+    kind = "definition"
+
+    def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
+        self.fn = fn
+        self.name = name or _default_name(fn)
+        self.parameters = Parameters(self.name, fn)
+        update_wrapper(self, fn)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401
+        return self if instance is None else partial(self, instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        raise InvalidOption("the definition", self, "a step or a workflow")
+
+    @property
+    def where(self) -> str:
+        """File and line of the function."""
+        code = getattr(self.fn, "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.fn)
+
+
+class Step(Definition[P, R]):
+    """A function whose result is recorded once when a workflow calls it.
+
+    Outside of a workflow, and inside another step, it is the plain function; a sync one runs in
+    a thread.
+    """
+
+    kind = "step"
+
+    def __init__(self, fn: Callable[..., Any], name: str | None, options: StepOptions) -> None:
+        super().__init__(fn, name)
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        body = current_body()
+        if body is not None:
+            return body.call_step(self, args, kwargs)
+        return self.run(*args, **kwargs)
+
+    def run(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:  # noqa: ANN401
+        """Call the function itself, without record, in a thread if it is sync."""
+        if self.is_async:
+            return typing.cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
+        return asyncio.to_thread(self.fn, *args, **kwargs)
+
+
+class Bound(Generic[R]):
+    """A workflow with its arguments, from `Workflow.bind`, for a fully typed start."""
+
+    def __init__(self, workflow: "Workflow[..., R]", arguments: dict[str, Any]) -> None:
+        self.workflow = workflow
+        self.arguments = arguments
+
+    def __repr__(self) -> str:
+        return f"<{self.workflow.name} bound to {list(self.arguments)}>"
+
+
+class Workflow(Definition[P, R]):
+    """A function that orchestrates. Called directly it runs inline, in the caller's run."""
+
+    kind = "workflow"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return typing.cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """Check the arguments and keep them for `client.start`."""
+        return Bound(self, self.parameters.bind(args, dict(kwargs)))
+
+
+class Registry:
+    """The workflows and steps that a process knows by name."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.workflows: dict[str, Workflow[..., Any]] = {}
+        self.steps: dict[str, Step[..., Any]] = {}
+        self.modules: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Registry({len(self.workflows)} workflows, {len(self.steps)} steps)"
+
+    def add(self, definition: Definition[..., Any]) -> None:
+        """Register a step or workflow.
+
+        Raises:
+            DuplicateName: another function has this name.
+        """
+        with self._lock:
+            if isinstance(definition, Step):
+                self._put(self.steps, definition)
+            elif isinstance(definition, Workflow):
+                self._put(self.workflows, definition)
+            self.modules.add(definition.fn.__module__)
+
+    def _put(self, table: dict[str, Any], definition: Definition[..., Any]) -> None:
+        held = table.get(definition.name)
+        if held is not None and _identity(held.fn) != _identity(definition.fn):
+            raise DuplicateName(definition.kind, definition.name, held.where, definition.where)
+        table[definition.name] = definition
+
+    def subset(self, definitions: Iterable[object]) -> "Registry":
+        """Return a registry of only these steps and workflows."""
+        chosen = Registry()
+        for definition in definitions:
+            if not isinstance(definition, Definition):
+                raise InvalidOption("workflows or steps", definition, "made by @workflow or @step")
+            chosen.add(definition)
+        return chosen
+
+
+def _identity(fn: Callable[..., Any]) -> tuple[str, str]:
+    return fn.__module__, fn.__qualname__
+
+
+registry = Registry()
+"""Everything that this process has decorated."""
+
+on_workflow_module: list[Callable[[ModuleType], None]] = []
+"""Called with the module of each workflow, once the module can be looked at."""
+
+
+def _register(definition: Definition[..., Any]) -> None:
+    registry.add(definition)
+    know_module(definition.fn.__module__)
+
+
+@overload
+def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(fn: Any = None, /, *, name: str | None = None) -> Any:
+    """Make an `async def` function a workflow: it survives crashes, deploys and long waits.
+
+    The body must only orchestrate: whatever touches the outside world belongs into a step.
+
+    Raises:
+        InvalidOption: the function is not `async def`.
+        DuplicateName: another workflow has this name.
+    """
+    if fn is None:
+        return partial(workflow, name=name)
+    inner = _unwrap(fn)
+    if not inspect.iscoroutinefunction(inner):
+        raise InvalidOption("a workflow", inner, "an `async def` function")
+    made: Workflow[..., Any] = Workflow(inner, name)
+    _register(made)
+    return made
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: int | Retry = ...,
+    timeout: Duration | None = None,
+    deadline: Duration | None = None,
+    heartbeat: Duration | None = None,
+    queue: str = "default",
+    raises: Iterable[type[BaseException]] = (),
+) -> "_StepDecorator": ...
+def step(
+    fn: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: int | Retry = 3,
+    timeout: Duration | None = None,
+    deadline: Duration | None = None,
+    heartbeat: Duration | None = None,
+    queue: str = "default",
+    raises: Iterable[type[BaseException]] = (),
+) -> Any:
+    """Make a function a step: called by a workflow, its result is recorded once.
+
+    retry: retries after the first attempt (default 3), or a `Retry` policy.
+    timeout: limit of one attempt. deadline: limit of all attempts, waits included.
+    heartbeat: the attempt is lost when it says nothing for this long.
+    queue: workers that serve it take the step (default `default`).
+    raises: classes of exceptions that shall come back as themselves, beside builtins and those
+    of the step's own module.
+
+    Raises:
+        InvalidOption: an option has a value that it cannot have.
+        DuplicateName: another step has this name.
+    """
+    if fn is None:
+        return partial(
+            step, name=name, retry=retry, timeout=timeout, deadline=deadline,
+            heartbeat=heartbeat, queue=queue, raises=raises,
+        )  # fmt: skip
+    options = StepOptions(
+        retry=retry_of(retry),
+        timeout=None if timeout is None else seconds("timeout", timeout),
+        deadline=None if deadline is None else seconds("deadline", deadline),
+        heartbeat=None if heartbeat is None else seconds("heartbeat", heartbeat),
+        queue=check_name("queue", queue),
+    )
+    made: Step[..., Any] = Step(_unwrap(fn), name, options)
+    for cls in raises:
+        know_module(cls.__module__)
+    _register(made)
+    return made
+
+
+class _StepDecorator(typing.Protocol):
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...

@@ -1,0 +1,161 @@
+"""How often, how long, how large: the options of steps and the settings of workers."""
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from .errors import InvalidOption
+
+Duration = timedelta | float | int
+"""A span of time: a timedelta, or seconds."""
+
+
+def seconds(field: str, value: object) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        InvalidOption: it is no duration, or it is negative.
+    """
+    if isinstance(value, timedelta):
+        found = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        raise InvalidOption(field, value, "a timedelta or seconds")
+    if not 0 <= found < float("inf"):
+        raise InvalidOption(field, value, "zero or more and finite")
+    return found
+
+
+def micros(field: str, value: object, now: int) -> int:
+    """Return the time that a duration from `now`, or an aware datetime, means.
+
+    Raises:
+        InvalidOption: the datetime is naive, or the value is neither.
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidOption(field, value, "an aware datetime: give it a tzinfo")
+        return round(value.timestamp() * 1_000_000)
+    return now + round(seconds(field, value) * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed step is tried again.
+
+    `attempts` counts all of them; the delay before attempt n + 1 is `first * factor ** (n - 1)`,
+    at most `maximum`, changed by up to `jitter` of itself at random. `on` and `never` are classes
+    of exceptions: what is not in `on`, or is in `never`, is final.
+    """
+
+    attempts: int = 4
+    first: Duration = 1.0
+    factor: float = 2.0
+    maximum: Duration = 60.0
+    jitter: float = 0.1
+    on: tuple[type[BaseException], ...] = (Exception,)
+    never: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InvalidOption("retry.attempts", self.attempts, "1 or more")
+        if self.factor < 1:
+            raise InvalidOption("retry.factor", self.factor, "1 or more")
+        if not 0 <= self.jitter <= 1:
+            raise InvalidOption("retry.jitter", self.jitter, "between 0 and 1")
+        seconds("retry.first", self.first)
+        seconds("retry.maximum", self.maximum)
+
+    def delay(self, attempt: int, noise: float) -> float:
+        """Return the seconds to wait after `attempt` failed; `noise` is between -1 and 1."""
+        grown = seconds("first", self.first) * self.factor ** min(attempt - 1, 64)
+        base = min(grown, seconds("maximum", self.maximum))
+        return base * (1 + self.jitter * noise)
+
+    def covers(self, error: BaseException) -> bool:
+        """Return whether the policy tries again after this exception."""
+        return isinstance(error, self.on) and not isinstance(error, self.never)
+
+
+def retry_of(value: object) -> Retry:
+    """Return the policy that `retry=` means: a number counts retries after the first attempt."""
+    if isinstance(value, Retry):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return Retry(attempts=value + 1)
+    raise InvalidOption("retry", value, "a number of retries (0 or more) or a Retry")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """The options of a step. Times in seconds; None is no limit."""
+
+    retry: Retry = Retry()
+    timeout: float | None = None
+    deadline: float | None = None
+    heartbeat: float | None = None
+    queue: str = "default"
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as plain data (`on` and `never` stay home)."""
+        wire = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in {"retry", "queue"} and getattr(self, f.name) is not None
+        }
+        retry = self.retry
+        policy = (
+            retry.attempts,
+            seconds("first", retry.first),
+            retry.factor,
+            seconds("maximum", retry.maximum),
+            retry.jitter,
+        )
+        if policy != _DEFAULT_POLICY:
+            wire["retry"] = list(policy)
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any], queue: str = "default") -> "StepOptions":
+        """Return the options that `to_wire` wrote."""
+        known = {name: wire[name] for name in ("timeout", "deadline", "heartbeat") if name in wire}
+        options = cls(queue=queue, **known)
+        if "retry" not in wire:
+            return options
+        attempts, first, factor, maximum, jitter = wire["retry"]
+        return replace(options, retry=Retry(attempts, first, factor, maximum, jitter))
+
+
+_DEFAULT_POLICY = (4, 1.0, 2.0, 60.0, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker can be told. Times in seconds, sizes in bytes.
+
+    short_timer: timers up to this length are kept in memory by the owner of the run.
+    lease: time to live of the worker's lease; a dead worker's runs move after it.
+    grace: how long a drain waits for steps, and a cancelled step may take to end.
+    idle: a run that waits leaves memory after this time. Zero: after every turn.
+    inline_limit: payloads above it go to the blob store. total_limit: typed error above it.
+    record_limit: records above it keep their body in the blob store.
+    poison: a run whose owners died this often while it was active is blocked.
+    blocked_loop: a workflow body that holds the event loop longer is stopped and parked.
+    retention: how long an ended run is kept, unless its start says otherwise.
+    strict_ids: keep the id of a removed run taken for ever.
+    """
+
+    short_timer: float = 5.0
+    lease: float = 3.0
+    grace: float = 30.0
+    idle: float = 2.0
+    inline_limit: int = 256 * 1024
+    total_limit: int = 64 * 1024 * 1024
+    record_limit: int = 768 * 1024
+    poison: int = 3
+    blocked_loop: float = 2.0
+    retention: float | None = 7 * 86400.0
+    strict_ids: bool = True
+    summary_delay: float = 0.5
+    gc_interval: float = 60.0
