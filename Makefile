@@ -1,0 +1,47 @@
+# One command for each job; `make help` lists them. Everything is installed into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.offbook-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-core check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv with offbook and all that its tests need
+
+$(STAMP): pyproject.toml constraints/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "offbook needs Python 3.11 or newer: make setup PYTHON=python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e . --group dev
+	@touch $@
+
+demo: $(STAMP) ## run the audit example; options in ARGS="..."
+	$(BIN)/python examples/audit/demo.py $(ARGS)
+
+test: $(STAMP) ## run all tests, in random order on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-core: $(STAMP) ## run the tests that are quick and need no browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+
+check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_tidy.py
+
+bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove all that make and the tools have made, .venv too
+	rm -rf .venv build dist bench/out .coverage .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	find actors adapters agent bench examples ops src tests -name __pycache__ -type d -prune -exec rm -rf {} +
