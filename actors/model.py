@@ -25,13 +25,15 @@ Kinds of events, and their data:
 | cancel_requested | reason |
 | scope_cancelled | reason |
 | attributes_set | changes, writer |
-| nudged | |
+| hook_early | token, payload, caller (kept until a hook of this token opens) |
+| owner_changed | worker, died, alone (not fed to the workflow) |
+| nudged | (not fed to the workflow) |
 
 Kinds of commands, and their data (`name` is the step's or child workflow's name):
 
 | kind | data |
 |---|---|
-| step | args, queue, options (what differs from the defaults) |
+| step | args, queue, options (what differs from the defaults), remote |
 | cancel_step | reason |
 | timer | due |
 | cancel_timer | |
@@ -45,7 +47,8 @@ Kinds of commands, and their data (`name` is the step's or child workflow's name
 | complete | result |
 | fail | error, error_code |
 | cancelled | reason |
-| continue | args, attributes |
+| terminated | reason (written without the workflow) |
+| continue | args, attributes, run (the successor's id) |
 
 Times are whole microseconds since 1970 UTC.
 """
@@ -141,7 +144,7 @@ class Head:
     trace: dict[str, str] = field(default_factory=dict[str, str])
     previous: str = ""
     chain: int = 0
-    generation: int = 0
+    early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 @dataclass(slots=True)
@@ -252,7 +255,7 @@ def encode_head(head: Head) -> bytes:
             "trace": head.trace,
             "previous": head.previous,
             "chain": head.chain,
-            "generation": head.generation,
+            "early": head.early,
         }
     )
 

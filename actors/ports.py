@@ -305,8 +305,13 @@ class Signals(Protocol):
         """Call `heard` for each message; return the way to stop it. Topics: see `say`."""
         ...
 
-    def growth(self, run: str) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
-        """Listen to a run's log: `await wait(seconds)` returns at growth or after that time."""
+    def growth(
+        self, run: str
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
+        """Listen to a run's log: `await wait(seconds)` gives a new message's bytes.
+
+        None after that time. Hints: messages may be missed, so pair it with a read.
+        """
         ...
 
 

@@ -1,0 +1,362 @@
+"""What a run's records say about it, without running its code: a pure fold.
+
+The shell keeps this beside the replay machine; the client, the command line and the doctor use
+it alone.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .model import Command, Event, Head, History, Payload, Record, Writer
+from .options import StepOptions
+
+ENDS = {
+    "complete": "completed",
+    "fail": "failed",
+    "cancelled": "cancelled",
+    "terminated": "terminated",
+    "continue": "continued",
+}
+"""The status that each ending command gives."""
+
+FINAL = frozenset(ENDS.values())
+
+
+@dataclass(slots=True)
+class StepState:
+    """An open step: `attempt` is the current one, `due` when it starts if that is later."""
+
+    id: str
+    name: str
+    args: Payload
+    queue: str
+    options: StepOptions
+    scheduled: int
+    remote: bool = False
+    attempt: int = 1
+    due: int | None = None
+    cancelling: bool = False
+    reason: Any = None
+
+    @property
+    def deadline(self) -> int | None:
+        """When all attempts must be over, in microseconds since 1970."""
+        if self.options.deadline is None:
+            return None
+        return self.scheduled + round(self.options.deadline * 1_000_000)
+
+
+@dataclass(slots=True)
+class TimerState:
+    """A pending timer."""
+
+    id: str
+    due: int
+    since: int
+    sleep: bool = False
+
+
+@dataclass(slots=True)
+class HookState:
+    """A hook that is not closed; `opened` once its token is ours."""
+
+    id: str
+    token: str
+    since: int
+    data: dict[str, Any]
+    opened: bool = False
+    accepted: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class ChildState:
+    """A child that has not ended."""
+
+    id: str
+    name: str
+    run: str
+    since: int
+    data: dict[str, Any]
+    started: bool = False
+    cancelling: bool = False
+    reason: Any = None
+
+
+@dataclass(slots=True)
+class RunState:
+    """Where a run stands after its last record."""
+
+    head: Head
+    seq: int
+    hash: bytes
+    n: int = 0
+    at: int = 0
+    writer: Writer | None = None
+    started: bool = False
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    steps: dict[str, StepState] = field(default_factory=dict[str, StepState])
+    timers: dict[str, TimerState] = field(default_factory=dict[str, TimerState])
+    hooks: dict[str, HookState] = field(default_factory=dict[str, HookState])
+    children: dict[str, ChildState] = field(default_factory=dict[str, ChildState])
+    scopes: dict[str, Any] = field(default_factory=dict[str, Any])
+    seen: set[str] = field(default_factory=set[str])
+    early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    cancel_requested: bool = False
+    end: Command | None = None
+    deaths: int = 0
+    guilty: int = 0
+    alone: bool = False
+
+    @property
+    def status(self) -> str:
+        """pending, running, or how it ended."""
+        if self.end is not None:
+            return ENDS[self.end.kind]
+        return "running" if self.started else "pending"
+
+    @property
+    def open(self) -> bool:
+        """Whether a command has no outcome yet, the end included."""
+        return bool(
+            self.steps or self.timers or self.hooks or self.children or self.end or self.early
+        )
+
+    def take(self, event: Event) -> None:
+        """Apply one event."""
+        if event.key:
+            self.seen.add(event.key)
+        handler = _EVENTS.get(event.kind)
+        if handler is not None:
+            handler(self, event)
+
+    def give(self, command: Command, at: int) -> None:
+        """Apply one command that was issued at that time."""
+        _COMMANDS[command.kind](self, command, at)
+
+    def advance(self, record: Record, seq: int, digest: bytes) -> None:
+        """Move on to a record whose events and commands were applied."""
+        self.n, self.seq, self.hash = record.n, seq, digest
+        self.at, self.writer = record.at, record.writer
+
+    def apply(self, record: Record, seq: int, digest: bytes) -> None:
+        """Apply a whole record."""
+        for event in record.events:
+            self.take(event)
+        for command in record.commands:
+            self.give(command, record.at)
+        self.advance(record, seq, digest)
+
+
+def state_of(history: History) -> RunState:
+    """Return the state after a whole history."""
+    state = first_state(history.head, history.seq, history.hash)
+    for record in history.records:
+        state.apply(record, history.seq, history.hash)
+    return state
+
+
+def first_state(head: Head, seq: int, digest: bytes) -> RunState:
+    """Return the state of a run that has only a head."""
+    return RunState(
+        head, seq, digest, at=head.at, attributes=dict(head.attributes), early=list(head.early)
+    )
+
+
+def change_attributes(attributes: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Merge changes into attributes; None removes."""
+    for key, value in changes.items():
+        if value is None:
+            attributes.pop(key, None)
+        else:
+            attributes[key] = value
+
+
+# Events
+
+
+def _started(state: RunState, _event: Event) -> None:
+    state.started = True
+
+
+def _progress(state: RunState) -> None:
+    state.deaths = 0
+    state.guilty = 0
+    state.alone = False
+
+
+def _step_ended(state: RunState, event: Event) -> None:
+    state.steps.pop(event.id, None)
+    _progress(state)
+
+
+def _step_retrying(state: RunState, event: Event) -> None:
+    _progress(state)
+    step = state.steps.get(event.id)
+    if step is not None:
+        step.attempt = event.data["attempt"] + 1
+        step.due = event.data["due"]
+
+
+def _timer_fired(state: RunState, event: Event) -> None:
+    state.timers.pop(event.id, None)
+
+
+def _hook_opened(state: RunState, event: Event) -> None:
+    hook = state.hooks.get(event.id)
+    if hook is not None:
+        hook.opened = True
+
+
+def _hook_gone(state: RunState, event: Event) -> None:
+    state.hooks.pop(event.id, None)
+
+
+def _hook_received(state: RunState, event: Event) -> None:
+    hook = state.hooks.get(event.id)
+    if hook is None:
+        return
+    hook.accepted.append(event.data["caller"])
+    state.early = [e for e in state.early if e["caller"] != event.data["caller"]]
+
+
+def _hook_early(state: RunState, event: Event) -> None:
+    state.early.append(dict(event.data))
+
+
+def _child_started(state: RunState, event: Event) -> None:
+    child = state.children.get(event.id)
+    if child is not None:
+        child.started = True
+
+
+def _child_gone(state: RunState, event: Event) -> None:
+    state.children.pop(event.id, None)
+
+
+def _cancel_requested(state: RunState, _event: Event) -> None:
+    state.cancel_requested = True
+
+
+def _scope_cancelled(state: RunState, event: Event) -> None:
+    state.scopes[event.id] = event.data["reason"]
+
+
+def _attributes_set(state: RunState, event: Event) -> None:
+    change_attributes(state.attributes, event.data["changes"])
+
+
+def _owner_changed(state: RunState, event: Event) -> None:
+    if event.data["died"]:
+        state.deaths += 1
+        state.guilty += state.alone
+    state.alone = event.data["alone"]
+
+
+def _nudged(state: RunState, _event: Event) -> None:
+    _progress(state)
+
+
+_EVENTS = {
+    "started": _started,
+    "step_completed": _step_ended,
+    "step_failed": _step_ended,
+    "step_cancelled": _step_ended,
+    "step_retrying": _step_retrying,
+    "timer_fired": _timer_fired,
+    "hook_opened": _hook_opened,
+    "hook_conflict": _hook_gone,
+    "hook_received": _hook_received,
+    "hook_early": _hook_early,
+    "child_started": _child_started,
+    "child_conflict": _child_gone,
+    "child_ended": _child_gone,
+    "cancel_requested": _cancel_requested,
+    "scope_cancelled": _scope_cancelled,
+    "attributes_set": _attributes_set,
+    "owner_changed": _owner_changed,
+    "nudged": _nudged,
+}
+
+
+# Commands
+
+
+def _step(state: RunState, command: Command, at: int) -> None:
+    data = command.data
+    options = StepOptions.from_wire(data.get("options", {}), data["queue"])
+    state.steps[command.id] = StepState(
+        id=command.id,
+        name=command.name,
+        args=data["args"],
+        queue=data["queue"],
+        options=options,
+        scheduled=at,
+        remote=data.get("remote", False),
+    )
+
+
+def _cancel_step(state: RunState, command: Command, _at: int) -> None:
+    step = state.steps.get(command.id)
+    if step is not None:
+        step.cancelling, step.reason = True, command.data.get("reason")
+
+
+def _timer(state: RunState, command: Command, at: int) -> None:
+    sleep = bool(command.data.get("sleep"))
+    state.timers[command.id] = TimerState(command.id, command.data["due"], at, sleep)
+
+
+def _cancel_timer(state: RunState, command: Command, _at: int) -> None:
+    state.timers.pop(command.id, None)
+
+
+def _hook(state: RunState, command: Command, at: int) -> None:
+    state.hooks[command.id] = HookState(command.id, command.data["token"], at, command.data)
+
+
+def _close_hook(state: RunState, command: Command, _at: int) -> None:
+    state.hooks.pop(command.id, None)
+
+
+def _child(state: RunState, command: Command, at: int) -> None:
+    run = command.data["run"]
+    state.children[command.id] = ChildState(command.id, command.name, run, at, command.data)
+
+
+def _cancel_child(state: RunState, command: Command, _at: int) -> None:
+    child = state.children.get(command.id)
+    if child is not None:
+        child.cancelling, child.reason = True, command.data.get("reason")
+
+
+def _scope(state: RunState, command: Command, _at: int) -> None:
+    if "reason" in command.data:
+        state.scopes[command.id] = command.data["reason"]
+
+
+def _cancel_scope(state: RunState, command: Command, _at: int) -> None:
+    state.scopes[command.id] = command.data.get("reason")
+
+
+def _attributes(state: RunState, command: Command, _at: int) -> None:
+    change_attributes(state.attributes, command.data["changes"])
+
+
+def _end(state: RunState, command: Command, _at: int) -> None:
+    state.end = replace(command)
+
+
+_COMMANDS = {
+    "step": _step,
+    "cancel_step": _cancel_step,
+    "timer": _timer,
+    "cancel_timer": _cancel_timer,
+    "hook": _hook,
+    "close_hook": _close_hook,
+    "child": _child,
+    "cancel_child": _cancel_child,
+    "scope": _scope,
+    "cancel_scope": _cancel_scope,
+    "attributes": _attributes,
+    **dict.fromkeys(ENDS, _end),
+}
