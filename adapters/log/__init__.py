@@ -1,1 +1,8 @@
-"""The log adapter."""
+"""Log lines with run, step and attempt: quiet until the application sets logging up."""
+
+from .context import AttemptFilter, bound
+from .fanout import Observers
+from .logger import get_logger
+from .observer import LogObserver
+
+__all__ = ["AttemptFilter", "LogObserver", "Observers", "bound", "get_logger"]
