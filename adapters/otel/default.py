@@ -1,0 +1,87 @@
+"""The observer that a client or worker has when it is given none."""
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from offbook.actors.model import Head
+from offbook.actors.ports import Attempt
+
+from ..log import LogObserver, Observers
+from .real import is_real
+
+if TYPE_CHECKING:
+    from .observer import OtelObserver
+
+_NOTHING = nullcontext()
+_APIS = {
+    "opentelemetry.trace": ("get_tracer_provider", "OTEL_PYTHON_TRACER_PROVIDER"),
+    "opentelemetry.metrics": ("get_meter_provider", "OTEL_PYTHON_METER_PROVIDER"),
+}
+
+
+def default_observer() -> Observers:
+    """Return the log observer and, as soon as OpenTelemetry is set up, an `OtelObserver`.
+
+    The global providers are looked at whenever something happens, so it does not matter whether
+    the application configures OpenTelemetry before or after.
+    """
+    return Observers([LogObserver(), WhenConfigured()])
+
+
+class WhenConfigured:
+    """An `OtelObserver` once a global provider is there; nothing, and no import, until then."""
+
+    def __init__(self) -> None:
+        self._observer: OtelObserver | None = None
+
+    def __repr__(self) -> str:
+        return f"WhenConfigured({self._observer!r})"
+
+    def start(self, head: Head) -> dict[str, str]:
+        """Pass a start on; without OpenTelemetry the context is empty."""
+        observer = self._observer or self._wake()
+        return observer.start(head) if observer else {}
+
+    def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """Pass an attempt on."""
+        observer = self._observer or self._wake()
+        return observer.attempt(attempt) if observer else _NOTHING
+
+    def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
+        """Pass a turn on."""
+        observer = self._observer or self._wake()
+        if observer:
+            observer.turn(head, facts)
+
+    def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
+        """Pass an end on."""
+        observer = self._observer or self._wake()
+        if observer:
+            observer.ended(head, facts)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
+        """Pass a line on."""
+        observer = self._observer or self._wake()
+        if observer:
+            observer.log(level, event, **fields)
+
+    def _wake(self) -> "OtelObserver | None":
+        if _configured():
+            from .observer import OtelObserver  # noqa: PLC0415 - the SDK loads only where used
+
+            self._observer = OtelObserver()
+        return self._observer
+
+
+def _configured() -> bool:
+    for name, (getter, variable) in _APIS.items():
+        api = sys.modules.get(name)
+        if api is None:
+            if variable in os.environ:
+                return True
+        elif is_real(getattr(api, getter)()):
+            return True
+    return False
