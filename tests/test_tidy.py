@@ -147,9 +147,20 @@ def honest_tests(name: str, text: str) -> Iterator[Finding]:
     for node in functions(tree):
         if node.name.startswith("test") and not any(map(_checks_something, ast.walk(node))):
             yield node.lineno, f"{node.name} asserts nothing"
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and _sleeps_long(call):
-            yield call.lineno, "a long sleep: await the event instead"
+    for line in tree.body:
+        for call in ast.walk(line):
+            if isinstance(call, ast.Call) and _sleeps_long(call, virtual=_on_virtual_time(line)):
+                yield call.lineno, "a long sleep: await the event instead"
+
+
+def _on_virtual_time(node: ast.stmt) -> bool:
+    """Sleeps take no time under the marker `virtual`, and in what `run` of memory.time runs."""
+    if not isinstance(node, Function):
+        return False
+    marked = any("mark.virtual" in ast.unparse(mark) for mark in node.decorator_list)
+    return marked or any(
+        isinstance(call, ast.Call) and ast.unparse(call.func) == "run" for call in ast.walk(node)
+    )
 
 
 def _checks_something(node: ast.AST) -> bool:
@@ -158,8 +169,9 @@ def _checks_something(node: ast.AST) -> bool:
     return isinstance(node, ast.Assert | ast.With | ast.AsyncWith)
 
 
-def _sleeps_long(call: ast.Call) -> bool:
-    if ast.unparse(call.func) not in {"time.sleep", "asyncio.sleep"} or not call.args:
+def _sleeps_long(call: ast.Call, *, virtual: bool) -> bool:
+    waits = {"time.sleep"} if virtual else {"time.sleep", "asyncio.sleep"}
+    if ast.unparse(call.func) not in waits or not call.args:
         return False
     seconds = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
     return isinstance(seconds, int | float) and seconds >= SLEEP_SECONDS
@@ -383,6 +395,21 @@ def test_every_error_page_names_its_class_and_is_in_the_index() -> None:
         assert f"[{cls.code}]({cls.code}.md)" in index, f"index.md lacks {cls.code}"
 
 
+# Links between pages
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [name for name in tracked() if name.endswith(".md")]
+    broken: list[str] = []
+    for name in pages:
+        text = (ROOT / name).read_text("utf-8")
+        targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+        folder = (ROOT / name).parent
+        broken += [f"{name}: {target}" for target in targets if not (folder / target).exists()]
+    assert pages
+    assert not broken, "\n".join(["", *broken])
+
+
 # Planted faults: each rule finds what it is there for, and passes what is right
 
 
@@ -402,6 +429,7 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (unfinished, "actors/a.py", "raise NotImplementedError('x')"),
     (honest_tests, "tests/a.py", "def test_x(): f()"),
     (honest_tests, "tests/a.py", "def test_x():\n    time.sleep(2)\n    assert f()"),
+    (honest_tests, "tests/a.py", "async def test_x():\n    await asyncio.sleep(2)\n    assert f()"),
     (imports, "actors/a.py", "import offbook"),
     (imports, "adapters/a.py", "import offbook.actors.model"),
     (imports, "actors/a.py", "from offbook import workflow"),
@@ -435,6 +463,11 @@ RIGHT: list[tuple[Rule, str, str]] = [
     (docstrings, "actors/a.py", "'''M.'''\ndef f():\n    '''F.'''\n    def g(): ..."),
     (no_print, "bench/a.py", "print('x')"),
     (honest_tests, "tests/a.py", "def test_x():\n    with pytest.raises(E): f()"),
+    (
+        honest_tests,
+        "tests/a.py",
+        "@pytest.mark.virtual\nasync def test_x():\n    await asyncio.sleep(9)\n    assert f()",
+    ),
     (imports, "actors/a.py", "from .model import Head"),
     (imports, "adapters/nats/a.py", "import nats\nfrom offbook.actors.model import Head"),
     (imports, "adapters/nats/a.py", "from ..memory.time import VirtualLoop"),
