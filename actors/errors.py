@@ -96,6 +96,49 @@ class ServerMissing(ConfigurationError):
 
 
 @dataclass(eq=False)
+class ServerUnsupported(ConfigurationError):
+    """The embedded server does not run on this system."""
+
+    code = "server-unsupported"
+    platform: str
+
+    def __str__(self) -> str:
+        return (
+            f"the embedded server needs Linux or macOS and an ordinary Python, this is "
+            f"{self.platform}: set OFFBOOK_URL to a NATS server with JetStream"
+        )
+
+
+@dataclass(eq=False)
+class ServerFolderUnusable(ConfigurationError):
+    """The folder of the embedded server cannot be used."""
+
+    code = "server-folder-unusable"
+    folder: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the embedded server cannot use the folder {self.folder[:300]}: {self.reason}; mend "
+            "that, work in another folder, or set OFFBOOK_URL to a NATS server with JetStream"
+        )
+
+
+@dataclass(eq=False)
+class EmbeddedServerFailed(OffbookError, ConnectionError):
+    """The embedded server did not come up in time."""
+
+    code = "embedded-server-failed"
+    reason: str
+    log: str
+    lines: str = ""
+
+    def __str__(self) -> str:
+        last = f"; its last lines:\n{self.lines}" if self.lines else ""
+        return f"the embedded server is not ready: {self.reason}. Its log is {self.log}{last}"
+
+
+@dataclass(eq=False)
 class ServerTooOld(ConfigurationError):
     """The server's version lacks what offbook stands on."""
 
@@ -155,6 +198,33 @@ class ServerUnavailable(OffbookError, ConnectionError):
     def __str__(self) -> str:
         why = f" ({self.cause})" if self.cause else ""
         return f"the server did not answer while {self.doing}{why}; try again, it is safe to repeat"
+
+
+@dataclass(eq=False)
+class MissingDependency(ConfigurationError, ImportError):
+    """Something was asked for that needs a package which is not installed."""
+
+    code = "missing-dependency"
+    what: str
+    package: str
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the package {self.package!r}: pip install {self.package}"
+
+
+@dataclass(eq=False)
+class ServerRefused(OffbookError, PermissionError):
+    """The server refuses the credentials, a permission, or what was asked of it."""
+
+    code = "server-refused"
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the server refuses {self.what}: {self.reason}; check the credentials and the "
+            "permissions of this user on the server"
+        )
 
 
 @dataclass(eq=False)
