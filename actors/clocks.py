@@ -4,7 +4,7 @@ Dispatchers are bound methods, not functions: a plain function would bind when a
 an attribute (`converter = time.localtime`), which the builtin that it stands for does not do.
 """
 
-import datetime as _datetime
+import datetime as dt
 import os
 import random
 import time
@@ -114,7 +114,7 @@ def _broken_down(name: str, before: int) -> None:
     real = getattr(time, name)
     to_struct = time.localtime if name in {"asctime", "strftime"} else None
 
-    def dispatch(_: _Origin, *args: Any) -> Any:
+    def dispatch(_: _Origin, *args: object) -> object:
         target = _active()
         if target is None or len(args) > before or (len(args) == 1 > before and args[0]):
             return real(*args)
@@ -158,7 +158,7 @@ class _Shared(random.Random):
         target = _active()
         return _real_getrandbits(self, k) if target is None else target.random().getrandbits(k)
 
-    def seed(self, a: _Seed = None, version: int = 2) -> None:
+    def seed(self, a: _Seed = None, version: int = 2) -> None:  # type: ignore[override]
         target = _active()
         if target is None:
             _real_seed(self, a, version)
@@ -209,7 +209,7 @@ def _install_random() -> None:
     shared.__class__ = _Shared
     _seed.__name__, _seed.__qualname__, _seed.__doc__ = "seed", "Random.seed", _real_seed.__doc__
     _seed.__module__ = "random"
-    random.Random.seed = _seed  # type: ignore[assignment,method-assign]
+    random.Random.seed = _seed  # type: ignore[method-assign]
     for name in ("random", "getrandbits", "seed", "getstate", "setstate"):
         _bind_shared(name, getattr(random, name), getattr(_Shared, name), shared)
     real = os.urandom
@@ -225,7 +225,7 @@ def _install_random() -> None:
 def _bind_shared(
     name: str, real: Callable[..., Any], inside: Callable[..., Any], shared: random.Random
 ) -> None:
-    def dispatch(_: _Origin, *args: Any, **options: Any) -> Any:
+    def dispatch(_: _Origin, *args: object, **options: object) -> object:
         return inside(shared, *args, **options) if targets else real(*args, **options)
 
     bind(random, name, dispatch)
@@ -267,11 +267,14 @@ def _install_uuid() -> None:
 
 
 def _bind_uuid(name: str, real: Callable[..., Any], inside: Callable[..., Any]) -> None:
-    def dispatch(_: _Origin, *args: Any, **options: Any) -> Any:
+    def dispatch(_: _Origin, *args: object, **options: object) -> object:
         target = _active()
         return real(*args, **options) if target is None else inside(target, *args, **options)
 
     bind(uuid, name, dispatch)
+
+
+_EPOCH_YEAR = 1970
 
 
 class _Epoch:
@@ -281,7 +284,7 @@ class _Epoch:
         return 0
 
     def random(self) -> random.Random:
-        return random.Random(0)
+        return random.Random(0)  # noqa: S311  (nothing is drawn from it)
 
     def refused(self, error: SideEffectInWorkflow) -> None:
         """Never called: nothing is refused here."""
@@ -290,7 +293,7 @@ class _Epoch:
 def _capture_datetime() -> None:
     token = enter(_Epoch())
     try:
-        reached = _datetime.date.today().year < 1971  # noqa: DTZ011  (by way of time.time, or not)
+        reached = dt.date.today().year <= _EPOCH_YEAR  # noqa: DTZ011  (local, like the real one)
     finally:
         leave(token)
     for real, standin in standins(date=not reached):

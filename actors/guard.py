@@ -15,7 +15,7 @@ import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from . import clocks
@@ -53,10 +53,28 @@ def prepare_module(module: ModuleType) -> None:
     clocks.prepare_module(module)
 
 
-_FILES = ["open", "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.getxattr", "os.lchmod", "os.lchown", "os.link", "os.listdir", "os.listxattr", "os.lockf", "os.mkdir", "os.remove", "os.removexattr", "os.rename", "os.rmdir", "os.scandir", "os.setxattr", "os.symlink", "os.truncate", "os.utime", "os.walk", "os.fwalk", "glob.glob", "pathlib.Path.glob", "pathlib.Path.rglob", "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.copyfile", "shutil.copymode", "shutil.copystat", "shutil.copytree", "shutil.move", "shutil.rmtree", "shutil.chown", "shutil.make_archive", "shutil.unpack_archive", "fcntl.fcntl", "fcntl.flock", "fcntl.ioctl", "fcntl.lockf", "mmap.__new__", "sqlite3.connect", "dbm.open", "shelve.open", "syslog.openlog", "syslog.syslog"]
-_PROCESSES = ["os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.killpg", "os.putenv", "os.unsetenv", "subprocess.Popen", "pty.spawn", "signal.pthread_kill", "builtins.input", "webbrowser.open", "resource.setrlimit", "resource.prlimit", "time.sleep", "_thread.start_new_thread", "_thread.start_joinable_thread", "_winapi.CreateProcess"]
-_NETWORK = ["socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyaddr", "socket.gethostbyname", "socket.gethostname", "socket.getnameinfo", "socket.getservbyname", "socket.getservbyport", "socket.sendmsg", "socket.sendto", "socket.sethostname", "urllib.Request", "http.client.connect", "http.client.send", "ftplib.connect", "imaplib.open", "poplib.connect", "smtplib.connect", "telnetlib.Telnet.open", "nntplib.connect"]
-_REFUSED = frozenset((*_FILES, *_PROCESSES, *_NETWORK))
+_FILES = frozenset(
+    # One name a line would take three pages.
+    "open os.chdir os.chflags os.chmod os.chown os.getxattr os.lchmod os.lchown os.link os.listdir "  # noqa: SIM905
+    "os.listxattr os.lockf os.mkdir os.remove os.removexattr os.rename os.rmdir os.scandir "
+    "os.setxattr os.symlink os.truncate os.utime os.walk os.fwalk glob.glob pathlib.Path.glob "
+    "pathlib.Path.rglob tempfile.mkstemp tempfile.mkdtemp shutil.copyfile shutil.copymode "
+    "shutil.copystat shutil.copytree shutil.move shutil.rmtree shutil.chown shutil.make_archive "
+    "shutil.unpack_archive fcntl.fcntl fcntl.flock fcntl.ioctl fcntl.lockf mmap.__new__ "
+    "sqlite3.connect dbm.open shelve.open syslog.openlog syslog.syslog".split()
+)
+_OTHERS = frozenset(
+    "os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn os.startfile os.kill os.killpg "  # noqa: SIM905
+    "os.putenv os.unsetenv subprocess.Popen pty.spawn signal.pthread_kill builtins.input "
+    "webbrowser.open resource.setrlimit resource.prlimit time.sleep "
+    "_thread.start_new_thread _thread.start_joinable_thread _winapi.CreateProcess "
+    "socket.__new__ socket.bind socket.connect socket.getaddrinfo socket.gethostbyaddr "
+    "socket.gethostbyname socket.gethostname socket.getnameinfo socket.getservbyname "
+    "socket.getservbyport socket.sendmsg socket.sendto socket.sethostname urllib.Request "
+    "http.client.connect http.client.send ftplib.connect imaplib.open poplib.connect "
+    "smtplib.connect telnetlib.Telnet.open nntplib.connect".split()
+)
+_REFUSED = _FILES | _OTHERS
 _SHOWN = {
     "_thread.start_new_thread": "threading.Thread.start",
     "_thread.start_joinable_thread": "threading.Thread.start",
@@ -66,11 +84,12 @@ _SHOWN = {
 }
 # Where the library reads code and data of its own, and where log handlers and debuggers write.
 _ALLOWED = frozenset(
-    ["importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "linecache", "tokenize", "zoneinfo", "logging", "pdb", "_pyrepl", "pydevd", "debugpy"]
+    {"importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "linecache"}
+    | {"tokenize", "zoneinfo", "logging", "pdb", "_pyrepl", "pydevd", "debugpy"}
 )
 
 
-def _audit(event: str, args: tuple[Any, ...]) -> None:
+def _audit(event: str, args: tuple[object, ...]) -> None:
     if not targets or event not in _REFUSED:
         return
     target = targets.get(get_ident())
@@ -78,13 +97,18 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         _refuse(target, _call_text(event, args))
 
 
-def _harmless(event: str, args: tuple[Any, ...]) -> bool:
+def _harmless(event: str, args: tuple[object, ...]) -> bool:
     if event == "open" and _is_zone_data(args[0]):
         return True
     return any(
         str(frame.f_globals.get("__name__", "")).split(".", 1)[0] in _ALLOWED
-        for frame in body_frames(sys._getframe(2))  # noqa: SLF001  (the only way to the callers)
+        for frame in body_frames(_caller(2))
     )
+
+
+def _caller(depth: int) -> FrameType:
+    # The only way to see who called, from inside an audit hook.
+    return sys._getframe(depth + 1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_zone_data(path: object) -> bool:
@@ -97,7 +121,7 @@ def _is_zone_data(path: object) -> bool:
     )
 
 
-def _call_text(event: str, args: tuple[Any, ...]) -> str:
+def _call_text(event: str, args: tuple[object, ...]) -> str:
     name = _SHOWN.get(event, event)
     first = args[0] if args and event in _FILES else None
     shown = repr(first)[:80] if isinstance(first, str | bytes) else ""
@@ -105,7 +129,7 @@ def _call_text(event: str, args: tuple[Any, ...]) -> str:
 
 
 def _refuse(target: Target, call: str) -> None:
-    error = SideEffectInWorkflow(call, line_of(sys._getframe(2)))  # noqa: SLF001
+    error = SideEffectInWorkflow(call, line_of(_caller(2)))
     target.refused(error)
     raise error
 
@@ -124,7 +148,7 @@ def _dispatch_unaudited() -> None:
 
 
 def _refusing(call: str, real: Callable[..., Any]) -> Callable[..., Any]:
-    def dispatch(_: object, *args: Any, **options: Any) -> Any:
+    def dispatch(_: object, *args: object, **options: object) -> object:
         target = current()
         if target is not None:
             _refuse(target, call)
@@ -152,9 +176,9 @@ def _muted() -> bool:
 
 
 def _mute_print() -> None:
-    real = builtins.print
+    real: Callable[..., None] = builtins.print
 
-    def dispatch(_: object, *args: Any, **options: Any) -> None:
+    def dispatch(_: object, *args: object, **options: object) -> None:
         if not (targets and _muted()):
             real(*args, **options)
 
@@ -182,7 +206,7 @@ def _mute_structlog() -> None:
     real = base.BoundLoggerBase._proxy_to_logger  # noqa: SLF001  (where all of its levels meet)
 
     @functools.wraps(real)
-    def proxy(self: object, *args: Any, **options: Any) -> Any:
+    def proxy(self: object, *args: object, **options: object) -> object:
         return None if targets and _muted() else real(self, *args, **options)
 
     base.BoundLoggerBase._proxy_to_logger = proxy  # noqa: SLF001

@@ -6,10 +6,11 @@ would break. A stand-in makes real datetimes, and is equal to the real class in 
 
 import copy
 import copyreg
-import datetime as _real
+import datetime as dt
 from _thread import get_ident
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from .active import targets
 
@@ -17,7 +18,7 @@ from .active import targets
 class _Standin(type):
     """The class of the stand-ins; a subclass of a stand-in behaves like any subclass."""
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
+    def __call__(cls, *args: object, **options: object) -> object:
         original = _original(cls)
         return (
             super().__call__(*args, **options) if original is None else original(*args, **options)
@@ -45,15 +46,17 @@ class _Standin(type):
     def __repr__(cls) -> str:
         return super().__repr__() if (original := _original(cls)) is None else repr(original)
 
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: Callable[[object], object]
+    ) -> object:
         return handler(_original(source) or source)
 
 
-def _original(cls: object) -> type | None:
+def _original(cls: object) -> Any:  # noqa: ANN401  (a class of datetime, or None)
     return vars(cls).get("_offbook_original") if type(cls) is _Standin else None
 
 
-def _reduce(cls: _Standin) -> Any:
+def _reduce(cls: _Standin) -> Any:  # noqa: ANN401  (what pickle takes: a name, or call and args)
     original = _original(cls)
     return cls.__qualname__ if original is None else (copy.copy, (original,))
 
@@ -68,62 +71,79 @@ def _now() -> int | None:
     return None if target is None else target.now()
 
 
-def _at(cls: Any, now: int, tz: _real.tzinfo | None) -> Any:
+_T = TypeVar("_T", bound=dt.datetime)
+
+
+def _at(cls: type[_T], now: int, tz: dt.tzinfo | None) -> _T:
     seconds, rest = divmod(now, 1_000_000)
     return cls.fromtimestamp(seconds, tz).replace(microsecond=rest)
 
 
-class _Datetime(_real.datetime, metaclass=_Standin):
+# Outside of a body a stand-in asks the module, and late: a test tool may have frozen the clock
+# there. A subclass asks its base, as it always did.
+class _Datetime(dt.datetime, metaclass=_Standin):
     __slots__ = ()
-    _offbook_original = _real.datetime
 
     @classmethod
-    def now(cls, tz: _real.tzinfo | None = None) -> Any:
+    def now(cls, tz: dt.tzinfo | None = None) -> Self:
         now, original = _now(), _original(cls)
         if now is not None:
-            return _at(original or cls, now, tz)
-        # By the module, and late: a test tool may have frozen the clock there.
-        return super().now(tz) if original is None else _real.datetime.now(tz)
+            shape: type[Self] = original or cls
+            return _at(shape, now, tz)
+        if original is None:
+            return super().now(tz)
+        return dt.datetime.now(tz)  # type: ignore[return-value]
 
     @classmethod
-    def utcnow(cls) -> Any:
+    def utcnow(cls) -> Self:
         now, original = _now(), _original(cls)
         if now is not None:
-            return _at(original or cls, now, _real.UTC).replace(tzinfo=None)
-        return super().utcnow() if original is None else _real.datetime.utcnow()  # noqa: DTZ003
+            shape: type[Self] = original or cls
+            return _at(shape, now, dt.UTC).replace(tzinfo=None)
+        if original is None:
+            return super().utcnow()  # pyright: ignore[reportDeprecated]  (the user called it)
+        return dt.datetime.utcnow()  # type: ignore[return-value]  # noqa: DTZ003
 
     @classmethod
-    def today(cls) -> Any:
+    def today(cls) -> Self:
         now, original = _now(), _original(cls)
         if now is not None:
-            return _at(original or cls, now, None)
-        return super().today() if original is None else _real.datetime.today()  # noqa: DTZ002
+            shape: type[Self] = original or cls
+            return _at(shape, now, None)
+        if original is None:
+            return super().today()
+        return dt.datetime.today()  # type: ignore[return-value]  # noqa: DTZ002
 
 
-class _Date(_real.date, metaclass=_Standin):
+class _Date(dt.date, metaclass=_Standin):
     __slots__ = ()
-    _offbook_original = _real.date
 
     @classmethod
-    def today(cls) -> Any:
+    def today(cls) -> Self:
         now, original = _now(), _original(cls)
         if now is not None:
-            return (original or cls).fromtimestamp(now / 1_000_000)  # type: ignore[attr-defined]
-        return super().today() if original is None else _real.date.today()  # noqa: DTZ011
+            return (original or cls).fromtimestamp(now / 1_000_000)
+        if original is None:
+            return super().today()
+        return dt.date.today()  # type: ignore[return-value]  # noqa: DTZ011
 
 
-for _standin in (_Datetime, _Date):
-    _like = _standin._offbook_original  # noqa: SLF001  (set ten lines up)
-    _standin.__name__, _standin.__qualname__ = _like.__name__, _like.__qualname__
-    _standin.__module__, _standin.__doc__ = _like.__module__, _like.__doc__
+def _dress(standin: Any, original: type) -> None:  # noqa: ANN401  (its attributes are set)
+    standin._offbook_original = original  # noqa: SLF001  (what makes it a stand-in)
+    standin.__name__, standin.__qualname__ = original.__name__, original.__qualname__
+    standin.__module__, standin.__doc__ = original.__module__, original.__doc__
+
+
+_dress(_Datetime, dt.datetime)
+_dress(_Date, dt.date)
 
 
 class _Module(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_real, name)
+    def __getattr__(self, name: str) -> object:
+        return getattr(dt, name)
 
     def __dir__(self) -> list[str]:
-        return dir(_real)
+        return dir(dt)
 
 
 def standins(*, date: bool) -> list[tuple[object, object]]:
@@ -131,11 +151,11 @@ def standins(*, date: bool) -> list[tuple[object, object]]:
 
     With `date`, `datetime.date` gets a stand-in too; needed where its `today` is out of reach.
     """
-    module = _Module("datetime", _real.__doc__)
-    module.__dict__.update(__file__=getattr(_real, "__file__", None), __spec__=_real.__spec__)
+    module = _Module("datetime", dt.__doc__)
+    module.__dict__.update(__file__=getattr(dt, "__file__", None), __spec__=dt.__spec__)
     module.__dict__["datetime"] = _Datetime
-    pairs: list[tuple[object, object]] = [(_real, module), (_real.datetime, _Datetime)]
+    pairs: list[tuple[object, object]] = [(dt, module), (dt.datetime, _Datetime)]
     if date:
         module.__dict__["date"] = _Date
-        pairs.append((_real.date, _Date))
+        pairs.append((dt.date, _Date))
     return pairs
