@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from .observer import OtelObserver
 
 _NOTHING = nullcontext()
-_APIS = {
-    "opentelemetry.trace": ("get_tracer_provider", "OTEL_PYTHON_TRACER_PROVIDER"),
-    "opentelemetry.metrics": ("get_meter_provider", "OTEL_PYTHON_METER_PROVIDER"),
-}
+_APIS = (
+    ("opentelemetry.trace", "get_tracer_provider"),
+    ("opentelemetry.metrics", "get_meter_provider"),
+)
+_VARIABLES = ("OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER")
 
 
 def default_observer() -> Observers:
@@ -36,6 +37,7 @@ class WhenConfigured:
 
     def __init__(self) -> None:
         self._observer: OtelObserver | None = None
+        self._named = any(name in os.environ for name in _VARIABLES)
 
     def __repr__(self) -> str:
         return f"WhenConfigured({self._observer!r})"
@@ -69,7 +71,7 @@ class WhenConfigured:
             observer.log(level, event, **fields)
 
     def _wake(self) -> "OtelObserver | None":
-        if _configured():
+        if self._named or _configured():
             from .observer import OtelObserver  # noqa: PLC0415 - the SDK loads only where used
 
             self._observer = OtelObserver()
@@ -77,11 +79,8 @@ class WhenConfigured:
 
 
 def _configured() -> bool:
-    for name, (getter, variable) in _APIS.items():
+    for name, getter in _APIS:
         api = sys.modules.get(name)
-        if api is None:
-            if variable in os.environ:
-                return True
-        elif is_real(getattr(api, getter)()):
+        if api is not None and is_real(getattr(api, getter)()):
             return True
     return False
