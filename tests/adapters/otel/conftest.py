@@ -142,7 +142,8 @@ class Tales:
     def turn(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
         facts: dict[str, Any] = {"n": 2, "at": AT + 5_000_000, "events": 3, "commands": 2}
         facts |= {"bytes": 700, "commit_seconds": 0.002, "replayed": 0, "replay_seconds": 0.0}
-        return facts | {"waits": [], "epoch": 7, "worker": "w1"} | more
+        facts |= {"waits": list[Any](), "epoch": 7, "worker": "w1"}
+        return facts | more
 
     def end(self, status: str = "completed", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
         facts = {"status": status, "at": AT + 9_000_000, "error": None, "error_code": ""}
