@@ -14,6 +14,7 @@ _SECRET = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|authori[sz]ation|api_?key|credential|cookie|private_?key",
     re.IGNORECASE,
 )
+_FIRST = ("event", "run", "step", "attempt")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -35,8 +36,9 @@ _OWN = frozenset({"event", "exc_info", "stack_info"})
 
 
 def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Line:
-    """Blank the values whose names sound like secrets."""
-    return Line({k: "***" if _SECRET.search(k) else v for k, v in fields.items()})
+    """Blank the values whose names sound like secrets; run, step and attempt come first."""
+    ordered = {key: fields[key] for key in _FIRST if key in fields} | dict(fields)
+    return Line({k: "***" if _SECRET.search(k) else v for k, v in ordered.items()})
 
 
 def _hand_over(
