@@ -163,6 +163,11 @@ class Step(Definition[P, R]):
         self.options = options
         self.is_async = inspect.iscoroutinefunction(fn)
 
+    @cached_property
+    def wire(self) -> dict[str, Any]:
+        """The options as a command holds them; not to be changed."""
+        return self.options.to_wire()
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         body = current_body()
         if body is not None:

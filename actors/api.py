@@ -1,0 +1,185 @@
+"""What a workflow body calls: sleep, hooks, children, attributes, and where it is."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Generator, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar, overload
+
+from .attributes import check_attributes
+from .context import RunInfo, body_of, current_body, step_context
+from .define import Bound, Workflow
+from .errors import InvalidOption, NotInRun
+from .machine_hooks import Hook
+from .model import digest_of, pack
+from .options import Duration, micros
+from .scope import CancelScope
+
+__all__ = [
+    "CancelScope",
+    "Hook",
+    "continue_as_new",
+    "current_run",
+    "hook",
+    "set_attributes",
+    "sleep",
+    "start",
+]
+
+T = TypeVar("T")
+_MICROS = 1_000_000
+
+
+async def sleep(until: Duration | datetime) -> None:
+    """Sleep for a timedelta or seconds, or until an aware datetime.
+
+    In a workflow it is a durable timer that costs nothing while it runs; elsewhere it is
+    `asyncio.sleep`. A time that has passed returns at once.
+
+    Raises:
+        InvalidOption: the value is negative, not finite, or a naive datetime.
+    """
+    body = current_body()
+    now = body.now() if body is not None else time.time_ns() // 1000
+    await asyncio.sleep(max(0, micros("sleep", until, now) - now) / _MICROS)
+
+
+@overload
+def hook(
+    type: type[T],  # noqa: A002
+    *,
+    token: str | None = None,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+    keep: Duration | None = None,
+) -> Hook[T]: ...
+@overload
+def hook(
+    type: Any = Any,  # noqa: A002, ANN401
+    *,
+    token: str | None = None,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+    keep: Duration | None = None,
+) -> Hook[Any]: ...
+def hook(
+    type: Any = Any,
+    *,
+    token: str | None = None,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+    keep: Duration | None = None,
+) -> Hook[Any]:
+    """Open a place where payloads of a type arrive: await it, or walk it with `async for`.
+
+    token: what senders name; 1 to 1,024 bytes of text. Without it an unguessable one is made.
+    metadata: any storable value, for those who look the hook up.
+    once: close it with the first payload.
+    expires: close it then; a wait for it ends with HookDisposed.
+    keep: how long the token stays taken after the run has ended.
+
+    Raises:
+        NotInRun: the caller is not a workflow body.
+        InvalidOption: the token or a time has a value that it cannot have.
+    """
+    hooks = body_of("hook()").hooks
+    return hooks.create(type, token, metadata, once=once, expires=expires, keep=keep)
+
+
+async def start(  # noqa: PLR0913 - a start has that many options
+    workflow: Workflow[..., Any] | Bound[Any],
+    /,
+    *args: Any,  # noqa: ANN401
+    id: str | None = None,  # noqa: A002
+    detached: bool = False,
+    attributes: dict[str, Any] | None = None,
+    retention: Duration | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - the Run handle of a later layer
+    """Start a child run and return its handle; await `run.result()` for its result.
+
+    id: the child's id; without it, one made from this run's. detached: it goes on when this run
+    is cancelled. attributes, retention: as for `client.start`.
+
+    Raises:
+        NotInRun: the caller is not a workflow body.
+        ChildConflict: the id is taken by a run that is not this one's child.
+    """
+    children = body_of("start()").children
+    if isinstance(workflow, Bound):
+        found, bound = workflow.workflow, workflow.arguments
+        if args or kwargs:
+            raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
+    else:
+        found, bound = workflow, workflow.parameters.bind(args, kwargs)
+    return await children.start(
+        found, bound, run=id, detached=detached, attributes=attributes, retention=retention
+    )
+
+
+class _Landed:
+    """Something that is done already: it may be awaited or not."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+def set_attributes(
+    mapping: Mapping[str, Any] | None = None, /, **attributes: Any
+) -> Awaitable[None]:  # noqa: ANN401
+    """Change attributes of the run; None removes one. It counts whether awaited or not.
+
+    Keys are 1 to 256 characters and do not begin with `$`; values are text of at most 256 bytes,
+    numbers, bools or aware datetimes.
+
+    Raises:
+        NotInRun: the caller is neither a workflow body nor a step.
+        InvalidAttributes: a rule is broken; nothing was written.
+    """
+    changes = {**(mapping or {}), **attributes}
+    body = current_body()
+    if body is None:
+        return _set_in_step(changes)
+    checked = check_attributes(changes, body.attributes)
+    if checked:
+        body.change_attributes(checked)
+        command = body.loop.next_id()
+        body.issue("attributes", command, {"changes": checked}, "", digest_of(pack(checked)))
+    return _Landed()
+
+
+def _set_in_step(changes: dict[str, Any]) -> Awaitable[None]:
+    context = step_context.get()
+    if context is None:
+        raise NotInRun("set_attributes()", "a workflow or step")
+    return context.services.set_attributes(check_attributes(changes, {}))
+
+
+def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
+    """End this run and go on as a new one of the same workflow, with these arguments.
+
+    It does not return. The history starts anew; attributes are kept.
+
+    Raises:
+        NotInRun: the caller is not a workflow body.
+        InvalidArguments: they do not fit the workflow's signature.
+    """
+    raise body_of("continue_as_new()").ending.continue_as_new(args, kwargs)
+
+
+def current_run() -> RunInfo:
+    """Return what is known of the run that the caller, a workflow body or step, belongs to.
+
+    Raises:
+        NotInRun: the caller is in neither.
+    """
+    body = current_body()
+    if body is not None:
+        return body.current_info()
+    context = step_context.get()
+    if context is None:
+        raise NotInRun("current_run()", "a workflow or step")
+    return context.run

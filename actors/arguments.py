@@ -1,0 +1,62 @@
+"""Arguments of workflows and steps: from a call to a payload, and back by the annotations."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from .errors import PayloadMismatch, PayloadTooLarge
+from .model import unpack
+from .options import Settings
+
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .define import Parameters
+
+_LIMIT = Settings().total_limit
+
+
+def encode_arguments(
+    codec: "Codec", parameters: "Parameters", bound: dict[str, Any], limit: int = _LIMIT
+) -> bytes:
+    """Return the payload of arguments that `Parameters.bind` took: a map of encoded values.
+
+    limit: bytes that all arguments together may take.
+
+    Raises:
+        NotSerializable: a value has no stored form; the error names its path.
+        PayloadTooLarge: the arguments are above the limit.
+    """
+    encode = codec.encode
+    packed: bytes = msgpack.packb({name: encode(value, name) for name, value in bound.items()})
+    if len(packed) > limit:
+        raise PayloadTooLarge(f"the arguments of {parameters.name}", len(packed), limit)
+    return packed
+
+
+def decode_arguments(codec: "Codec", parameters: "Parameters", data: bytes) -> dict[str, Any]:
+    """Return the arguments by name, each decoded as its parameter is annotated.
+
+    Raises:
+        PayloadMismatch: a value does not fit its annotation, or the payload is not arguments.
+    """
+    fields = _fields(parameters.name, data)
+    return {
+        name: codec.decode(value, _annotation(parameters, name), name)
+        for name, value in fields.items()
+    }
+
+
+def _fields(name: str, data: bytes) -> dict[str, bytes]:
+    try:
+        return dict(unpack(data).items())
+    except (AttributeError, ValueError, TypeError) as error:
+        where = f"the arguments of {name}"
+        raise PayloadMismatch(where, "a map of encoded values", "other bytes") from error
+
+
+def _annotation(parameters: "Parameters", name: str) -> Any:  # noqa: ANN401 - an annotation
+    hint = parameters.hint(name)
+    kind = parameters.variadic(name)
+    if kind == "args":
+        return tuple[hint, ...]
+    return dict[str, hint] if kind == "kwargs" else hint

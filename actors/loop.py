@@ -1,0 +1,531 @@
+"""The event loop of a workflow body: plain asyncio whose order and clock depend on the log alone.
+
+It has no selector, no thread and no clock of its own. The machine sets `now`, fires timers, and
+calls `run` until nothing is ready.
+"""
+
+import asyncio
+import asyncio.tasks
+import builtins
+import hashlib
+import logging
+import sys
+from asyncio import current_task
+from asyncio.events import _get_running_loop, _set_running_loop  # noqa: PLC2701 # pyright: ignore
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, NoReturn, Protocol
+
+from .errors import InvalidOption, NotInWorkflowBody, SideEffectInWorkflow
+from .loop_set import OrderedSet
+from .where import user_line
+
+_log = logging.getLogger("offbook")
+_HASH_MASK = (1 << 29) - 1
+_PATH_LIMIT = 90
+_MICROS = 1_000_000
+# From 3.14 on the current task is a field of the thread: another loop's must be put aside.
+_swap_current_task = getattr(asyncio.tasks, "_swap_current_task", None)
+
+Outside = tuple[Any, Any, Any]
+
+
+class Evicted(BaseException):
+    """The run leaves memory: whatever its clean-up code asks for must not happen."""
+
+
+class Spinning(Exception):
+    """More handles ran in one feed than a body that waits for something can need."""
+
+
+class Host(Protocol):
+    """What the loop needs of its machine."""
+
+    replaying: bool
+
+    def refused(self, error: SideEffectInWorkflow) -> None:
+        """Note a call that a body must not make."""
+        ...
+
+    def timer_cancelled(self, timer: "Timer") -> None:
+        """A timer that is in the log was cancelled before it fired."""
+        ...
+
+
+class Handle:
+    """A callback that is ready to run."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled")
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.is_cancelled
+
+    def get_context(self) -> Context:
+        """The context that it runs in."""
+        return self.context
+
+
+class Timer(Handle):
+    """A callback for a later time; a command of the run once its feed is at rest."""
+
+    __slots__ = ("due", "id", "issued", "loop")
+
+    def __init__(  # noqa: PLR0913 - asyncio hands over all of it
+        self,
+        loop: "WorkflowLoop",
+        due: int,
+        name: str,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.loop = loop
+        self.due = due
+        self.id = name
+        self.issued = False
+
+    def when(self) -> float:
+        """Its time on the loop's clock."""
+        return (self.due - self.loop.origin) / _MICROS
+
+    def cancel(self) -> None:
+        """Do not run it, and take it out of the log's pending timers."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            if self.issued:
+                self.loop.host.timer_cancelled(self)
+
+
+class Scope:
+    """Where identities come from when no task is running: a timer's callback, or another one."""
+
+    __slots__ = ("children", "commands", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.children = 0
+        self.commands = 0
+
+
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future whose place in a set does not depend on memory addresses."""
+
+    __slots__ = ("_ordinal",)
+
+    def __init__(self, loop: "WorkflowLoop") -> None:
+        self._ordinal = loop.next_hash()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._ordinal
+
+
+class WorkflowTask(asyncio.Task[Any]):
+    """A task that knows its path, and hands out the identities of what it asks for."""
+
+    __slots__ = ("_ordinal", "children", "commands", "path")
+
+    def __init__(
+        self,
+        loop: "WorkflowLoop",
+        coro: Coroutine[Any, Any, Any],
+        path: str,
+        name: str | None,
+        context: Context | None,
+    ) -> None:
+        self._ordinal = loop.next_hash()
+        self.path = path
+        self.children = 0
+        self.commands = 0
+        super().__init__(coro, loop=loop, name=name or f"Task-{path}", context=context)
+
+    def __hash__(self) -> int:
+        return self._ordinal
+
+
+def short(path: str) -> str:
+    """Return a path, or its digest where it is too long to be part of an id."""
+    if len(path) <= _PATH_LIMIT:
+        return path
+    return "d" + hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """A deterministic loop for one run."""
+
+    def __init__(self, host: Host, salt: int) -> None:
+        self.host = host
+        self.machine = host
+        self.ready: deque[Handle] = deque()
+        self.fresh: list[Timer] = []
+        self.tasks: list[WorkflowTask] = []
+        self.generators: list[AsyncGenerator[Any, Any]] = []
+        self.now = 0
+        self.origin = 0
+        self.halted = False
+        self.closing = False
+        self.dead = False
+        self._hash = salt & _HASH_MASK
+        self._scope = Scope("c")
+        self._prune_tasks = 64
+        self._prune_generators = 16
+
+    def __repr__(self) -> str:
+        return f"<WorkflowLoop ready={len(self.ready)} tasks={len(self.tasks)}>"
+
+    # The machine's side
+
+    def enter(self) -> Outside:
+        """Become the running loop of this thread; return what was there before."""
+        outer = _get_running_loop()
+        task = None
+        if _swap_current_task is not None and outer is not None:
+            task = _swap_current_task(outer, None)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._first_iteration, finalizer=None)
+        _set_running_loop(self)
+        return outer, task, hooks
+
+    def leave(self, outside: Outside) -> None:
+        """Put back what `enter` found."""
+        outer, task, hooks = outside
+        _set_running_loop(outer)
+        sys.set_asyncgen_hooks(*hooks)
+        if _swap_current_task is not None and outer is not None:
+            _swap_current_task(outer, task)
+
+    def run(self, budget: int) -> int:
+        """Run what is ready until nothing is; return what is left of the budget of handles.
+
+        Raises:
+            Spinning: the budget is used up.
+        """
+        ready = self.ready
+        while ready and not self.halted:
+            handle = ready.popleft()
+            if handle.is_cancelled:
+                continue
+            budget -= 1
+            if budget < 0:
+                raise Spinning
+            try:
+                handle.context.run(handle.callback, *handle.args)
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - as asyncio does
+                self._callback_failed(handle, error)
+        return budget
+
+    def fire(self, timer: Timer) -> None:
+        """Make the callback of a timer ready."""
+        self.ready.append(Handle(self._run_timer, (timer,), timer.context))
+
+    def next_hash(self) -> int:
+        """Return the place in sets of the next task or future."""
+        self._hash += 1
+        return self._hash
+
+    def next_id(self) -> str:
+        """Return the identity of the next command of whatever is running."""
+        scope: Any = current_task(self) or self._scope
+        n = scope.commands
+        scope.commands = n + 1
+        return f"{scope.path}_{n}"
+
+    def task_at(
+        self, path: str, coro: Coroutine[Any, Any, Any], context: Context | None = None
+    ) -> WorkflowTask:
+        """Create a task with a given path."""
+        task = WorkflowTask(self, coro, path, None, context)
+        self.tasks.append(task)
+        return task
+
+    def alive(self) -> list[WorkflowTask]:
+        """Return the tasks that have not ended, oldest first."""
+        self.tasks = [task for task in self.tasks if not task.done()]
+        return self.tasks
+
+    def close_by_force(self, tasks: Iterable[WorkflowTask]) -> None:
+        """End tasks where they stand, newest first; what their clean-up asks for is dropped."""
+        self.closing = True
+        self.ready.clear()
+        pending = list(tasks)
+        for task in reversed(pending):
+            _close(task.get_coro())
+        for task in pending:
+            # Breaks the cycle of the task and what it waits for, and keeps its end silent.
+            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+            task.cancel()
+        self.closing = self.dead
+
+    def open_generators(self) -> list[AsyncGenerator[Any, Any]]:
+        """Return the async generators that were begun and have not ended, oldest first."""
+        self.generators = [g for g in self.generators if g.ag_frame is not None]  # type: ignore[attr-defined]
+        return self.generators
+
+    def evict(self) -> None:
+        """Close everything, newest first, so that the collector finds nothing to run."""
+        self.dead = self.closing = True
+        self.close_by_force(self.alive())
+        for generator in reversed(self.open_generators()):
+            _close_generator(generator)
+        self.ready.clear()
+        self.fresh.clear()
+        self.tasks.clear()
+        self.generators.clear()
+
+    def _run_timer(self, timer: Timer) -> None:
+        if timer.is_cancelled:
+            return
+        timer.is_cancelled = True
+        outer, self._scope = self._scope, Scope(short(f"{timer.id}t"))
+        try:
+            timer.callback(*timer.args)
+        finally:
+            self._scope = outer
+
+    def _first_iteration(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if len(self.generators) >= self._prune_generators:
+            self._prune_generators = max(16, 2 * len(self.open_generators()))
+        self.generators.append(generator)
+
+    def _callback_failed(self, handle: Handle, error: BaseException) -> None:
+        if isinstance(error, SystemExit):
+            return  # a task has it already
+        text = f"Exception in callback {handle.callback!r}"
+        self.call_exception_handler({"message": text, "exception": error})
+
+    # asyncio's side
+
+    def create_future(self) -> WorkflowFuture:
+        """Return a future of this loop."""
+        if self.closing:
+            raise Evicted
+        return WorkflowFuture(self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: object,
+    ) -> WorkflowTask:
+        """Create a task; its path is that of its creator and an ordinal."""
+        if self.closing:
+            coro.close()
+            raise Evicted
+        if options.get("eager_start"):
+            coro.close()
+            raise NotInWorkflowBody("an eager task", "leave eager_start out")
+        scope: Any = current_task(self) or self._scope
+        n = scope.children
+        scope.children = n + 1
+        path = short(f"{scope.path}-{n}")
+        task = WorkflowTask(self, coro, path, None if name is None else str(name), context)
+        if len(self.tasks) >= self._prune_tasks:
+            self._prune_tasks = max(64, 2 * len(self.alive()))
+        self.tasks.append(task)
+        return task
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """Run a callback in this feed."""
+        if type(callback) is _TaskStep and type(callback.__self__) is not WorkflowTask:  # type: ignore[attr-defined]
+            raise NotInWorkflowBody("asyncio.Task(...)", "use asyncio.create_task(...)")
+        handle = Handle(callback, args, copy_context() if context is None else context)
+        if not self.closing:
+            self.ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> Timer:
+        """Run a callback after `delay` seconds: a durable timer."""
+        if not delay < float("inf"):
+            raise InvalidOption("a delay", delay, "finite")
+        return self._timer(self.now + round(delay * _MICROS), callback, args, context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> Timer:
+        """Run a callback at a time of this loop's clock: a durable timer."""
+        if not when < float("inf"):
+            raise InvalidOption("a time", when, "finite")
+        return self._timer(self.origin + round(when * _MICROS), callback, args, context)
+
+    def _timer(
+        self,
+        due: int,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> Timer:
+        if self.closing:
+            raise Evicted
+        context = copy_context() if context is None else context
+        if due <= self.now:
+            timer = Timer(self, due, "", callback, args, context)
+            self.ready.append(timer)
+            return timer
+        timer = Timer(self, due, self.next_id(), callback, args, context)
+        self.fresh.append(timer)
+        return timer
+
+    def time(self) -> float:
+        """Seconds of logical time since the run began."""
+        return (self.now - self.origin) / _MICROS
+
+    def get_debug(self) -> bool:
+        """Never: debug mode reads real clocks."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether a feed is under way."""
+        return _get_running_loop() is self
+
+    def is_closed(self) -> bool:
+        """Whether the run has left memory."""
+        return self.dead
+
+    def get_task_factory(self) -> None:
+        """There is never one."""
+
+    def get_exception_handler(self) -> None:
+        """There is never one."""
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody handled."""
+        self.call_exception_handler(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody handled, once: neither on replay nor after the run left memory."""
+        if not (self.closing or self.host.replaying):
+            _log.error("%s", context.get("message"), exc_info=context.get("exception"))
+
+    async def shutdown_asyncgens(self) -> None:
+        """Nothing: the machine closes them in order when the body has ended."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Nothing: there is none."""
+
+    def refuse(self, name: str) -> NoReturn:
+        """Refuse a call that would reach the world."""
+        error = SideEffectInWorkflow(f"loop.{name}()", user_line())
+        self.host.refused(error)
+        raise error
+
+    def misuse(self, name: str) -> NoReturn:
+        """Refuse a call that belongs to whoever drives a loop."""
+        raise NotInWorkflowBody(f"loop.{name}()", "the run's machine drives this loop")
+
+
+def _close(coro: Any) -> None:  # noqa: ANN401 - a coroutine or what an async generator gives
+    for _ in range(3):
+        try:
+            coro.close()
+        except BaseException:  # noqa: BLE001, S112 - user's clean-up code; nothing of it counts any more
+            continue
+        return
+
+
+def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    ending: Any = generator.aclose()
+    try:
+        ending.send(None)  # only a step of it reaches the generator, close() alone does not
+    except BaseException:  # noqa: BLE001 - user's clean-up code; nothing of it counts any more
+        return
+    _close(ending)
+
+
+_WORLD = [
+    "run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo", "create_connection",
+    "create_server", "start_tls", "sendfile", "create_unix_connection", "create_unix_server",
+    "connect_accepted_socket", "create_datagram_endpoint", "connect_read_pipe",
+    "connect_write_pipe", "subprocess_shell", "subprocess_exec", "add_reader", "remove_reader",
+    "add_writer", "remove_writer", "sock_recv", "sock_recv_into", "sock_recvfrom",
+    "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept",
+    "sock_sendfile", "add_signal_handler", "remove_signal_handler", "call_soon_threadsafe",
+]  # fmt: skip
+_DRIVER = [
+    "run_forever", "run_until_complete", "stop", "close", "set_debug", "set_task_factory",
+    "set_exception_handler",
+]  # fmt: skip
+
+
+def _refusal(name: str, how: Callable[[WorkflowLoop, str], NoReturn]) -> Callable[..., NoReturn]:
+    def refuse(self: WorkflowLoop, *_: object, **__: object) -> NoReturn:
+        how(self, name)
+
+    return refuse
+
+
+for _name in _WORLD:
+    setattr(WorkflowLoop, _name, _refusal(_name, WorkflowLoop.refuse))
+for _name in _DRIVER:
+    setattr(WorkflowLoop, _name, _refusal(_name, WorkflowLoop.misuse))
+
+
+def _set_for(real: type, members: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - a set of either kind
+    if type(_get_running_loop()) is WorkflowLoop:
+        return OrderedSet(members)
+    return real(members)
+
+
+def order_sets() -> None:
+    """Let asyncio, and anyio where it is loaded, keep order in sets while a workflow runs."""
+    for name in ("asyncio.tasks", "anyio._backends._asyncio"):
+        module = sys.modules.get(name)
+        if module is not None and "set" not in vars(module):
+            vars(module)["set"] = partial(_set_for, builtins.set)
+
+
+class _Probe:
+    """Just enough of a loop to see which callback a task gives for its first step."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(self, callback: object, *_: object, **__: object) -> None:
+        self.seen.append(callback)
+
+
+def _task_step_type() -> type:
+    async def nothing() -> None: ...
+
+    probe: Any = _Probe()
+    coro = nothing()
+    task = asyncio.Task(coro, loop=probe)
+    task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+    coro.close()
+    return type(probe.seen[0])
+
+
+_TaskStep = _task_step_type()
+order_sets()

@@ -1,0 +1,61 @@
+"""Where a workflow is: the user's line that runs now, or that a task waits in."""
+
+import asyncio
+import gc
+import sys
+import sysconfig
+from pathlib import Path
+from types import AsyncGeneratorType, FrameType
+from typing import Any
+
+from .active import line_of
+
+_HERE = str(Path(__file__).parent)
+_LIBRARY = (_HERE, sysconfig.get_path("stdlib"), "<frozen ")
+_PACKAGES = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+
+
+def user_line() -> str:
+    """Return `file:line` of the line in the body that runs now, empty where there is none."""
+    frame = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the only way to the callers
+    found = line_of(frame)
+    return "" if found.startswith(_HERE) else found
+
+
+def waiting_line(task: "asyncio.Task[Any]") -> str:
+    """Return `file:line in function` of the innermost user's frame that a task waits in.
+
+    It is empty where only the runtime's frames are on the task's stack, as for a bare step
+    in a gather.
+    """
+    found = ""
+    at: Any = task.get_coro()
+    while at is not None:
+        frame = _frame_of(at)
+        if frame is not None and _is_users(frame):
+            code = frame.f_code
+            found = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
+        at = _awaited_by(at)
+    return found
+
+
+def _is_users(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith(_PACKAGES) or not file.startswith(_LIBRARY)
+
+
+def _frame_of(at: object) -> FrameType | None:
+    for name in ("cr_frame", "ag_frame", "gi_frame"):
+        frame: FrameType | None = getattr(at, name, None)
+        if frame is not None:
+            return frame
+    return None
+
+
+def _awaited_by(at: object) -> object:
+    for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+        if hasattr(at, name):
+            return getattr(at, name)
+    if type(at).__name__.startswith("async_generator_"):
+        return next((r for r in gc.get_referents(at) if isinstance(r, AsyncGeneratorType)), None)
+    return None
