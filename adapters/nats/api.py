@@ -1,0 +1,203 @@
+"""What JetStream says: acks and refusals of publishes, calls of its API, reads."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from offbook.actors.errors import OffbookError, PayloadTooLarge, ServerRefused
+from offbook.actors.ports import Refused, Unsure
+
+from .link import NO_RESPONDERS, Link, Reply
+
+NO_MESSAGE = 10037
+NO_STREAM = 10059
+NO_CONSUMER = 10014
+NAME_IN_USE = 10058
+NOT_UNIQUE = 10100
+TOO_LARGE = 10054
+WRONG_SEQUENCE = 10071
+TAKEN = 10077
+
+_OPEN_OUTCOME = frozenset({10023, 10047, 10158, 10164, 10167, 10008, 10009, 10077})
+"""Errors after which asking again is right: busy, full, without a leader, or still in flight."""
+
+_SEQUENCE = re.compile(rb'"seq":\s*(\d+)')
+_ACKED = b'{"stream":'
+
+CREATE = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
+"""The header block that refuses a subject which holds something."""
+
+
+@dataclass
+class ApiError(Exception):
+    """An error answer of the JetStream API."""
+
+    verb: str
+    code: int
+    err_code: int
+    description: str
+
+    def typed(self) -> OffbookError:
+        """Return it as an error for callers."""
+        if self.err_code in _OPEN_OUTCOME or self.code in (503, 500, 408):
+            return Unsure(f"{self.verb}: {self.description}")
+        return ServerRefused(self.verb, f"{self.description} (err_code {self.err_code})")
+
+
+@dataclass(slots=True, frozen=True)
+class Message:
+    """A stored message as the leader has it."""
+
+    subject: str
+    seq: int
+    headers: bytes
+    data: bytes
+
+
+def fence(seq: int) -> bytes:
+    """Return the header block: the subject's last message is that of `seq`."""
+    return b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % seq
+
+
+def fence_on(seq: int, subject: bytes) -> bytes:
+    """Return the header block: the last message of another subject is that of `seq`."""
+    return (
+        b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n"
+        b"Nats-Expected-Last-Subject-Sequence-Subject: %b\r\n\r\n" % (seq, subject)
+    )
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they go over the wire; line breaks in values become spaces."""
+    lines = [b"NATS/1.0"]
+    for key, value in headers.items():
+        clean = value.replace("\r", " ").replace("\n", " ").replace("\0", " ")
+        lines.append(f"{key}: {clean}".encode())
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def read_headers(block: bytes) -> dict[str, str]:
+    """Return the headers of a block, without the status line."""
+    found: dict[str, str] = {}
+    for line in block.split(b"\r\n")[1:]:
+        key, colon, value = line.partition(b":")
+        if colon:
+            found[key.decode("utf-8", "replace")] = value.strip().decode("utf-8", "replace")
+    return found
+
+
+def status(headers: bytes) -> int:
+    """Return the status of an answer without a message, or 0."""
+    code = headers[9:12]
+    return int(code) if headers[8:9] == b" " and code.isdigit() else 0
+
+
+async def publish(link: Link, subject: bytes, data: bytes, headers: bytes = b"") -> int:
+    """Publish and return the sequence from the stream's ack.
+
+    Raises:
+        Refused: the fence did not hold, or the write-once subject is taken.
+        Unsure: no answer, or one that leaves the outcome open.
+        PayloadTooLarge: above the server's or the stream's limit.
+        ServerRefused: any other refusal.
+    """
+    return acked(await link.ask(subject, data, headers), subject)
+
+
+def acked(reply: Reply, subject: bytes) -> int:
+    """Return the sequence from a publish ack. Raises as `publish`."""
+    headers, data = reply
+    if data.startswith(_ACKED):
+        found = _SEQUENCE.search(data)
+        if found is not None:
+            return int(found[1])
+    if headers.startswith(NO_RESPONDERS):
+        raise Unsure(f"no stream answers for {subject.decode()}")
+    raise _refusal(data, subject.decode())
+
+
+def _refusal(data: bytes, subject: str) -> OffbookError:
+    try:
+        error: dict[str, Any] = json.loads(data)["error"]
+    except (ValueError, KeyError, TypeError):
+        return Unsure(f"an answer that is no ack: {data[:80]!r}")
+    number, text = int(error.get("err_code", 0)), str(error.get("description", ""))
+    if number == WRONG_SEQUENCE and ":" in text:
+        return Refused(f"{subject}: {text}")
+    if number == TAKEN and "per subject" in text:
+        return Refused(f"{subject} is taken")
+    if number == TOO_LARGE:
+        return PayloadTooLarge(subject, 0, 0)
+    return ApiError(f"publishing to {subject}", int(error.get("code", 0)), number, text).typed()
+
+
+async def call(
+    link: Link, verb: str, body: Mapping[str, Any] | None = None, seconds: float | None = None
+) -> dict[str, Any]:
+    """Call the JetStream API.
+
+    Raises:
+        ApiError: the server answered with an error.
+        Unsure: no answer.
+    """
+    raw = b"" if body is None else json.dumps(body).encode()
+    headers, data = await link.ask(f"$JS.API.{verb}".encode(), raw, seconds=seconds)
+    if headers.startswith(NO_RESPONDERS):
+        raise Unsure(f"nobody answers {verb}: JetStream is off or has no leader")
+    reply: dict[str, Any] = json.loads(data)
+    error = reply.get("error")
+    if error is not None:
+        text = str(error.get("description", ""))
+        raise ApiError(verb, int(error["code"]), int(error.get("err_code", 0)), text)
+    return reply
+
+
+async def ask(link: Link, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Call the JetStream API, with error answers as typed errors."""
+    try:
+        return await call(link, verb, body)
+    except ApiError as error:
+        raise error.typed() from error
+
+
+async def leader_get(link: Link, stream: str, body: Mapping[str, Any]) -> Message | None:
+    """Return one message as the stream's leader has it, or None.
+
+    `body` is `{"last_by_subj": s}` or `{"seq": n, "next_by_subj": s}`, with wildcards allowed.
+    """
+    try:
+        found = (await call(link, f"STREAM.MSG.GET.{stream}", body))["message"]
+    except ApiError as error:
+        if error.err_code == NO_MESSAGE:
+            return None
+        raise error.typed() from error
+    return Message(
+        found["subject"],
+        int(found["seq"]),
+        base64.b64decode(found.get("hdrs", "")),
+        base64.b64decode(found.get("data", "")),
+    )
+
+
+async def purge(link: Link, stream: str, subject: str) -> int:
+    """Remove all messages under a subject; return how many they were."""
+    return int((await ask(link, f"STREAM.PURGE.{stream}", {"filter": subject}))["purged"])
+
+
+async def subjects(link: Link, stream: str, pattern: str) -> dict[str, int]:
+    """Return the subjects of a stream under a pattern, with their counts of messages."""
+    found: dict[str, int] = {}
+    offset, total = 0, 1
+    while offset < total:
+        body = {"subjects_filter": pattern, "offset": offset}
+        info = await ask(link, f"STREAM.INFO.{stream}", body)
+        page: dict[str, int] = info["state"].get("subjects") or {}
+        found.update(page)
+        total = int(info.get("total", 0))
+        if not page:
+            break
+        offset += len(page)
+    return found

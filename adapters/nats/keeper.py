@@ -1,0 +1,171 @@
+"""A worker's lease, renewed from a thread, so that a busy main loop does not lose it."""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from offbook.actors.errors import InvalidOption, OffbookError
+from offbook.actors.ports import Unsure
+
+from .api import header_block, publish
+from .link import Link
+from .options import Target
+from .streams import MARKER_SECONDS
+
+logger = logging.getLogger("offbook")
+
+_TICK_SECONDS = 0.5
+_STILL_SECONDS = 10.0
+"""A main loop that did not tick for this long has no right to a lease."""
+_TRUST = 0.9
+_RETRY_SECONDS = 0.1
+
+
+class NatsLease:
+    """`offbook.actors.ports.Lease`: a key with a time to live on its own connection.
+
+    The server counts whole seconds, so its key lives `ttl` rounded up; `valid` holds for 0.9 of
+    `ttl` from before the last acknowledged renewal was sent.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        subject: bytes,
+        info: bytes,
+        ttl: float,
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        if not 0 < ttl < math.inf:
+            raise InvalidOption("lease", ttl, "seconds above zero")
+        self._target = target
+        self._subject = subject
+        self._info = info
+        self._ttl = ttl
+        self._fault = fault
+        self._headers = header_block({"Nats-TTL": f"{math.ceil(ttl)}s"})
+        self._until = 0.0
+        self._ticked = time.monotonic()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._stopping = threading.Event()
+        self._first: Future[None] = Future()
+        self._closed: Callable[[NatsLease], None] = _nothing
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread renews."""
+        return self._thread is not None
+
+    def valid(self) -> bool:
+        """Return whether it surely has not expired (monotonic clock, no I/O)."""
+        return time.monotonic() < self._until
+
+    def on_close(self, call: Callable[["NatsLease"], None]) -> None:
+        """Call `call` once it is closed."""
+        self._closed = call
+
+    async def open(self) -> None:
+        """Start the thread; return when the first renewal is acknowledged."""
+        self._tick()
+        self._thread = threading.Thread(target=self._run, name="offbook lease", daemon=True)
+        self._thread.start()
+        await asyncio.wrap_future(self._first)
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+
+    async def close(self) -> None:
+        """Give it up, so that others need not wait for its end."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        thread, self._thread = self._thread, None
+        self._until = 0.0
+        if thread is None:
+            return
+        self._stopping.set()
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            try:
+                loop.call_soon_threadsafe(stop.set)
+            except RuntimeError as error:
+                # Its loop has ended by itself.
+                logger.debug("the lease had ended: %s", error)
+        await asyncio.to_thread(thread.join)
+        self._until = 0.0
+        self._closed(self)
+
+    # In the thread
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._renew_always())
+        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise to
+            if not self._first.done():
+                self._first.set_exception(error)
+            else:
+                self._fault(error)
+
+    async def _renew_always(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        if self._stopping.is_set():
+            self._stop.set()
+        link = Link(self._target)
+        await link.open()
+        try:
+            pause = 0.0
+            while not await self._stopped_within(pause):
+                pause = await self._renew(link)
+            await self._give_up(link)
+        finally:
+            await link.close()
+            if not self._first.done():
+                self._first.set_exception(Unsure("the lease was closed before it was held"))
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        stop = self._stop
+        if stop is None or stop.is_set():
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _renew(self, link: Link) -> float:
+        """Renew once; return the seconds until the next time."""
+        if time.monotonic() - self._ticked > _STILL_SECONDS:
+            return _RETRY_SECONDS
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(self._ttl):
+                await publish(link, self._subject, self._info, self._headers)
+        except (OffbookError, TimeoutError) as error:
+            logger.debug("the lease was not renewed: %s", error)
+            if isinstance(error, Unsure | TimeoutError):
+                return min(_RETRY_SECONDS, self._ttl / 3)
+            raise
+        self._until = sent + _TRUST * self._ttl
+        if not self._first.done():
+            self._first.set_result(None)
+        return self._ttl / 3
+
+    async def _give_up(self, link: Link) -> None:
+        headers = {"KV-Operation": "DEL", "Nats-TTL": f"{MARKER_SECONDS}s"}
+        try:
+            await publish(link, self._subject, b"", header_block(headers))
+        except OffbookError as error:
+            logger.debug("the lease will end by itself: %s", error)
+
+
+def _nothing(_lease: NatsLease) -> None:
+    return

@@ -1,0 +1,136 @@
+"""Who lives and who serves what: keys with a time to live, owners by compare-and-swap."""
+
+import asyncio
+from collections.abc import Callable
+
+from offbook.actors.names import check_name
+from offbook.actors.ports import Ownership, Refused
+
+from .api import CREATE, fence, leader_get, publish
+from .batch import Batches
+from .keeper import NatsLease
+from .link import Link
+from .names import Names
+from .tables import is_marker
+
+
+class NatsLeases:
+    """`offbook.actors.ports.Leases` on one bucket with markers for what expired."""
+
+    def __init__(self, link: Link, names: Names, batches: Batches) -> None:
+        self._link = link
+        self._names = names
+        self._batches = batches
+        self.held: set[NatsLease] = set()
+
+    @property
+    def _stream(self) -> str:
+        return f"KV_{self._names.leases}"
+
+    async def hold(self, worker: str, info: bytes, ttl: float) -> NatsLease:
+        """Take and keep renewing the lease of a worker, from a thread of its own.
+
+        Raises:
+            InvalidOption: `ttl` is not above zero.
+            Unsure: the server did not acknowledge the lease.
+        """
+        subject = self._names.worker(worker).encode()
+        lease = NatsLease(self._link.target, subject, info, ttl, self._link.fault)
+        self.held.add(lease)
+        try:
+            await lease.open()
+        except BaseException:
+            await lease.close()
+            raise
+        finally:
+            if not lease.running:
+                self.held.discard(lease)
+        lease.on_close(self.held.discard)
+        return lease
+
+    async def live(self) -> dict[str, bytes]:
+        """Return the workers whose leases stand, with their infos."""
+        prefix = f"$KV.{self._names.leases}.worker."
+        found = await self._batches.all(self._stream, f"{prefix}*", settle=False)
+        return {m.subject[len(prefix) :]: m.data for m in found if not is_marker(m.headers)}
+
+    async def owners(self, lane: str) -> dict[int, Ownership]:
+        """Return who serves each partition of a lane that ever had an owner."""
+        prefix = f"$KV.{self._names.leases}.owner.{check_name('lane', lane)}."
+        settle = self._names.namespace.replicas > 1
+        found = await self._batches.all(self._stream, f"{prefix}*", settle=settle)
+        return {
+            int(m.subject[len(prefix) :]): Ownership(
+                "" if is_marker(m.headers) else m.data.decode(), m.seq
+            )
+            for m in found
+        }
+
+    async def claim(self, lane: str, partition: int, worker: str, seen: int) -> int:
+        """Become owner where the epoch is still `seen`; return the new epoch."""
+        if worker:
+            check_name("worker", worker)
+        subject = self._names.owner(lane, partition)
+        headers = fence(seen) if seen else CREATE
+        try:
+            return await publish(self._link, subject.encode(), worker.encode(), headers)
+        except Refused:
+            if seen:
+                raise
+            # A marker says that nobody owns it, and yet a create over it is refused.
+            found = await leader_get(self._link, self._stream, {"last_by_subj": subject})
+            if found is None or not is_marker(found.headers):
+                raise
+            headers = fence(found.seq)
+            return await publish(self._link, subject.encode(), worker.encode(), headers)
+
+    async def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` when leases or owners may have changed; return the way to stop it."""
+        watch = _Watch(f"{self._names.root}.lease.", changed)
+        listener = self._link.listen(f"{self._names.root}.lease.>", watch.hear)
+        forget = self._link.on_reconnect(watch.ring)
+
+        def stop() -> None:
+            forget()
+            listener.stop()
+            watch.stop()
+
+        try:
+            await self._link.flush()
+        except BaseException:
+            stop()
+            raise
+        return stop
+
+
+class _Watch:
+    """Tells changes from renewals, and joins those of one moment."""
+
+    def __init__(self, prefix: str, changed: Callable[[], None]) -> None:
+        self._worker = f"{prefix}worker.".encode()
+        self._changed = changed
+        self._known: dict[bytes, bytes] = {}
+        self._loop = asyncio.get_running_loop()
+        self._ringing: asyncio.Handle | None = None
+
+    def hear(self, subject: bytes, _reply: bytes, headers: bytes, data: bytes) -> None:
+        if subject.startswith(self._worker):
+            if is_marker(headers):
+                self._known.pop(subject, None)
+            elif self._known.get(subject) == data:
+                return
+            else:
+                self._known[subject] = data
+        self.ring()
+
+    def ring(self) -> None:
+        if self._ringing is None:
+            self._ringing = self._loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._ringing = None
+        self._changed()
+
+    def stop(self) -> None:
+        if self._ringing is not None:
+            self._ringing.cancel()

@@ -1,0 +1,66 @@
+"""The write-once log of all runs, in shards."""
+
+from offbook.actors.model import Stored, key_of
+from offbook.actors.names import check_name
+
+from .api import CREATE, Message, acked, fence_on, leader_get, publish, purge
+from .batch import Batches
+from .link import Link
+from .names import Names
+
+
+class NatsLog:
+    """`offbook.actors.ports.Log` on write-once KV buckets."""
+
+    def __init__(self, link: Link, names: Names, batches: Batches) -> None:
+        self._link = link
+        self._names = names
+        self._batches = batches
+
+    async def create(self, run: str, key: str, data: bytes) -> int:
+        """Write the head or the tombstone; return its sequence."""
+        subject = self._names.log_prefix(run) + check_name("key", key).encode()
+        return await publish(self._link, subject, data, CREATE)
+
+    async def append(self, run: str, n: int, after: int, data: bytes) -> int:
+        """Write record `n`, fenced on record `n - 1` standing at sequence `after`."""
+        prefix = self._names.log_prefix(run)
+        subject = b"%bt.%d" % (prefix, n)
+        before = prefix + key_of(n - 1).encode()
+        return acked(await self._link.ask(subject, data, fence_on(after, before)), subject)
+
+    async def history(self, run: str) -> list[Stored]:
+        """Return all that the log has of a run, in order."""
+        prefix = self._names.log_prefix(run).decode()
+        settle = self._names.namespace.replicas > 1
+        found = await self._batches.all(self._names.log_stream(run), f"{prefix}>", settle=settle)
+        cut = len(prefix)
+        return [Stored(message.seq, message.subject[cut:], message.data) for message in found]
+
+    async def get(self, run: str, key: str) -> Stored | None:
+        """Return one message, read from the leader."""
+        for token in key.split("."):
+            check_name("key", token)
+        return await self._last(run, key)
+
+    async def tail(self, run: str) -> Stored | None:
+        """Return the newest message of a run, read from the leader."""
+        return await self._last(run, ">")
+
+    async def _last(self, run: str, key: str) -> Stored | None:
+        prefix = self._names.log_prefix(run).decode()
+        body = {"last_by_subj": prefix + key}
+        found = await leader_get(self._link, self._names.log_stream(run), body)
+        return None if found is None else _stored(found, prefix)
+
+    async def erase(self, run: str, *, whole: bool) -> None:
+        """Purge the records, and with `whole` the head and the tombstone too."""
+        prefix = self._names.log_prefix(run).decode()
+        stream = self._names.log_stream(run)
+        await purge(self._link, stream, f"{prefix}t.>")
+        if whole:
+            await purge(self._link, stream, f"{prefix}>")
+
+
+def _stored(message: Message, prefix: str) -> Stored:
+    return Stored(message.seq, message.subject[len(prefix) :], message.data)

@@ -1,0 +1,272 @@
+"""A consumer of an owner: created with the epoch in its name, kept alive, closed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from offbook.actors.errors import OffbookError
+from offbook.actors.ports import Refused, Unsure
+
+from .api import NO_CONSUMER, NOT_UNIQUE, ApiError, ask, call, leader_get
+from .link import Link
+from .names import Names, reads
+from .pull import Origin, Pull, origin
+
+logger = logging.getLogger("offbook")
+
+Arrived = Callable[[Origin, bytes, bytes, bytes, bytes], None]
+"""Called with origin, reply, subject, headers and data."""
+
+_BATCH = 256
+_ACK_WAIT_SECONDS = 60
+_CREATE_TRIES = 20
+_RESET_TRIES = 2
+_RESET_SECONDS = 1.0
+_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+_CHECK_SECONDS = 5.0
+_DRAIN_CHECK_SECONDS = 0.5
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """What is read, and as whom."""
+
+    stream: str
+    pattern: str
+    lane: str
+    partition: int
+    epoch: int
+
+    def config(self, name: str) -> dict[str, Any]:
+        """Return the consumer's configuration."""
+        return {
+            "name": name,
+            "durable_name": name,
+            "filter_subject": self.pattern,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": _ACK_WAIT_SECONDS * 10**9,
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+        }
+
+
+class Reader:
+    """Reads one stream of a partition, and comes back after every loss while it owns it."""
+
+    def __init__(self, link: Link, names: Names, place: Place, arrived: Arrived) -> None:
+        self._link = link
+        self._names = names
+        self._place = place
+        self._arrived = arrived
+        self._name = names.reader(place.lane, place.partition, place.epoch)
+        self._pull: Pull | None = None
+        self._drained = asyncio.Event()
+        self._trouble = asyncio.Event()
+        self._reset = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._forget: Callable[[], None] = _nothing
+
+    # Opening
+
+    async def open(self) -> None:
+        """Take the partition from the readers of other epochs and start to pull.
+
+        Raises:
+            Refused: the owner key has moved on.
+            Unsure: the server did not answer.
+        """
+        info = await self._create()
+        if info["delivered"]["consumer_seq"]:
+            # An earlier reader of this epoch: what it held must come to us now.
+            await self._rewind()
+        if not info["num_pending"] and not info["num_ack_pending"]:
+            self._drained.set()
+        self._forget = self._link.on_reconnect(self._lost_connection)
+        self._start()
+        self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
+
+    async def _create(self) -> dict[str, Any]:
+        body = {"stream_name": self._place.stream, "config": self._place.config(self._name)}
+        verb = f"CONSUMER.CREATE.{self._place.stream}.{self._name}"
+        for attempt in range(_CREATE_TRIES):
+            try:
+                return await call(self._link, verb, body)
+            except ApiError as error:
+                if error.err_code != NOT_UNIQUE:
+                    raise error.typed() from error
+            if not await self._owned():
+                raise Refused(f"partition {self._place.partition} has another owner")
+            await self._evict()
+            if attempt:
+                await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS)) - 1])
+        raise Unsure(f"older readers of partition {self._place.partition} do not go away")
+
+    async def _owned(self) -> bool:
+        """Return whether no later epoch stands in the owner key."""
+        key = self._names.owner(self._place.lane, self._place.partition)
+        found = await leader_get(self._link, f"KV_{self._names.leases}", {"last_by_subj": key})
+        return found is None or found.seq <= self._place.epoch
+
+    async def _evict(self) -> None:
+        """Delete the readers of other epochs."""
+        stream = self._place.stream
+        for name in await self._consumers():
+            if name != self._name and reads(name, self._place.lane, self._place.partition):
+                await _delete(self._link, stream, name)
+
+    async def _consumers(self) -> list[str]:
+        found: list[str] = []
+        total = 1
+        while len(found) < total:
+            body = {"offset": len(found)}
+            page = await ask(self._link, f"CONSUMER.NAMES.{self._place.stream}", body)
+            total = int(page["total"])
+            names: list[str] | None = page.get("consumers")
+            if not names:
+                break
+            found.extend(names)
+        return found
+
+    async def _rewind(self) -> None:
+        """Let all that is not acked come again; recreate the consumer where it is gone."""
+        verb = f"CONSUMER.RESET.{self._place.stream}.{self._name}"
+        for _ in range(_RESET_TRIES):
+            try:
+                await call(self._link, verb, seconds=_RESET_SECONDS)
+            except ApiError as error:
+                if error.err_code != NO_CONSUMER:
+                    raise error.typed() from error
+                break
+            except Unsure:
+                # A consumer that is absent never answers, so silence may mean just that.
+                continue
+            else:
+                return
+        await self._create()
+
+    # Reading
+
+    def _start(self) -> None:
+        self._pull = Pull(
+            self._link,
+            self._place.stream,
+            self._name,
+            deliver=self._deliver,
+            refill=self._refill,
+            ended=self._ended,
+        )
+        self._pull.request(_BATCH)
+
+    def _deliver(self, subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
+        self._refill()
+        found = origin(reply)
+        if not found.pending:
+            self._drained.set()
+        self._arrived(found, reply, subject, headers, data)
+
+    def _refill(self) -> None:
+        if self._pull is not None and self._pull.owed <= _BATCH // 2:
+            self._pull.request(_BATCH)
+
+    def _ended(self, reason: str) -> None:
+        logger.info("the reader %s was ended: %s", self._name, reason)
+        self._reset = True
+        self._trouble.set()
+
+    def _lost_connection(self) -> None:
+        self._reset = True
+        self._trouble.set()
+
+    async def drained(self) -> None:
+        """Return when what was pending at the opening has been delivered."""
+        while not self._drained.is_set():
+            try:
+                async with asyncio.timeout(_DRAIN_CHECK_SECONDS):
+                    await self._drained.wait()
+            except TimeoutError:
+                await self._check_pending()
+
+    async def _check_pending(self) -> None:
+        """Purged messages leave without a delivery, so ask where none comes."""
+        try:
+            verb = f"CONSUMER.INFO.{self._place.stream}.{self._name}"
+            info = await call(self._link, verb)
+        except (ApiError, Unsure):
+            return
+        if not info["num_pending"] and not self._trouble.is_set():
+            self._drained.set()
+
+    # Keeping
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self._trouble.wait()
+            except TimeoutError:
+                if self._pull is None or not self._pull.silent:
+                    continue
+            if not await self._recover():
+                return
+
+    async def _recover(self) -> bool:
+        """Pull again; return False where the partition has another owner."""
+        attempt = 0
+        while True:
+            self._trouble.clear()
+            try:
+                if not await self._again():
+                    return False
+            except OffbookError as error:
+                logger.debug("the reader %s tries again: %s", self._name, error)
+            else:
+                return True
+            await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)])
+            attempt += 1
+
+    async def _again(self) -> bool:
+        if not await self._owned():
+            self._stop()
+            return False
+        self._stop()
+        if self._reset:
+            await self._rewind()
+            self._reset = self._trouble.is_set()
+        self._start()
+        return True
+
+    def _stop(self) -> None:
+        if self._pull is not None:
+            self._pull.stop()
+            self._pull = None
+
+    async def close(self, *, delete: bool) -> None:
+        """Stop deliveries; with `delete` remove the consumer, best effort."""
+        self._forget()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+        if self._pull is not None:
+            self._pull.cut()
+            self._pull = None
+        self._drained.set()
+        if delete:
+            try:
+                await _delete(self._link, self._place.stream, self._name)
+            except OffbookError as error:
+                logger.debug("the reader %s was not deleted: %s", self._name, error)
+
+
+async def _delete(link: Link, stream: str, name: str) -> None:
+    try:
+        await call(link, f"CONSUMER.DELETE.{stream}.{name}")
+    except ApiError as error:
+        if error.err_code != NO_CONSUMER:
+            raise error.typed() from error
+
+
+def _nothing() -> None:
+    return

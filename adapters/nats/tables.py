@@ -1,0 +1,72 @@
+"""Tables on KV buckets made by hand: compare-and-swap, no rollup, no markers of our own."""
+
+from collections.abc import AsyncIterator
+
+from offbook.actors.names import check_name
+from offbook.actors.ports import Entry, Refused
+
+from .api import CREATE, Message, fence, leader_get, publish, purge
+from .batch import Batches
+from .link import Link
+from .names import Names
+
+_MARKERS = (b"\r\nKV-Operation: ", b"\r\nNats-Marker-Reason: ")
+
+
+def is_marker(headers: bytes) -> bool:
+    """Return whether a message stands for a deleted or expired key."""
+    return any(mark in headers for mark in _MARKERS)
+
+
+class NatsTable:
+    """`offbook.actors.ports.Table` on one bucket."""
+
+    def __init__(self, link: Link, names: Names, batches: Batches, table: str) -> None:
+        self._link = link
+        self._batches = batches
+        self._stream = f"KV_{names.table(table)}"
+        self._prefix = f"$KV.{names.table(table)}."
+
+    def _subject(self, key: str) -> str:
+        return self._prefix + check_name("key", key)
+
+    async def get(self, key: str) -> Entry | None:
+        """Return an entry, read from the leader."""
+        found = await self._read(key)
+        return None if found is None or is_marker(found.headers) else self._entry(found)
+
+    async def _read(self, key: str) -> Message | None:
+        body = {"last_by_subj": self._subject(key)}
+        return await leader_get(self._link, self._stream, body)
+
+    def _entry(self, message: Message) -> Entry:
+        return Entry(message.subject[len(self._prefix) :], message.data, message.seq)
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a key that has no value; return the revision."""
+        subject = self._subject(key).encode()
+        try:
+            return await publish(self._link, subject, value, CREATE)
+        except Refused:
+            found = await self._read(key)
+            # Another tool may have deleted the key with a marker, which a create fence refuses.
+            if found is None or not is_marker(found.headers):
+                raise
+            return await publish(self._link, subject, value, fence(found.seq))
+
+    async def swap(self, key: str, value: bytes, revision: int) -> int:
+        """Replace the value of that revision; return the new one."""
+        if revision < 1:
+            raise Refused(f"{key}: revision {revision} never was")
+        return await publish(self._link, self._subject(key).encode(), value, fence(revision))
+
+    async def delete(self, key: str) -> None:
+        """Remove a key; `create` works again."""
+        await purge(self._link, self._stream, self._subject(key))
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        """Yield all entries in order of their last change; one that changes may come twice."""
+        async for page in self._batches.pages(self._stream, f"{self._prefix}>"):
+            for message in page:
+                if not is_marker(message.headers):
+                    yield self._entry(message)

@@ -1,0 +1,180 @@
+"""The nats-py client with the parts replaced that cost time or lose messages.
+
+It reaches into private parts of nats-py on purpose, and only here: the public ones queue what is
+written while disconnected, hand every message to a task of its own, and close for good when the
+server sends an error that a reconnect would cure.
+"""
+
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# The reason: see above; nats-py is typed in part only.
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+Handler = Callable[[bytes, bytes, bytes, bytes], None]
+"""Called with subject, reply, headers and data of a message, within the read loop."""
+
+_RETRY_SECONDS = 0.2
+
+
+class Plaintext(errors.Error):
+    """TLS was asked for and the server does not offer it."""
+
+
+class Wire(Client):
+    """One connection: messages go to synchronous handlers, writes join once per loop turn."""
+
+    def __init__(
+        self,
+        *,
+        tls_wanted: bool,
+        broken: Callable[[str], None],
+        denied: Callable[[str], None],
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__()
+        self._tls_wanted = tls_wanted
+        self._broken = broken
+        self._denied = denied
+        self._fault = fault
+        self._handlers: dict[int, Handler] = {}
+        self._out: list[bytes] = []
+        self._turn = False
+        self._flushes: set[asyncio.Future[bool]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the server said of itself."""
+        return self._server_info
+
+    @property
+    def usable(self) -> bool:
+        """Whether what is written now reaches a server."""
+        return self._status == Client.CONNECTED
+
+    def put(self, frame: bytes) -> None:
+        """Write a frame: the first one of a loop turn at once, the others joined at its end."""
+        if self._turn:
+            self._out.append(frame)
+            return
+        self._turn = True
+        self._loop.call_soon(self._end_turn)
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    def _end_turn(self) -> None:
+        self._turn = False
+        self._write_out()
+
+    def _write_out(self) -> None:
+        if self._out and self._transport is not None and self.usable:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def ping(self) -> asyncio.Future[bool]:
+        """Return what is done when the server has read all that was written before."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._pongs.append(future)
+        self._flushes.add(future)
+        future.add_done_callback(self._flushes.discard)
+        self._write_out()
+        if self._transport is not None:
+            self._transport.write(b"PING\r\n")
+        return future
+
+    def listen(self, subject: str, handler: Handler) -> int:
+        """Subscribe with a synchronous handler; return the number to stop it with."""
+        self._sid += 1
+        sid = self._sid
+        self._handlers[sid] = handler
+        # Kept among the client's own, so that it is subscribed again after a reconnect.
+        self._subs[sid] = Subscription(self, sid, subject)
+        if self.usable:
+            self.put(f"SUB {subject}  {sid}\r\n".encode())
+        return sid
+
+    def unlisten(self, sid: int) -> None:
+        """Tell the server to send no more; what is under way still reaches the handler."""
+        if self._subs.pop(sid, None) is not None and self.usable:
+            self.put(f"UNSUB {sid} \r\n".encode())
+
+    def forget(self, sid: int) -> None:
+        """Drop the handler of a stopped subscription."""
+        self._handlers.pop(sid, None)
+
+    async def shut(self) -> None:
+        """Close, and wait for the tasks that the client leaves behind."""
+        tasks: list[asyncio.Task[Any] | None] = [
+            self._reading_task,
+            self._flusher_task,
+            self._ping_interval_task,
+            self._reconnection_task,
+        ]
+        await self.close()
+        for task in tasks:
+            if task is not None:
+                await asyncio.wait({task})
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        handler = self._handlers.get(sid)
+        if handler is None:
+            return
+        try:
+            handler(subject, reply, headers or b"", data)
+        except Exception as error:  # noqa: BLE001  one message must not stop the read loop
+            self._fault(error)
+
+    async def _process_pong(self) -> None:
+        self._pings_outstanding = 0
+        self._pongs_received += 1
+        if self._pongs:
+            future = self._pongs.pop(0)
+            # The base class sets a cancelled future too, and its read loop dies of that.
+            if not future.done():
+                future.set_result(True)
+
+    async def _process_err(self, err_msg: str) -> None:
+        # The base class closes for good on all but two errors: reconnect instead.
+        if "permissions violation" in err_msg:
+            self._denied(err_msg)
+            return
+        await self._process_op_err(errors.Error(f"nats: {err_msg}"))
+
+    async def _process_op_err(self, e: Exception) -> None:
+        await super()._process_op_err(e)
+        if not self.usable:
+            self._drop(str(e) or type(e).__name__)
+
+    def _drop(self, reason: str) -> None:
+        # What nats-py queued for the lost connection must not go out on the next one.
+        self._pending.clear()
+        self._pending_data_size = 0
+        self._out.clear()
+        for future in tuple(self._flushes):
+            if not future.done():
+                future.set_exception(errors.StaleConnectionError())
+        self._broken(reason)
+
+    async def _attempt_reconnect(self) -> None:
+        while True:
+            try:
+                await super()._attempt_reconnect()
+            except Exception as error:  # noqa: BLE001  anything else would end reconnecting
+                self._fault(error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _connect_command(self) -> bytes:
+        # Checked before credentials leave in plain text: nats-py takes what the server offers.
+        if self._tls_wanted and not self._server_info.get("tls_required"):
+            raise Plaintext
+        return super()._connect_command()
