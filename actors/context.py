@@ -1,10 +1,10 @@
 """Where am I: in a workflow body, in a step, or in neither."""
 
-import asyncio
+from asyncio import events
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import NotInRun
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def current_body() -> "Machine | None":
     """Return the machine of the workflow body that is calling, or None outside of bodies."""
-    return getattr(asyncio._get_running_loop(), "machine", None)  # noqa: SLF001 # pyright: ignore
+    return getattr(events._get_running_loop(), "machine", None)  # noqa: SLF001 - the cheap one
 
 
 def body_of(what: str) -> "Machine":
@@ -42,18 +42,63 @@ class RunInfo:
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+class StepServices(Protocol):
+    """What the runtime does for a running step."""
+
+    def beat(self, detail: Any) -> None:  # noqa: ANN401 - any storable value
+        """The attempt is alive; keep the detail for the next one."""
+        ...
+
+    async def set_attributes(self, changes: dict[str, Any]) -> None:
+        """Change the run's attributes."""
+        ...
+
+    @property
+    def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
+        """The worker's client."""
+        ...
+
+
 @dataclass(slots=True)
 class StepContext:
-    """What a running attempt knows. `beat` and `scopes` are the runtime's."""
+    """What a running attempt knows of itself.
+
+    `id` is the same for all attempts and unique in the run: with the run's id it is the key that
+    makes an outside effect happen once (`key`).
+    """
 
     run: RunInfo
     id: str
     name: str
     attempt: int
     started_at: datetime
+    services: StepServices
     last_heartbeat: Any = None
-    beat: Any = None
-    services: Any = None
+    scopes: set[str] = field(default_factory=set[str])
+
+    def __repr__(self) -> str:
+        return f"StepContext({self.name} {self.key}, attempt {self.attempt})"
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: equal for every attempt of this call, and for no other call."""
+        return f"{self.run.id}:{self.id}"
+
+    def heartbeat(self, detail: Any = None) -> None:  # noqa: ANN401 - any storable value
+        """Say that the attempt is alive; a later attempt finds the detail in `last_heartbeat`."""
+        self.services.beat(detail)
 
 
 step_context: ContextVar[StepContext | None] = ContextVar("offbook_step", default=None)
+
+
+def current_step() -> StepContext:
+    """Return what the running step attempt knows of itself.
+
+    Raises:
+        NotInRun: the caller is not inside a step.
+    """
+    found = step_context.get()
+    if found is None:
+        raise NotInRun("current_step()", "a step")
+    return found

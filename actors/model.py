@@ -54,7 +54,7 @@ Times are whole microseconds since 1970 UTC.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,6 +143,7 @@ class Head:
     retention: float | None = None
     trace: dict[str, str] = field(default_factory=dict[str, str])
     previous: str = ""
+    origin: str = ""
     chain: int = 0
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -254,6 +255,7 @@ def encode_head(head: Head) -> bytes:
             "retention": head.retention,
             "trace": head.trace,
             "previous": head.previous,
+            "origin": head.origin,
             "chain": head.chain,
             "early": head.early,
         }
@@ -276,8 +278,16 @@ def decode_head(data: bytes) -> Head:
         raise ValueError(f"not a head: {error}") from error
 
 
-def encode_record(record: Record) -> bytes:
-    """Encode a record."""
+def record_body(record: Record) -> list[Any]:
+    """Return events and commands as plain data."""
+    return [
+        [[e.kind, e.id, e.key, e.data] for e in record.events],
+        [[c.kind, c.id, c.name, c.digest, c.data] for c in record.commands],
+    ]
+
+
+def encode_record(record: Record, body: BlobRef | None = None) -> bytes:
+    """Encode a record, or one whose body lies in the blob store."""
     return pack(
         [
             VERSION,
@@ -288,23 +298,34 @@ def encode_record(record: Record) -> bytes:
             [record.writer.worker, record.writer.epoch],
             record.kind,
             record.at,
-            [[e.kind, e.id, e.key, e.data] for e in record.events],
-            [[c.kind, c.id, c.name, c.digest, c.data] for c in record.commands],
+            record_body(record) if body is None else body,
         ]
     )
 
 
-def decode_record(data: bytes) -> Record:
-    """Decode a record.
+def body_of(data: bytes) -> BlobRef | None:
+    """Return the reference to a record's body where it lies in the blob store."""
+    try:
+        body = unpack(data)[-1]
+    except (ValueError, IndexError, TypeError, KeyError):
+        return None
+    return body if isinstance(body, BlobRef) else None
+
+
+def decode_record(data: bytes, bodies: Mapping[str, bytes] | None = None) -> Record:
+    """Decode a record; `bodies` holds those that lie in the blob store, by digest.
 
     Raises:
         ValueError: the bytes are not a record of this version.
     """
     fields = unpack(data)
     try:
-        version, n, prev_seq, prev_hash, nonce, writer, kind, at, events, commands = fields
+        version, n, prev_seq, prev_hash, nonce, writer, kind, at, body = fields
         if version != VERSION:
             raise ValueError("a record of another version")
+        if isinstance(body, BlobRef):
+            body = unpack((bodies or {}).get(body.digest, b""))
+        events, commands = body
         return Record(
             n=n,
             prev_seq=prev_seq,
@@ -320,8 +341,12 @@ def decode_record(data: bytes) -> Record:
         raise ValueError(f"not a record: {error}") from error
 
 
-def read_history(run: str, stored: Sequence[Stored]) -> History | None:
+def read_history(
+    run: str, stored: Sequence[Stored], bodies: Mapping[str, bytes] | None = None
+) -> History | None:
     """Verify and decode what the log holds of a run; None where it has no head and no record.
+
+    `bodies` are the bodies of records that lie in the blob store, by digest.
 
     Raises:
         HistoryCorrupted: bytes, order or chain are not what was written.
@@ -334,7 +359,7 @@ def read_history(run: str, stored: Sequence[Stored]) -> History | None:
         raise HistoryLost(run, "0")
     history = _read_head(run, rows[0])
     for row in rows[1:]:
-        _read_next(run, history, row)
+        _read_next(run, history, row, bodies)
     return history
 
 
@@ -348,12 +373,12 @@ def _read_head(run: str, row: Stored) -> History:
     return History(head, [], row.seq, digest_of(row.data))
 
 
-def _read_next(run: str, history: History, row: Stored) -> None:
+def _read_next(run: str, history: History, row: Stored, bodies: Mapping[str, bytes] | None) -> None:
     n = history.next
     if row.key != key_of(n):
         raise HistoryLost(run, str(n))
     try:
-        record = decode_record(row.data)
+        record = decode_record(row.data, bodies)
     except ValueError as error:
         raise HistoryCorrupted(run, str(n), str(error)) from error
     if record.n != n:

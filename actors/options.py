@@ -140,7 +140,7 @@ class Settings:
     idle: a run that waits leaves memory after this time. Zero: after every turn.
     inline_limit: payloads above it go to the blob store. total_limit: typed error above it.
     record_limit: records above it keep their body in the blob store.
-    poison: a run whose owners died this often while it was active is blocked.
+    poison: a run whose owners died this often while it alone was active is blocked.
     blocked_loop: a workflow body that holds the event loop longer is stopped and parked.
     retention: how long an ended run is kept, unless its start says otherwise.
     strict_ids: keep the id of a removed run taken for ever.
@@ -153,7 +153,7 @@ class Settings:
     inline_limit: int = 256 * 1024
     total_limit: int = 64 * 1024 * 1024
     record_limit: int = 768 * 1024
-    poison: int = 3
+    poison: int = 2
     blocked_loop: float = 2.0
     retention: float | None = 7 * 86400.0
     strict_ids: bool = True

@@ -37,6 +37,7 @@ class StepState:
     due: int | None = None
     cancelling: bool = False
     reason: Any = None
+    beat: bytes | None = None
 
     @property
     def deadline(self) -> int | None:
@@ -195,6 +196,8 @@ def _step_retrying(state: RunState, event: Event) -> None:
     if step is not None:
         step.attempt = event.data["attempt"] + 1
         step.due = event.data["due"]
+        step.remote = event.data.get("remote", step.remote)
+        step.beat = event.data.get("beat")
 
 
 def _timer_fired(state: RunState, event: Event) -> None:

@@ -1,0 +1,497 @@
+"""The actor of one run: takes its mail, turns it into records, carries out what they ask.
+
+One task drives a run. It alone writes the run's log and moves its memory, so there is no lock.
+"""
+
+import asyncio
+import random
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from .commit import Lost, commit
+from .effects import Effects
+from .env import Env, Gone, Partition
+from .errors import (
+    HistoryCorrupted,
+    HistoryLost,
+    NonDeterminismError,
+    RunBlocked,
+    SideEffectInWorkflow,
+    WorkflowNotRegistered,
+    WorkflowStuck,
+)
+from .loading import Memory, load, read_run, resolved, start_machine
+from .model import (
+    HEAD,
+    BlobRef,
+    Command,
+    Event,
+    Record,
+    Writer,
+    decode_head,
+    digest_of,
+    encode_record,
+    pack,
+    record_body,
+)
+from .ports import Delivery, Refused, Unsure
+from .state import ENDS, RunState, first_state, state_of
+from .turn import SILENT, Context, Message, Wait, decide, hook_of, read_message
+
+_PARKED = {
+    NonDeterminismError: "nondeterminism",
+    HistoryCorrupted: "corrupted",
+    HistoryLost: "lost",
+    WorkflowStuck: "stuck",
+}
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one batch of mail caused."""
+
+    at: int
+    events: list[Event] = field(default_factory=list[Event])
+    commands: list[Command] = field(default_factory=list[Command])
+    waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    size: int = 0
+    commit_seconds: float = 0.0
+
+
+class RunActor:
+    """One run in one worker, for as long as something of it happens there."""
+
+    def __init__(self, run: str, partition: Partition) -> None:
+        self.run = run
+        self.partition = partition
+        self.env: Env = partition.env
+        self.memory: Memory | None = None
+        self.effects = Effects(self)
+        self._inbox: list[Message] = []
+        self._held: dict[tuple[str, int], Delivery] = {}
+        self._finished: dict[tuple[str, int], None] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._parked: str | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause = 1.0
+        self._settled = False
+
+    def __repr__(self) -> str:
+        where = repr(self.memory.state.status) if self.memory else "not loaded"
+        return (
+            f"<RunActor {self.run} {where} inbox={len(self._inbox)} held={len(self._held)}"
+            f"{' parked: ' + self._parked if self._parked else ''}>"
+        )
+
+    # What arrives
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take mail; it stays unacked until its effects are done."""
+        again = delivery.origin in self._held
+        self._held[delivery.origin] = delivery
+        if again:
+            return
+        try:
+            message = read_message(delivery)
+        except ValueError as error:
+            self.env.observer.log("warning", "mail_refused", run=self.run, reason=str(error))
+            self._let_go(delivery.origin)
+            return
+        self._push(message)
+
+    def post(self, kind: str, fields: dict[str, Any]) -> None:
+        """Take a local outcome."""
+        self._push(Message(kind, fields))
+
+    def _push(self, message: Message) -> None:
+        self._inbox.append(message)
+        if self._parked is not None and message.kind not in {"nudge", "terminate"}:
+            return
+        self._parked = None
+        self._poke()
+
+    def _poke(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        elif self._task is None or self._task.done():
+            self._task = self.partition.spawn(self._drive(), f"run {self.run}")
+
+    def _let_go(self, origin: tuple[str, int]) -> None:
+        self._finished.pop(origin, None)
+        delivery = self._held.pop(origin, None)
+        if delivery is not None:
+            delivery.ack()
+
+    # The loop
+
+    async def _drive(self) -> None:
+        try:
+            while self._parked is None:
+                if self._inbox:
+                    await self._attend()
+                elif not await self._rest():
+                    return
+        except Gone:
+            self.drop()
+            self.partition.forget(self.run)
+
+    async def _attend(self) -> None:
+        batch, self._inbox = self._inbox, []
+        try:
+            await self._turn(batch)
+        except Lost:
+            self._again(batch, "another owner wrote")
+        except Unsure as error:
+            self._again(batch, str(error))
+            await asyncio.sleep(0.05)
+        except tuple(_PARKED) as error:
+            self._park(batch, _PARKED[type(error)], error)
+        except (WorkflowNotRegistered, SideEffectInWorkflow, RunBlocked) as error:
+            reason = error.reason if isinstance(error, RunBlocked) else error.code
+            self._park(batch, reason, error)
+        except (Gone, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
+            self._park(batch, "stuck", error)
+
+    def _again(self, batch: list[Message], why: str) -> None:
+        self.env.observer.log("info", "turn_repeated", run=self.run, reason=why)
+        self._drop_memory()
+        self._inbox = batch + self._inbox
+
+    def _park(self, batch: list[Message], reason: str, error: BaseException) -> None:
+        """Leave the run as it stands in the log; its mail stays unacked and is tried again."""
+        self._drop_memory()
+        self._inbox = batch + self._inbox
+        self._parked = reason
+        self.env.observer.log("error", "run_blocked", run=self.run, reason=reason, error=str(error))
+        loop = asyncio.get_running_loop()
+        self._retry = loop.call_later(self._pause, self._unpark)
+        self._pause = min(self._pause * 2, 60.0)
+        if reason != "workflow-not-registered":
+            self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
+
+    def _unpark(self) -> None:
+        if self._parked is not None:
+            self._parked = None
+            self._poke()
+
+    async def _rest(self) -> bool:
+        """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
+        if self._finished and not self.effects.busy():
+            await self._settle()
+            return True
+        if self.memory is not None and not self.env.settings.idle:
+            self._drop_memory()
+        limit = None if self.effects.busy() else self.env.settings.idle
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((self._waiter,), timeout=limit)
+        finally:
+            self._waiter = None
+        if self._inbox or self.effects.busy():
+            return True
+        self.drop()
+        self.partition.forget(self.run)
+        return False
+
+    async def _settle(self) -> None:
+        try:
+            await self.effects.settle(self.memory.state if self.memory else None)
+        except Unsure:
+            await asyncio.sleep(0.05)
+            return
+        if not self._inbox:
+            for origin in list(self._finished):
+                self._let_go(origin)
+
+    # A turn
+
+    async def _turn(self, batch: list[Message]) -> None:
+        memory = await self._memory(batch)
+        if memory is None:
+            self._done(batch)
+            return
+        if memory.state.end is not None:
+            await self._finish(memory.state, batch)
+            return
+        if any(message.kind == "terminate" for message in batch):
+            await self._terminate(memory, batch)
+            return
+        claiming = self._must_claim(memory.state)
+        if claiming and memory.state.deaths:
+            await self.effects.quarantine()
+        turn = await self._collect(memory, batch, claiming=claiming)
+        if turn.events:
+            await self._commit(memory.state, turn)
+            await self._follow(memory, turn, again=claiming or _nudged(turn))
+        if memory.state.end is not None:
+            await self._finish(memory.state, batch)
+            return
+        if not self.env.settings.idle:
+            self._drop_memory()
+        self._done(batch)
+
+    async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
+        await self.partition.cleared()
+        if again:
+            await self.partition.drained()
+            await self.effects.resume(memory.state)
+        else:
+            await self.effects.carry_out(memory.state, turn.events, turn.commands)
+        self._tell(memory, turn)
+
+    async def _memory(self, batch: list[Message]) -> Memory | None:
+        if self.memory is not None:
+            return self.memory
+        history, tombstone = await read_run(self.env, self.run)
+        if tombstone is not None:
+            return None
+        if history is None:
+            self.memory = await self._begin(batch)
+            return self.memory
+        if any(message.kind == "terminate" for message in batch):
+            return Memory(state_of(history))
+        if not any(message.kind == "nudge" for message in batch):
+            self._check_guilt(state_of(history))
+        self.memory = await load(self.env, history)
+        self._pause = 1.0
+        return self.memory
+
+    async def _begin(self, batch: list[Message]) -> Memory | None:
+        start = next((m for m in batch if m.kind == "start"), None)
+        if start is None:
+            return None
+        data: bytes = start.fields["head"]
+        head = decode_head(data)
+        try:
+            seq = await self.env.backend.log.create(self.run, HEAD, data)
+        except Refused as error:
+            raise Unsure from error
+        memory = Memory(first_state(head, seq, digest_of(data)))
+        memory.machine = await start_machine(self.env, memory.state)
+        return memory
+
+    def _check_guilt(self, state: RunState) -> None:
+        if state.guilty >= self.env.settings.poison:
+            detail = f"{state.deaths} workers died while this run was active"
+            raise RunBlocked(self.run, "poison", detail)
+
+    def _must_claim(self, state: RunState) -> bool:
+        me = Writer(self.env.worker, self.partition.epoch)
+        return state.writer is not None and state.writer != me and state.open
+
+    async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
+        state = memory.state
+        turn = Turn(max(self.env.backend.clock.now(), state.at))
+        if claiming:
+            event = self._claim(state)
+            state.take(event)
+            turn.events.append(event)
+        for message in batch:
+            for event in self._events(memory, message, turn.at):
+                turn.waits += _wait_of(state, event, turn.at)
+                state.take(event)
+                turn.events.append(event)
+                turn.commands += await self._feed(memory, event, turn.at)
+            if state.end is not None:
+                break
+        for payload in state.early:
+            self._offer(state, payload)
+        return turn
+
+    def _claim(self, state: RunState) -> Event:
+        died = self.partition.died
+        data = {"worker": self.env.worker, "died": died, "alone": died and state.deaths > 0}
+        return Event("owner_changed", data=data)
+
+    def _events(self, memory: Memory, message: Message, at: int) -> list[Event]:
+        machine = memory.machine
+        context = Context(
+            state=memory.state,
+            now=at,
+            noise=random.uniform(-1, 1),  # noqa: S311 - jitter, recorded as a time
+            encode_error=self.env.codec.encode_error,
+            refuses=machine.refuses if machine is not None else _accepts,
+        )
+        try:
+            found = decide(message, context)
+        except ValueError as error:
+            self.env.observer.log("warning", "mail_refused", run=self.run, reason=str(error))
+            return []
+        if isinstance(found, Wait):
+            self.effects.alarm(found.timer, found.until)
+            return []
+        for event in found:
+            self.effects.note(memory.state, event)
+        return found
+
+    async def _feed(self, memory: Memory, event: Event, at: int) -> list[Command]:
+        machine = memory.machine
+        if machine is None or event.kind in SILENT:
+            return []
+        commands = machine.feed(await resolved(self.env, self.run, event), at)
+        for command in commands:
+            self.effects.place(memory.state, command)
+            memory.state.give(command, at)
+        return commands
+
+    def _offer(self, state: RunState, payload: dict[str, Any]) -> None:
+        hook = hook_of(state, payload["token"])
+        if hook is not None and payload["caller"] not in hook.accepted:
+            self.post("hook", {**payload, "hook": hook.id})
+
+    async def _commit(self, state: RunState, turn: Turn) -> None:
+        record = Record(
+            n=state.n + 1,
+            prev_seq=state.seq,
+            prev_hash=state.hash,
+            nonce=secrets.token_hex(8),
+            writer=Writer(self.env.worker, self.partition.epoch),
+            kind=_kind(turn),
+            at=turn.at,
+            events=turn.events,
+            commands=turn.commands,
+        )
+        data = await self._encode(record)
+        turn.size = len(data)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        seq = await commit(self.env.backend.log, self.run, record.n, state.seq, data)
+        turn.commit_seconds = loop.time() - began
+        state.advance(record, seq, digest_of(data))
+
+    async def _encode(self, record: Record) -> bytes:
+        data = encode_record(record)
+        if len(data) <= self.env.settings.inline_limit:
+            return data
+        for part in (*record.events, *record.commands):
+            for key, value in part.data.items():
+                if isinstance(value, bytes):
+                    part.data[key] = await self.env.blobs.offload(self.run, value)
+        data = encode_record(record)
+        if len(data) <= self.env.settings.record_limit:
+            return data
+        body = await self.env.blobs.offload(self.run, pack(record_body(record)), force=True)
+        if not isinstance(body, BlobRef):
+            raise TypeError("a forced payload stayed inline")
+        return encode_record(record, body)
+
+    async def _terminate(self, memory: Memory, batch: list[Message]) -> None:
+        order = next(message for message in batch if message.kind == "terminate")
+        command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
+        turn = Turn(max(self.env.backend.clock.now(), memory.state.at), commands=[command])
+        memory.state.give(command, turn.at)
+        await self._commit(memory.state, turn)
+        self._tell(memory, turn)
+        await self._finish(memory.state, batch)
+
+    async def _finish(self, state: RunState, batch: list[Message]) -> None:
+        if not self._settled:
+            self._drop_machine()
+            await self.partition.cleared()
+            await self.effects.end(state)
+            self._settled = True
+        self._done(batch)
+
+    def _done(self, batch: list[Message]) -> None:
+        """The batch is recorded and its effects stand: keep its newest mail only, as a tether."""
+        for message in batch:
+            if message.delivery is not None:
+                self._finished[message.delivery.origin] = None
+        for origin in list(self._finished)[:-1]:
+            self._let_go(origin)
+
+    def _tell(self, memory: Memory, turn: Turn) -> None:
+        state = memory.state
+        facts = {
+            "n": state.n,
+            "at": turn.at,
+            "events": len(turn.events),
+            "commands": len(turn.commands),
+            "bytes": turn.size,
+            "commit_seconds": turn.commit_seconds,
+            "replayed": memory.replayed,
+            "replay_seconds": memory.replay_seconds,
+            "waits": turn.waits,
+            "epoch": self.partition.epoch,
+            "worker": self.env.worker,
+        }
+        memory.replayed, memory.replay_seconds = 0, 0.0
+        self.env.observer.turn(state.head, facts)
+        if state.end is not None:
+            self._tell_end(state, turn.at)
+
+    def _tell_end(self, state: RunState, at: int) -> None:
+        end = state.end
+        if end is None:
+            return
+        error = end.data.get("error")
+        facts = {
+            "status": state.status,
+            "at": at,
+            "error": self.env.codec.decode_error(error) if isinstance(error, bytes) else None,
+            "error_code": end.data.get("error_code"),
+            "records": state.n,
+        }
+        self.env.observer.ended(state.head, facts)
+
+    # Leaving
+
+    def _drop_machine(self) -> None:
+        if self.memory is not None:
+            self.memory.evict()
+
+    def _drop_memory(self) -> None:
+        self._drop_machine()
+        self.memory = None
+        self._settled = False
+        self.effects.release_reserved()
+
+    def drop(self) -> None:
+        """Forget everything of the run; the log and the unacked mail have it."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._drop_memory()
+        self.effects.drop()
+
+    async def stop(self, grace: float) -> None:
+        """Finish the commit in flight, wait a little for local steps, then forget the run."""
+        await self.effects.wait_local(grace)
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+        self.drop()
+
+
+def _accepts(_hook: str, _payload: bytes) -> str | None:
+    return None
+
+
+def _nudged(turn: Turn) -> bool:
+    return any(event.kind == "nudged" for event in turn.events)
+
+
+def _kind(turn: Turn) -> str:
+    if any(command.kind in ENDS for command in turn.commands):
+        return "end"
+    if len(turn.events) == 1 and turn.events[0].kind == "owner_changed":
+        return "claim"
+    return "turn"
+
+
+def _wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
+    """Return the wait that an event ends, for the observer, before the event is applied."""
+    if event.kind == "timer_fired" and event.id in state.timers:
+        kind, name, since = "timer", "sleep", state.timers[event.id].since
+    elif event.kind == "hook_received" and event.id in state.hooks:
+        kind, name, since = "hook", "hook", state.hooks[event.id].since
+    elif event.kind == "child_ended" and event.id in state.children:
+        child = state.children[event.id]
+        kind, name, since = "child", child.name, child.since
+    else:
+        return []
+    return [{"id": event.key, "kind": kind, "name": name, "started": since, "ended": at}]

@@ -1,0 +1,54 @@
+"""Who should serve which partition: pure arithmetic over the live workers."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from .ports import Ownership
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What one worker should do now: partitions to take (with the epoch seen), and to give."""
+
+    take: tuple[tuple[int, Ownership], ...]
+    give: tuple[int, ...]
+    later: bool
+
+
+def quota(worker: str, mates: Collection[str], partitions: int) -> int:
+    """Return how many partitions a worker should serve."""
+    order = sorted({worker, *mates})
+    base, extra = divmod(partitions, len(order))
+    return base + (order.index(worker) < extra)
+
+
+def plan(  # noqa: PLR0913, PLR0917 - these six facts decide it
+    worker: str,
+    mates: Collection[str],
+    partitions: int,
+    owners: Mapping[int, Ownership],
+    mine: Collection[int],
+    waited: Collection[int],
+) -> Plan:
+    """Return what to take and give.
+
+    `waited` are partitions that were free at an earlier look, too: somebody should have taken
+    them, so they are taken beyond the quota.
+    """
+    share = quota(worker, mates, partitions)
+    nobody = Ownership("", 0)
+    free = [
+        p for p in range(partitions) if p not in mine and owners.get(p, nobody).worker not in mates
+    ]
+    free.sort(key=lambda p: _rank(worker, p))
+    room = max(0, share - len(mine))
+    chosen = free[:room] + [p for p in free[room:] if p in waited]
+    taken = tuple((p, owners.get(p, nobody)) for p in chosen)
+    surplus = max(0, len(mine) - share) if len(mates) > 1 else 0
+    give = tuple(sorted(mine, key=lambda p: _rank(worker, p))[:surplus])
+    return Plan(taken, give, later=len(chosen) < len(free))
+
+
+def _rank(worker: str, partition: int) -> bytes:
+    return hashlib.blake2b(f"{worker} {partition}".encode(), digest_size=8).digest()

@@ -1,0 +1,551 @@
+"""The client: starts runs, finds them, wakes them."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self, TypeVar, overload
+
+from .arguments import encode_arguments
+from .blobs import BlobStore
+from .codec import Codec
+from .context import current_body
+from .define import Bound, Workflow
+from .errors import (
+    ClientClosed,
+    HookNotFound,
+    InvalidOption,
+    NotInWorkflowBody,
+    RunCancelled,
+    RunConflict,
+    RunExpired,
+    RunFailed,
+    RunNotFound,
+    RunTerminated,
+    ServerUnavailable,
+    WorkflowNotRegistered,
+)
+from .lists import list_runs
+from .manifest import read_manifest
+from .model import (
+    HEAD,
+    TOMBSTONE,
+    Command,
+    Head,
+    History,
+    Stored,
+    body_of,
+    decode_head,
+    decode_record,
+    encode_record,
+    pack,
+    read_history,
+    unpack,
+)
+from .names import check_name, new_run_id
+from .options import Duration, Settings
+from .ports import Backend, Observer, Unsure
+from .run import Run, RunEvent, RunView
+from .start import StartOptions, launch, make_head, retention_of
+from .state import ENDS, state_of
+from .summary import Summary
+from .tokens import TokenRecord
+from .turn import token_key
+from .view import Viewer
+
+R = TypeVar("R")
+
+_UNSET: Any = object()
+_POLL = 5.0
+"""Seconds between two reads of a log that nobody told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookInfo:
+    """What is known of a hook by its token."""
+
+    run: str
+    id: str
+    open: bool
+    metadata: Any = None
+    schema: Any = None
+
+
+class Client:
+    """The way in from outside: `async with offbook.connect() as client:`."""
+
+    def __init__(  # noqa: PLR0913 - each has a default
+        self,
+        backend: Backend,
+        *,
+        observer: Observer,
+        deployment: str = "default",
+        settings: Settings | None = None,
+        resource: AbstractAsyncContextManager[Any] | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.backend = backend
+        self.observer = observer
+        self.deployment = check_name("deployment", deployment)
+        self.settings = settings or Settings()
+        self.codec = codec or Codec(total_limit=self.settings.total_limit)
+        self.blobs = BlobStore(backend.blobs, self.settings.inline_limit)
+        self.is_open = False
+        self._resource = resource
+        self._known: set[tuple[str, str]] = set()
+        self._viewer = Viewer(self.codec)
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<Client {self.backend.namespace.name} {state}>"
+
+    async def __aenter__(self) -> Self:
+        """Open the connection."""
+        if self._resource is not None:
+            await self._resource.__aenter__()
+        try:
+            await self.backend.open()
+        except BaseException:
+            if self._resource is not None:
+                await self._resource.__aexit__(None, None, None)
+            raise
+        self.is_open = True
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Close the connection."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; safe to repeat."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        try:
+            await self.backend.close()
+        finally:
+            if self._resource is not None:
+                await self._resource.__aexit__(None, None, None)
+
+    # Starting
+
+    @overload
+    async def start(
+        self,
+        workflow: Workflow[..., R],
+        /,
+        *args: Any,
+        id: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        at: datetime | Duration | None = None,
+        retention: Duration | None = ...,
+        deployment: str | None = None,
+        on_conflict: str = "same",
+        resume: tuple[str, Any] | None = None,
+        resume_id: str | None = None,
+        **kwargs: Any,
+    ) -> Run[R]: ...
+    @overload
+    async def start(
+        self,
+        workflow: Bound[R],
+        /,
+        *,
+        id: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        at: datetime | Duration | None = None,
+        retention: Duration | None = ...,
+        deployment: str | None = None,
+        on_conflict: str = "same",
+        resume: tuple[str, Any] | None = None,
+        resume_id: str | None = None,
+    ) -> Run[R]: ...
+    async def start(  # noqa: PLR0913 - each has a default
+        self,
+        workflow: Any,
+        /,
+        *args: Any,
+        id: str | None = None,  # noqa: A002 - the face says so
+        attributes: Mapping[str, Any] | None = None,
+        at: datetime | Duration | None = None,
+        retention: Duration | None = _UNSET,
+        deployment: str | None = None,
+        on_conflict: str = "same",
+        resume: tuple[str, Any] | None = None,
+        resume_id: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start a run; returns once it cannot be lost, before it executes.
+
+        id: the run's id, idempotent for ever (default: a new one). at: when it starts (an aware
+        datetime or a delay). retention: how long it is kept after its end; None is for ever
+        (default: the deployment's, 7 days). on_conflict, where the id is taken: "same" attaches
+        to a run of equal workflow and arguments, "raise" never does, "attach" always does,
+        "supersede" cancels that run and starts the next one when it has ended (its id is
+        `<id>-s1`, then `-s2`, …). resume: a hook's token and payload, which reach the run,
+        new or old, in the same act; resume_id makes retries of it safe.
+
+        Raises:
+            RunConflict: the id is taken. InvalidArguments, NotSerializable, PayloadTooLarge,
+            InvalidAttributes, InvalidName, InvalidOption: what was passed cannot be started.
+            WorkflowNotRegistered: the deployment's workers do not know the workflow.
+            ServerUnavailable: not acknowledged in time; starting again with the same id is safe.
+        """
+        self._outside("client.start", "use offbook.start, which makes a durable child")
+        if on_conflict not in {"same", "raise", "attach", "supersede"}:
+            expected = "'same', 'raise', 'attach' or 'supersede'"
+            raise InvalidOption("on_conflict", on_conflict, expected)
+        definition, arguments = self._bind(workflow, args, kwargs)
+        payload = encode_arguments(self.codec, definition.parameters, arguments)
+        options = StartOptions(
+            run=new_run_id() if id is None else check_name("id", id),
+            deployment=check_name("deployment", deployment or self.deployment),
+            attributes=dict(attributes or {}),
+            at=at,
+            retention=None if retention is _UNSET else retention_of(retention),
+            on_conflict=on_conflict,
+            early=self._early(resume, resume_id),
+        )
+        await self._check_known(definition.name, options.deployment)
+        run_id = await self._start(definition.name, payload, options)
+        return Run(self, run_id, definition)
+
+    def _bind(
+        self, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Workflow[..., Any], dict[str, Any]]:
+        if isinstance(workflow, Bound):
+            return workflow.workflow, workflow.arguments
+        if not isinstance(workflow, Workflow):
+            raise InvalidOption("workflow", workflow, "a function decorated with @workflow")
+        return workflow, workflow.parameters.bind(args, kwargs)
+
+    def _early(self, resume: tuple[str, Any] | None, caller: str | None) -> list[dict[str, Any]]:
+        if resume is None:
+            return []
+        token, payload = resume
+        return [
+            {
+                "token": token_key(_check_token(token)),
+                "payload": self.codec.encode(payload, "payload"),
+                "caller": caller or secrets.token_hex(8),
+            }
+        ]
+
+    async def _check_known(self, workflow: str, deployment: str) -> None:
+        if (workflow, deployment) in self._known:
+            return
+        manifest = await self._again(lambda: read_manifest(self.backend, deployment), "starting")
+        if manifest is not None and workflow not in manifest["workflows"]:
+            raise WorkflowNotRegistered(workflow, deployment)
+        if manifest is not None:
+            self._known.add((workflow, deployment))
+
+    async def _start(self, workflow: str, payload: bytes, options: StartOptions) -> str:
+        if options.on_conflict == "supersede":
+            return await self._supersede(workflow, payload, options)
+        head = await make_head(self, workflow, payload, options)
+        new = await launch(self, head, options.on_conflict)
+        if not new and options.early:
+            lane = (await self._head(options.run)).deployment
+            for early in options.early:
+                await self._send(lane, options.run, "hook", {**early, "early": True})
+        return options.run
+
+    async def _supersede(self, workflow: str, payload: bytes, options: StartOptions) -> str:
+        base, number = options.run, 0
+        options.on_conflict = "raise"
+        while True:
+            try:
+                return await self._start(workflow, payload, options)
+            except RunConflict:
+                if not await self._is_newest(base, number):
+                    number += 1
+                    options.run = f"{base[:118]}-s{number}"
+                    continue
+            await self.cancel_run(options.run, "superseded")
+            await self._end_of(options.run)
+            number += 1
+            options.run = f"{base[:118]}-s{number}"
+
+    async def _is_newest(self, base: str, number: int) -> bool:
+        return not await self.exists(f"{base[:118]}-s{number + 1}")
+
+    # Handles and lists
+
+    def run(self, id: str, workflow: Workflow[..., R] | None = None) -> Run[R]:  # noqa: A002
+        """Return a handle, without I/O; without the workflow its result is plain data.
+
+        Raises:
+            InvalidName: the id cannot be one.
+        """
+        return Run(self, check_name("id", id), workflow)
+
+    def runs(  # noqa: PLR0913 - each has a default
+        self,
+        *,
+        workflow: Workflow[..., Any] | str | None = None,
+        status: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        deployment: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncIterator[Summary]:
+        """Yield summaries of runs, newest first, filtered.
+
+        since, until: bounds of the creation. cursor: `summary_cursor` of the last one seen.
+        """
+        name = workflow.name if isinstance(workflow, Workflow) else workflow
+        return list_runs(
+            self,
+            workflow=name,
+            status=status,
+            attributes=dict(attributes or {}),
+            since=since,
+            until=until,
+            deployment=deployment,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    # Hooks
+
+    async def resume(self, token: str, payload: Any = None, *, id: str | None = None) -> str:  # noqa: A002, ANN401
+        """Send a payload to the hook that has this token; return the run's id.
+
+        Returns once the payload cannot be lost. With the caller's own `id`, sending again is
+        safe: the hook gets it once.
+
+        Raises:
+            HookNotFound: no open hook has the token; nothing was written.
+            HookRejected: the payload does not fit the hook's type.
+            NotSerializable, PayloadTooLarge: the payload cannot be stored.
+        """
+        self._outside("client.resume", "call it in a @step")
+        data = self.codec.encode(payload, "payload")
+        key = token_key(_check_token(token))
+        caller = id or secrets.token_hex(8)
+        entry = await self._again(lambda: self.backend.hooks.get(key), "resuming a hook")
+        if entry is None:
+            raise HookNotFound
+        record = TokenRecord.from_bytes(entry.value)
+        if record.spent:
+            if caller in record.accepted:
+                return record.run
+            raise HookNotFound
+        if record.schema is not None:
+            self.codec.check_json(record.schema, data)
+        stored = await self.blobs.offload(record.run, data)
+        fields = {"hook": record.hook, "payload": stored, "caller": caller}
+        await self._send(record.lane, record.run, "hook", fields)
+        return record.run
+
+    async def hook(self, token: str) -> HookInfo:
+        """Return what is known of a hook.
+
+        Raises:
+            HookNotFound: no hook has, or lately had, this token.
+        """
+        key = token_key(_check_token(token))
+        entry = await self._again(lambda: self.backend.hooks.get(key), "reading a hook")
+        if entry is None:
+            raise HookNotFound
+        record = TokenRecord.from_bytes(entry.value)
+        meta = None if record.metadata is None else self.codec.decode(record.metadata)
+        return HookInfo(record.run, record.hook, not record.spent, meta, record.schema)
+
+    # What `Run` asks
+
+    async def result_of(self, run: Run[R]) -> R:
+        """Wait for the end of a run and of the runs that continue it."""
+        run_id = run.id
+        while True:
+            end = await self._end_of(run_id)
+            if end.kind != "continue":
+                break
+            run_id = end.data["run"]
+        if end.kind == "complete":
+            data = await self.blobs.resolve(run_id, end.data["result"])
+            hint = Any if run.workflow is None else run.workflow.parameters.result
+            found: R = self.codec.decode(data, hint, "result")
+            return found
+        raise await self._failure(run_id, end)
+
+    async def _failure(self, run: str, end: Command) -> Exception:
+        reason = end.data.get("reason")
+        if end.kind == "cancelled":
+            return RunCancelled(run, reason)
+        if end.kind == "terminated":
+            return RunTerminated(run, reason)
+        cause = self.codec.decode_error(await self.blobs.resolve(run, end.data["error"]))
+        failed = RunFailed(run, cause, end.data.get("error_code", "user-error"))
+        failed.__cause__ = cause
+        return failed
+
+    async def _end_of(self, run: str) -> Command:
+        async with self.backend.signals.growth(run) as wait:
+            found = self._end_in(run, await self._tail(run))
+            while found is None:
+                data = await wait(_POLL)
+                if data is None:
+                    found = self._end_in(run, await self._tail(run))
+                else:
+                    found = await self._peek(run, data)
+        return found
+
+    async def _peek(self, run: str, data: bytes) -> Command | None:
+        try:
+            record = decode_record(data)
+        except ValueError:
+            return self._end_in(run, await self._tail(run))
+        if record.kind != "end":
+            return None
+        return self._end_in(run, await self._tail(run))
+
+    async def _tail(self, run: str) -> Stored:
+        tail = await self._again(lambda: self.backend.log.tail(run), "reading a run")
+        if tail is None:
+            raise RunNotFound(run)
+        if body_of(tail.data) is not None:
+            history = await self._history(run)
+            last = history.records[-1]
+            return Stored(tail.seq, tail.key, encode_record(last))
+        return tail
+
+    @staticmethod
+    def _end_in(run: str, tail: Stored) -> Command | None:
+        if tail.key == TOMBSTONE:
+            raise RunExpired(run, str(unpack(tail.data).get("status", "")))
+        if tail.key == HEAD:
+            return None
+        record = decode_record(tail.data)
+        return next((c for c in record.commands if c.kind in ENDS), None)
+
+    async def status_of(self, run: str) -> str:
+        """Return the status of a run."""
+        tail = await self._tail(run)
+        if tail.key == TOMBSTONE:
+            return str(unpack(tail.data).get("status", ""))
+        end = self._end_in(run, tail)
+        if end is not None:
+            return ENDS[end.kind]
+        if await self._blocked(run) is not None:
+            return "blocked"
+        return "pending" if tail.key == HEAD else "running"
+
+    async def _blocked(self, run: str) -> tuple[str, str] | None:
+        entry = await self._again(lambda: self.backend.runs.get(run), "reading a run")
+        if entry is None:
+            return None
+        summary = Summary.from_bytes(entry.value)
+        if summary.status != "blocked":
+            return None
+        return summary.reason or "", summary.detail or ""
+
+    async def exists(self, run: str) -> bool:
+        """Return whether the id is taken."""
+        found = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
+        return found is not None
+
+    async def cancel_run(self, run: str, reason: str | None) -> None:
+        """Send a cancel."""
+        head = await self._head(run)
+        await self._send(
+            head.deployment, run, "cancel", {"id": secrets.token_hex(8), "reason": reason}
+        )
+
+    async def terminate_run(self, run: str, reason: str | None) -> None:
+        """Send a terminate."""
+        head = await self._head(run)
+        fields = {"id": secrets.token_hex(8), "reason": reason}
+        await self._send(head.deployment, run, "terminate", fields)
+
+    async def wake_run(self, run: str, timers: tuple[str, ...] | list[str]) -> int:
+        """Send a wake; return how many sleeps were pending."""
+        history = await self._history(run)
+        state = state_of(history)
+        ids = [t.id for t in state.timers.values() if (t.id in timers if timers else t.sleep)]
+        if ids:
+            fields = {"id": secrets.token_hex(8), "ids": ids}
+            await self._send(history.head.deployment, run, "wake", fields)
+        return len(ids)
+
+    async def nudge_run(self, run: str) -> None:
+        """Have the owner issue everything again that has no outcome."""
+        head = await self._head(run)
+        await self._send(head.deployment, run, "nudge", {"id": secrets.token_hex(8)})
+
+    async def view_run(self, run: Run[Any]) -> RunView:
+        """Return everything about a run."""
+        history = await self._history(run.id)
+        return self._viewer.view(history, blocked=await self._blocked(run.id))
+
+    async def run_events(self, run: str, *, follow: bool) -> AsyncIterator[RunEvent]:
+        """Yield the history of a run."""
+        async with self.backend.signals.growth(run) as wait:
+            seen = -1
+            while True:
+                history = await self._history(run)
+                for event in self._viewer.events(history, seen):
+                    yield event
+                seen = len(history.records)
+                if not follow or state_of(history).end is not None:
+                    return
+                await wait(_POLL)
+
+    async def history(self, run: str) -> History:
+        """Return the verified history of a run, for replay in tests and for the doctor."""
+        return await self._history(run)
+
+    async def _history(self, run: str) -> History:
+        stored = await self._again(lambda: self.backend.log.history(run), "reading a run")
+        bodies: dict[str, bytes] = {}
+        for row in stored:
+            if row.key == TOMBSTONE:
+                raise RunExpired(run, str(unpack(row.data).get("status", "")))
+            reference = body_of(row.data)
+            if reference is not None:
+                bodies[reference.digest] = await self.blobs.resolve(run, reference)
+        history = read_history(run, stored, bodies)
+        if history is None:
+            raise RunNotFound(run)
+        return history
+
+    async def _head(self, run: str) -> Head:
+        stored = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
+        if stored is None:
+            raise RunNotFound(run)
+        return decode_head(stored.data)
+
+    async def _send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
+        data = pack(fields)
+        await self._again(lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}")
+
+    async def _again(self, act: Any, doing: str) -> Any:  # noqa: ANN401 - any port's answer
+        if not self.is_open:
+            raise ClientClosed
+        try:
+            async with asyncio.timeout(10.0):
+                while True:
+                    try:
+                        return await act()
+                    except Unsure:
+                        await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise ServerUnavailable(doing) from error
+
+    @staticmethod
+    def _outside(what: str, cure: str) -> None:
+        if current_body() is not None:
+            raise NotInWorkflowBody(what, cure)
+
+
+def _check_token(token: object) -> str:
+    if not isinstance(token, str) or not 1 <= len(token.encode("utf-8", "replace")) <= 1024:
+        raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
+    return token
+
+

@@ -1,0 +1,502 @@
+"""What a committed turn asks of the world: every effect is idempotent and may be issued again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from .children import child_head, launch, outcome_fields, successor_head
+from .loading import run_info
+from .model import Command, Event, pack
+from .ports import StepTask, Unsure
+from .state import ChildState, HookState, RunState, StepState
+from .steps import Assignment, Execution
+from .summary import Summaries
+from .tokens import Tokens, scope_key
+from .turn import deadline_timer
+
+if TYPE_CHECKING:
+    from .actor import RunActor
+    from .env import Env
+
+BUILTIN = "offbook."
+"""Names of the runtime's own steps begin so; they take no slot and are never sent away."""
+
+_HELD_WAIT = 1.0
+"""Seconds in which a worker that runs a cancelled remote step must say so."""
+
+Job = Awaitable[None]
+
+
+class Effects:
+    """The local work of one run: its step bodies, its alarms, and what it tells others."""
+
+    def __init__(self, actor: "RunActor") -> None:
+        self._actor = actor
+        self._env: Env = actor.env
+        self.run = actor.run
+        self._executions: dict[str, Execution] = {}
+        self._delayed: dict[str, asyncio.TimerHandle] = {}
+        self._alarms: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._armed: dict[str, int] = {}
+        self._reserved: set[str] = set()
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._summaries = Summaries(self._env)
+        self._tokens = Tokens(self._env)
+        self._alone = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Effects steps={list(self._executions)} alarms={list(self._alarms)} "
+            f"delayed={list(self._delayed)}>"
+        )
+
+    # What the actor asks before and after
+
+    def busy(self) -> bool:
+        """Whether local work is under way, so that a crash must bring the run back."""
+        if self._executions or self._delayed or self._waiting:
+            return True
+        horizon = self._now() + round(self._env.settings.short_timer * 1e6)
+        return any(due <= horizon for due, _ in self._alarms.values())
+
+    def place(self, state: RunState, command: Command) -> None:
+        """Decide before the commit where a step runs, and keep its slot."""
+        if command.kind == "continue":
+            command.data["run"] = successor_head(state, command, self._now()).run
+        if command.kind == "close_hook" and command.id in state.hooks:
+            hook = state.hooks[command.id]
+            command.data |= {"token": hook.token, "accepted": hook.accepted}
+            command.data["keep"] = hook.data.get("keep")
+        if command.kind != "step" or command.name.startswith(BUILTIN):
+            return
+        if self._env.slots.local(command.data["queue"]):
+            self._env.slots.take()
+            self._reserved.add(command.id)
+        else:
+            command.data["remote"] = True
+
+    def note(self, state: RunState, event: Event) -> None:
+        """Look at an event before it is applied, and say where a next attempt runs."""
+        if event.kind in {"step_completed", "step_failed", "step_cancelled"}:
+            self._free_alone()
+            self._settle_step(event.id)
+        if event.kind == "step_retrying":
+            self._free_alone()
+            step = state.steps[event.id]
+            soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
+            event.data["remote"] = step.remote or not soon
+
+    def _settle_step(self, step: str) -> None:
+        waiting = self._waiting.pop(step, None)
+        if waiting is not None:
+            waiting.cancel()
+        self._quiet(deadline_timer(step))
+
+    async def quarantine(self) -> None:
+        """Let no other suspect of this worker be active beside this run; and not at once."""
+        if self._alone:
+            return
+        await asyncio.sleep(min(self._env.settings.lease, 1.0))
+        await self._actor.partition.quarantine.acquire()
+        self._alone = True
+
+    def _free_alone(self) -> None:
+        if self._alone:
+            self._alone = False
+            self._actor.partition.quarantine.release()
+
+    # Carrying out
+
+    async def carry_out(
+        self, state: RunState, events: list[Event], commands: list[Command]
+    ) -> None:
+        """Carry out what one record asks; returns when all of it is acknowledged."""
+        jobs: list[Job] = []
+        for event in events:
+            self._after_event(state, event, jobs)
+        for command in commands:
+            handler = self._handlers.get(command.kind)
+            if handler is not None:
+                handler(self, state, command, jobs)
+        await self._all(jobs)
+
+    async def resume(self, state: RunState) -> None:
+        """Issue every command without outcome again."""
+        jobs: list[Job] = []
+        for step in state.steps.values():
+            self._issue_step(state, step, jobs)
+            if step.cancelling:
+                self._stop_step(step, jobs)
+        for timer in state.timers.values():
+            self.alarm(timer.id, timer.due)
+        jobs += [self._open_hook(hook) for hook in state.hooks.values() if not hook.opened]
+        for child in state.children.values():
+            if not child.started:
+                jobs.append(self._start_child(state, child))
+            if child.cancelling:
+                jobs.append(self._cancel_run(state, child.run, child.reason))
+        await self._all(jobs)
+
+    async def _all(self, jobs: list[Job]) -> None:
+        if len(jobs) == 1:
+            await jobs[0]
+        elif jobs:
+            async with asyncio.TaskGroup() as group:
+                for job in jobs:
+                    group.create_task(_await(job))
+
+    async def _surely(self, act: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+        """Do it until the answer comes, for as long as this worker may."""
+        pause = 0.02
+        while True:
+            await self._actor.partition.cleared()
+            try:
+                return await act()
+            except Unsure:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    def _after_event(self, state: RunState, event: Event, jobs: list[Job]) -> None:
+        if event.kind == "step_retrying":
+            step = state.steps.get(event.id)
+            if step is not None:
+                self._issue_step(state, step, jobs)
+        elif event.kind == "scope_cancelled":
+            jobs.append(self._cancel_scope(event.id, event.data.get("reason")))
+        elif event.kind in {"timer_fired", "cancel_timer"}:
+            self._quiet(event.id)
+
+    # Steps
+
+    def _on_step(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        step = state.steps.get(command.id)
+        if step is not None:
+            self._issue_step(state, step, jobs)
+
+    def _issue_step(self, state: RunState, step: StepState, jobs: list[Job]) -> None:
+        if step.id in self._executions or step.id in self._delayed:
+            return
+        local = step.id in self._reserved or step.name.startswith(BUILTIN)
+        if not local and not step.remote and self._env.slots.local(step.queue):
+            self._env.slots.take()
+            self._reserved.add(step.id)
+            local = True
+        if not local:
+            jobs.append(self._send_step(state, step))
+            return
+        delay = 0.0 if step.due is None else (step.due - self._now()) / 1e6
+        if delay > 0:
+            loop = asyncio.get_running_loop()
+            self._delayed[step.id] = loop.call_later(delay, self._start_late, state, step)
+        else:
+            self._start_local(state, step)
+
+    def _start_late(self, state: RunState, step: StepState) -> None:
+        self._delayed.pop(step.id, None)
+        self._start_local(state, step)
+
+    def _start_local(self, state: RunState, step: StepState) -> None:
+        execution = Execution(self._assignment(state, step))
+        self._executions[step.id] = execution
+        self._reserved.discard(step.id)
+        self._actor.partition.spawn(self._run_local(execution), f"step {step.name}")
+
+    async def _run_local(self, execution: Execution) -> None:
+        assignment = execution.assignment
+        try:
+            fields = await self._env.steps.run(execution)
+        finally:
+            if self._executions.get(assignment.step) is execution:
+                del self._executions[assignment.step]
+            if not assignment.name.startswith(BUILTIN):
+                self._env.slots.free()
+        self._actor.post("result", fields)
+
+    def _assignment(self, state: RunState, step: StepState) -> Assignment:
+        head = state.head
+        return Assignment(
+            run=run_info(head, state.attributes),
+            lane=self._env.lane,
+            step=step.id,
+            name=step.name,
+            attempt=step.attempt,
+            args=step.args,
+            options=step.options,
+            scheduled=step.scheduled,
+            queued=max(step.due or 0, state.at),
+            trace=head.trace,
+            last_heartbeat=step.beat,
+        )
+
+    async def _send_step(self, state: RunState, step: StepState) -> None:
+        assignment = self._assignment(state, step)
+        task = StepTask(
+            deployment=self._env.lane,
+            queue=step.queue,
+            run=self.run,
+            step=step.id,
+            attempt=step.attempt,
+            data=pack(assignment.to_wire()),
+            headers=dict(state.head.trace),
+        )
+        due = step.due if step.due is not None and step.due > self._now() else None
+        await self._surely(lambda: self._env.backend.tasks.publish(task, due))
+        if step.deadline is not None:
+            self.alarm(deadline_timer(step.id), step.deadline)
+
+    # Cancelling steps
+
+    def _on_cancel_step(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        step = state.steps.get(command.id)
+        if step is not None:
+            self._stop_step(step, jobs)
+
+    def _stop_step(self, step: StepState, jobs: list[Job]) -> None:
+        execution = self._executions.get(step.id)
+        delayed = self._delayed.pop(step.id, None)
+        if execution is not None:
+            execution.cancel(step.reason)
+            self._give_up_after(step, self._env.settings.grace)
+        elif delayed is not None:
+            delayed.cancel()
+            self._env.slots.free()
+            self._gave_up(step)
+        elif step.remote:
+            self._give_up_after(step, _HELD_WAIT)
+            jobs.append(self._withdraw(step))
+        else:
+            self._gave_up(step)
+
+    async def _withdraw(self, step: StepState) -> None:
+        note = pack({"run": self.run, "step": step.id, "reason": step.reason})
+        await self._env.backend.signals.say("cancel", note)
+        await self._surely(lambda: self._env.backend.tasks.withdraw(self.run, step.id))
+
+    def _give_up_after(self, step: StepState, seconds: float) -> None:
+        known = self._waiting.pop(step.id, None)
+        if known is not None:
+            known.cancel()
+        loop = asyncio.get_running_loop()
+        self._waiting[step.id] = loop.call_later(seconds, self._gave_up, step)
+
+    def held_elsewhere(self, step: str) -> None:
+        """A worker runs this cancelled step: give its body the time to end."""
+        state = self._actor.memory.state if self._actor.memory else None
+        if state is not None and step in self._waiting and step in state.steps:
+            self._give_up_after(state.steps[step], self._env.settings.grace)
+
+    def _gave_up(self, step: StepState) -> None:
+        self._waiting.pop(step.id, None)
+        fields = {"step": step.id, "attempt": step.attempt, "outcome": "cancelled", "lost": True}
+        self._actor.post("result", fields)
+
+    # Timers
+
+    def _on_timer(self, _state: RunState, command: Command, _jobs: list[Job]) -> None:
+        self.alarm(command.id, command.data["due"])
+
+    def _on_cancel_timer(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
+        self._quiet(command.id)
+        if self._armed.pop(command.id, None) is not None:
+            jobs.append(self._disarm(command.id))
+
+    async def _disarm(self, timer: str) -> None:
+        await self._surely(lambda: self._env.backend.timers.disarm(self.run, timer))
+
+    def alarm(self, timer: str, due: int) -> None:
+        """Ring in memory at that time; `settle` has the server hold what is far off."""
+        known = self._alarms.get(timer)
+        if known is not None:
+            if known[0] == due:
+                return
+            known[1].cancel()
+        delay = max(0.0, (due - self._now()) / 1e6)
+        loop = asyncio.get_running_loop()
+        self._alarms[timer] = (due, loop.call_later(delay, self._ring, timer))
+
+    def _ring(self, timer: str) -> None:
+        self._alarms.pop(timer, None)
+        self._armed.pop(timer, None)
+        self._actor.post("fire", {"timer": timer})
+
+    def _quiet(self, timer: str) -> None:
+        known = self._alarms.pop(timer, None)
+        if known is not None:
+            known[1].cancel()
+
+    async def settle(self, state: RunState | None) -> None:
+        """Before the mail is let go: far timers go to the server, the summary is written."""
+        jobs: list[Job] = [
+            self._arm(timer, due)
+            for timer, (due, _) in self._alarms.items()
+            if self._armed.get(timer) != due
+        ]
+        if state is not None:
+            jobs.append(self._summaries.write(state))
+        await self._all(jobs)
+
+    async def _arm(self, timer: str, due: int) -> None:
+        lane = self._env.lane
+        await self._surely(lambda: self._env.backend.timers.arm(lane, self.run, timer, due))
+        self._armed[timer] = due
+
+    # Hooks
+
+    def _on_hook(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        hook = state.hooks.get(command.id)
+        if hook is not None:
+            jobs.append(self._open_hook(hook))
+
+    async def _open_hook(self, hook: HookState) -> None:
+        owner = await self._surely(lambda: self._tokens.take(self.run, hook))
+        fields: dict[str, Any] = {"hook": hook.id}
+        if owner is not None:
+            fields["owner"] = owner
+        self._actor.post("opened", fields)
+
+    def _on_close_hook(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
+        if "token" in command.data:
+            jobs.append(self._close_hook(command.id, command.data))
+
+    async def _close_hook(self, hook: str, data: dict[str, Any]) -> None:
+        await self._surely(lambda: self._tokens.spend(self.run, hook, data))
+
+    # Children
+
+    def _on_child(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        child = state.children.get(command.id)
+        if child is not None:
+            jobs.append(self._start_child(state, child))
+
+    async def _start_child(self, state: RunState, child: ChildState) -> None:
+        payload = await self._env.blobs.resolve(self.run, child.data["args"])
+        stored = await self._env.blobs.offload(child.run, payload)
+        head = child_head(state, child, payload, stored, self._now())
+        kind, fields = await self._surely(lambda: launch(self._env, head))
+        self._actor.post(kind, {**fields, "command": child.id})
+
+    def _on_cancel_child(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        child = state.children.get(command.id)
+        if child is not None:
+            jobs.append(self._cancel_run(state, child.run, child.reason))
+
+    async def _cancel_run(self, state: RunState, run: str, reason: object) -> None:
+        fields = pack({"id": f"{state.head.run}-{run}"[:128], "reason": reason})
+        await self._mail(state.head.deployment, run, "cancel", fields)
+
+    async def _mail(self, lane: str, run: str, kind: str, data: bytes) -> None:
+        await self._surely(lambda: self._env.backend.mail.send(lane, run, kind, data))
+
+    # Scopes
+
+    def _on_cancel_scope(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
+        jobs.append(self._cancel_scope(command.id, command.data.get("reason")))
+
+    async def _cancel_scope(self, scope: str, reason: object) -> None:
+        key = scope_key(self.run, scope)
+        await self._surely(lambda: self._tokens.note(key, {"reason": reason}))
+        note = pack({"run": self.run, "scope": scope, "reason": reason})
+        await self._env.backend.signals.say("scope", note)
+
+    # The end
+
+    async def end(self, state: RunState) -> None:
+        """Carry out the end of a run; safe to repeat."""
+        self._free_alone()
+        jobs: list[Job] = [
+            self._close_hook(hook.id, {**hook.data, "accepted": hook.accepted})
+            for hook in state.hooks.values()
+        ]
+        jobs += [self._stop_finally(step) for step in state.steps.values()]
+        jobs += [
+            self._cancel_run(state, child.run, "the parent run has ended")
+            for child in state.children.values()
+            if not child.data.get("detached")
+        ]
+        jobs += [self._disarm(t) for t in (*state.timers, *self._armed)]
+        jobs.append(self._tell_next(state))
+        jobs.append(self._summaries.write(state))
+        self._cancel_alarms()
+        await self._all(jobs)
+
+    async def _stop_finally(self, step: StepState) -> None:
+        execution = self._executions.get(step.id)
+        delayed = self._delayed.pop(step.id, None)
+        if execution is not None:
+            execution.cancel("the run has ended")
+        if delayed is not None:
+            delayed.cancel()
+            self._env.slots.free()
+        if step.remote:
+            await self._withdraw(step)
+
+    async def _tell_next(self, state: RunState) -> None:
+        end, parent = state.end, state.head.parent
+        if end is None:
+            return
+        if end.kind == "continue":
+            head = successor_head(state, end, self._now())
+            payload = await self._env.blobs.resolve(self.run, end.data["args"])
+            head.input = await self._env.blobs.offload(head.run, payload)
+            await self._surely(lambda: launch(self._env, head))
+        elif parent is not None and parent.command and not state.head.detached:
+            fields = await outcome_fields(self._env, state, parent.run)
+            await self._mail(parent.lane, parent.run, "child", pack(fields))
+
+    async def blocked(self, reason: str, error: BaseException) -> None:
+        """Show in the summary that the run is parked, and why."""
+        await self._surely(lambda: self._summaries.block(self.run, reason, str(error)))
+
+    # Leaving
+
+    async def wait_local(self, grace: float) -> None:
+        """Wait a little for the step bodies that run here."""
+        tasks = [e.task for e in self._executions.values() if e.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+
+    def release_reserved(self) -> None:
+        """Give back the slots of steps that were placed in a turn that was not committed."""
+        for _ in self._reserved:
+            self._env.slots.free()
+        self._reserved.clear()
+
+    def _cancel_alarms(self) -> None:
+        for _, handle in self._alarms.values():
+            handle.cancel()
+        for handle in self._waiting.values():
+            handle.cancel()
+        self._alarms.clear()
+        self._waiting.clear()
+
+    def drop(self) -> None:
+        """Stop all local work without a trace."""
+        self._free_alone()
+        self._cancel_alarms()
+        self.release_reserved()
+        for handle in self._delayed.values():
+            handle.cancel()
+            self._env.slots.free()
+        self._delayed.clear()
+        for execution in self._executions.values():
+            if execution.task is not None:
+                execution.task.cancel()
+
+    def _now(self) -> int:
+        return self._env.backend.clock.now()
+
+    _handlers: dict[str, Callable[["Effects", RunState, Command, list[Job]], None]] = {  # noqa: RUF012
+        "step": _on_step,
+        "cancel_step": _on_cancel_step,
+        "timer": _on_timer,
+        "cancel_timer": _on_cancel_timer,
+        "hook": _on_hook,
+        "close_hook": _on_close_hook,
+        "child": _on_child,
+        "cancel_child": _on_cancel_child,
+        "cancel_scope": _on_cancel_scope,
+    }
+
+
+async def _await(job: Job) -> None:
+    await job

@@ -1,0 +1,84 @@
+"""What the actors of one worker share."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .blobs import BlobStore
+from .codec import Codec
+from .define import Registry
+from .options import Settings
+from .ports import Backend, Observer
+from .steps import StepActor
+
+
+class Gone(Exception):
+    """The worker does not own the partition any more: stop without a trace."""
+
+
+@dataclass(slots=True)
+class Slots:
+    """How many step bodies may run at once in this worker, and which queues it serves."""
+
+    total: int
+    queues: frozenset[str]
+    eager: bool = True
+    used: int = 0
+    on_free: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    def local(self, queue: str) -> bool:
+        """Return whether a step of this queue may run here now."""
+        return self.eager and queue in self.queues and self.used < self.total
+
+    def take(self) -> None:
+        """Occupy a slot."""
+        self.used += 1
+
+    def free(self) -> None:
+        """Give a slot back."""
+        self.used -= 1
+        for told in self.on_free:
+            told()
+
+
+@dataclass(slots=True)
+class Env:
+    """The doors and settings of one worker. `worker` is this incarnation of it."""
+
+    worker: str
+    lane: str
+    backend: Backend
+    codec: Codec
+    blobs: BlobStore
+    registry: Registry
+    settings: Settings
+    observer: Observer
+    steps: StepActor
+    slots: Slots
+    make_handle: Callable[[str, Any], Any]
+
+
+class Partition(Protocol):
+    """What a run's actor needs of the partition that it lives in."""
+
+    env: Env
+    epoch: int
+    died: bool
+    quarantine: asyncio.Lock
+
+    async def cleared(self) -> None:
+        """Return once effects are allowed: the lease holds. Raises Gone where it moved on."""
+        ...
+
+    async def drained(self) -> None:
+        """Return when the mail that waited at the takeover has been delivered."""
+        ...
+
+    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Run a job that lives no longer than the partition."""
+        ...
+
+    def forget(self, run: str) -> None:
+        """Drop the actor of a run from memory."""
+        ...

@@ -1,0 +1,103 @@
+"""Lists of runs: from summaries, and from the starts that no owner has taken up yet."""
+
+import base64
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidOption
+from .model import HEAD, decode_head
+from .summary import Summary
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+def summary_cursor(summary: Summary) -> str:
+    """Return the cursor that continues a list after this run."""
+    return base64.urlsafe_b64encode(f"{summary.created}:{summary.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        created, _, run = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        return int(created), run
+    except ValueError as error:
+        raise InvalidOption("cursor", cursor, "a cursor of an earlier list") from error
+
+
+async def list_runs(  # noqa: PLR0913 - the filters of client.runs
+    client: "Client",
+    *,
+    workflow: str | None,
+    status: str | None,
+    attributes: dict[str, Any],
+    since: datetime | None,
+    until: datetime | None,
+    deployment: str | None,
+    limit: int | None,
+    cursor: str | None,
+) -> AsyncIterator[Summary]:
+    """Yield the summaries that pass, newest first."""
+    after = _read_cursor(cursor)
+    found: list[Summary] = []
+    seen: set[str] = set()
+    async for summary in _all(client, seen):
+        passes = (
+            (workflow is None or summary.workflow == workflow)
+            and (status is None or summary.status == status)
+            and (deployment is None or summary.deployment == deployment)
+            and all(summary.attributes.get(k) == v for k, v in attributes.items())
+            and (since is None or summary.created >= since.timestamp() * 1e6)
+            and (until is None or summary.created < until.timestamp() * 1e6)
+            and (after is None or (summary.created, summary.id) < after)
+        )
+        if passes:
+            found.append(summary)
+    found.sort(key=lambda s: (s.created, s.id), reverse=True)
+    for summary in found if limit is None else found[:limit]:
+        yield summary
+
+
+async def _all(client: "Client", seen: set[str]) -> AsyncIterator[Summary]:
+    async for entry in client.backend.runs.scan():
+        try:
+            summary = Summary.from_bytes(entry.value)
+        except ValueError:
+            continue
+        seen.add(summary.id)
+        yield summary
+    async for _, run in client.backend.mail.starts():
+        if run not in seen:
+            seen.add(run)
+            pending = await _pending(client, run)
+            if pending is not None:
+                yield pending
+
+
+async def _pending(client: "Client", run: str) -> Summary | None:
+    """Return the summary of a run that has none yet: pending, or in its first activation."""
+    tail = await client.backend.log.tail(run)
+    head = tail if tail is None or tail.key == HEAD else await client.backend.log.get(run, HEAD)
+    if tail is None or head is None:
+        return None
+    try:
+        known = decode_head(head.data)
+    except ValueError:
+        return None
+    return Summary(
+        id=run,
+        workflow=known.workflow,
+        status="pending" if tail.key == HEAD else "running",
+        deployment=known.deployment,
+        created=known.at,
+        updated=known.at,
+        ended=None,
+        attributes=known.attributes,
+        n=0,
+        parent=known.parent.run if known.parent else None,
+        root=known.root or None,
+        retention=known.retention,
+    )

@@ -1,0 +1,133 @@
+"""From the log to memory: read, verify, replay."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .context import RunInfo
+from .env import Env
+from .errors import WorkflowNotRegistered
+from .machine import Machine
+from .model import TOMBSTONE, Event, Head, History, Stored, body_of, read_history
+from .state import RunState, state_of
+from .turn import SILENT
+
+if TYPE_CHECKING:
+    from .define import Workflow
+
+_BREATH = 500
+"""Events between two looks at the event loop in a long replay."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """A run in memory: its state, and the machine that runs its code (none once it ended)."""
+
+    state: RunState
+    machine: Machine | None = None
+    replayed: int = 0
+    replay_seconds: float = 0.0
+
+    def evict(self) -> None:
+        """Close the coroutines of the run."""
+        if self.machine is not None:
+            self.machine.evict()
+            self.machine = None
+
+
+async def read_run(env: Env, run: str) -> tuple[History | None, Stored | None]:
+    """Read and verify the log of a run; also its tombstone.
+
+    Raises:
+        HistoryCorrupted, HistoryLost: the log is not what was written.
+        Unsure: the store does not answer.
+    """
+    stored = await env.backend.log.history(run)
+    bodies: dict[str, bytes] = {}
+    for row in stored:
+        reference = body_of(row.data)
+        if reference is not None:
+            bodies[reference.digest] = await env.blobs.resolve(run, reference)
+    tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
+    if tombstone is not None:
+        return None, tombstone
+    return read_history(run, stored, bodies), None
+
+
+def run_info(head: Head, attributes: dict[str, Any]) -> RunInfo:
+    """Return what the code of a run may know of it."""
+    return RunInfo(
+        id=head.run,
+        workflow=head.workflow,
+        deployment=head.deployment,
+        started_at=datetime.fromtimestamp(head.at / 1e6, UTC),
+        parent=head.parent.run if head.parent else None,
+        root=head.root or None,
+        attributes=dict(attributes),
+    )
+
+
+def find_workflow(env: Env, head: Head) -> "Workflow[..., object]":
+    """Return the code of a run.
+
+    Raises:
+        WorkflowNotRegistered: this worker does not have it.
+    """
+    try:
+        return env.registry.workflows[head.workflow]
+    except KeyError:
+        raise WorkflowNotRegistered(head.workflow, env.lane) from None
+
+
+async def start_machine(env: Env, state: RunState) -> Machine:
+    """Return a machine for a run, before its first event."""
+    head = state.head
+    machine = Machine(
+        find_workflow(env, head),
+        run_info(head, head.attributes),
+        await env.blobs.resolve(head.run, head.input),
+        head.seed,
+        env.codec,
+        attributes=dict(head.attributes),
+    )
+    machine.run_handle = env.make_handle
+    return machine
+
+
+async def resolved(env: Env, run: str, event: Event) -> Event:
+    """Return the event with its payloads inline, as the machine takes it."""
+    data = await env.blobs.resolve_all(run, event.data)
+    return event if data is event.data else replace(event, data=data)
+
+
+async def load(env: Env, history: History) -> Memory:
+    """Replay a history on the worker's code.
+
+    Raises:
+        NonDeterminismError: the code gives other commands than the history holds.
+        WorkflowNotRegistered, WorkflowStuck, and the errors of `read_run`.
+    """
+    state = state_of(history)
+    memory = Memory(state)
+    if state.end is not None:
+        return memory
+    memory.machine = machine = await start_machine(env, state)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        for record in history.records:
+            machine.expect(record.n, record.commands)
+            for event in record.events:
+                if event.kind in SILENT:
+                    continue
+                machine.feed(await resolved(env, history.head.run, event), record.at)
+                memory.replayed += 1
+                if memory.replayed % _BREATH == 0:
+                    await asyncio.sleep(0)
+            machine.check()
+    except BaseException:
+        memory.evict()
+        raise
+    memory.replay_seconds = loop.time() - began
+    return memory

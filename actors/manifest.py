@@ -1,0 +1,55 @@
+"""What a deployment's workers can run, so that a start can refuse what nobody knows."""
+
+from typing import Any
+
+from .env import Env
+from .model import pack, unpack
+from .ports import Backend, Refused
+
+
+async def publish_manifest(env: Env) -> None:
+    """Add what this worker serves to the manifest of its deployment."""
+    mine = _manifest(env)
+    table = env.backend.deployments
+    while True:
+        entry = await table.get(env.lane)
+        try:
+            if entry is None:
+                await table.create(env.lane, pack(mine))
+                return
+            merged = _merge(unpack(entry.value), mine)
+            if pack(merged) == entry.value:
+                return
+            await table.swap(env.lane, pack(merged), entry.revision)
+        except Refused:
+            continue
+        else:
+            return
+
+
+def _manifest(env: Env) -> dict[str, Any]:
+    known = env.registry
+    return {
+        "workflows": {n: repr(w.parameters) for n, w in sorted(known.workflows.items())},
+        "steps": {n: repr(s.parameters) for n, s in sorted(known.steps.items())},
+    }
+
+
+def _merge(old: Any, mine: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - stored data
+    known: dict[str, Any] = old if isinstance(old, dict) else {}
+    return {
+        kind: dict(sorted({**known.get(kind, {}), **mine[kind]}.items()))
+        for kind in ("workflows", "steps")
+    }
+
+
+async def read_manifest(backend: Backend, deployment: str) -> dict[str, Any] | None:
+    """Return the manifest of a deployment; None where no worker of it ever ran."""
+    entry = await backend.deployments.get(deployment)
+    if entry is None:
+        return None
+    try:
+        found = unpack(entry.value)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,176 @@
+"""Steps of other owners' runs: taken from the queues, run here, their results mailed back."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from .env import Env
+from .errors import OffbookError, StepLost
+from .model import pack, unpack
+from .ports import TaskDelivery, TaskSource, Unsure
+from .steps import Assignment, Execution
+from .taskset import TaskSet
+from .tokens import has_ended
+
+_PROGRESS = 1.5
+"""Seconds between two signs of life for a task in hand."""
+
+_DELIVERIES_MAX = 4
+"""A task delivered more often has killed its workers: it fails instead."""
+
+
+class RemoteSteps:
+    """A worker's share of the step queues."""
+
+    def __init__(self, env: Env, tasks: TaskSet) -> None:
+        self._env = env
+        self._tasks = tasks
+        self._running: dict[tuple[str, str], tuple[Execution, TaskDelivery]] = {}
+        self._sources: list[TaskSource] = []
+        self._stops: list[Any] = []
+        self._draining = False
+        env.slots.on_free.append(self._want)
+
+    def __repr__(self) -> str:
+        return f"<RemoteSteps running={[run for run, _ in self._running]}>"
+
+    async def start(self) -> None:
+        """Serve the queues and listen for cancels."""
+        backend = self._env.backend
+        self._stops.append(await backend.signals.listen("cancel", self._on_cancel))
+        for queue in sorted(self._env.slots.queues):
+            source = await backend.tasks.open(self._env.lane, queue, self._deliver)
+            self._sources.append(source)
+        self._want()
+        self._tasks.spawn(self._keep_alive(), "task progress")
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more, let running bodies end within the grace, hand the rest back."""
+        self._draining = True
+        for source in self._sources:
+            await source.close()
+        tasks = [e.task for e, _ in self._running.values() if e.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for execution, delivery in list(self._running.values()):
+            delivery.release()
+            if execution.task is not None:
+                execution.task.cancel()
+        for stop in self._stops:
+            stop()
+
+    def _want(self) -> None:
+        if self._draining:
+            return
+        free = max(0, self._env.slots.total - self._env.slots.used)
+        for source in self._sources:
+            source.want(free)
+
+    def _deliver(self, delivery: TaskDelivery) -> None:
+        task = delivery.task
+        key = task.run, task.step
+        known = self._running.get(key)
+        if known is not None and known[0].assignment.attempt == task.attempt:
+            self._running[key] = known[0], delivery
+            return
+        try:
+            assignment = Assignment.from_wire(unpack(task.data))
+        except ValueError as error:
+            self._env.observer.log("warning", "task_refused", run=task.run, reason=str(error))
+            delivery.ack()
+            return
+        self._env.slots.take()
+        execution = Execution(assignment)
+        self._running[key] = execution, delivery
+        self._tasks.spawn(self._run(execution, key), f"step {assignment.name}")
+
+    async def _run(self, execution: Execution, key: tuple[str, str]) -> None:
+        try:
+            fields = await self._result(execution, key)
+            if fields is not None:
+                await self._send(execution.assignment, fields)
+            self._running[key][1].ack()
+        finally:
+            if key in self._running and self._running[key][0] is execution:
+                del self._running[key]
+            self._env.slots.free()
+
+    async def _result(self, execution: Execution, key: tuple[str, str]) -> dict[str, Any] | None:
+        _, delivery = self._running[key]
+        assignment = execution.assignment
+        if await self._stale(assignment, delivery):
+            return None
+        if delivery.deliveries > _DELIVERIES_MAX:
+            return self._lost(assignment, delivery)
+        fields = await self._env.steps.run(execution)
+        if delivery.deliveries > 1:
+            fields["lost"] = delivery.deliveries - 1
+        return fields
+
+    async def _stale(self, assignment: Assignment, delivery: TaskDelivery) -> bool:
+        """Whether a task older than the lease belongs to a run that is over."""
+        age = (self._env.backend.clock.now() - delivery.published) / 1e6
+        if age < self._env.settings.lease and delivery.deliveries == 1:
+            return False
+        with suppress(Unsure):
+            return await has_ended(self._env.backend, assignment.run.id)
+        return False
+
+    def _lost(self, assignment: Assignment, delivery: TaskDelivery) -> dict[str, Any]:
+        reason = f"its task was delivered {delivery.deliveries} times and never answered"
+        error = StepLost(assignment.name, self._env.worker, reason)
+        now = self._env.backend.clock.now()
+        return {
+            "step": assignment.step,
+            "attempt": assignment.attempt,
+            "outcome": "failed",
+            "error": self._env.codec.encode_error(error),
+            "retryable": False,
+            "worker": self._env.worker,
+            "started": now,
+            "ended": now,
+        }
+
+    async def _send(self, assignment: Assignment, fields: dict[str, Any]) -> None:
+        data = pack(fields)
+        mail = self._env.backend.mail
+        pause = 0.02
+        while True:
+            try:
+                await mail.send(assignment.lane, assignment.run.id, "result", data)
+            except Unsure:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                return
+
+    def _on_cancel(self, data: bytes) -> None:
+        try:
+            note = unpack(data)
+            key = note["run"], note["step"]
+        except (ValueError, KeyError, TypeError):
+            return
+        known = self._running.get(key)
+        if known is None:
+            return
+        known[0].cancel(note.get("reason"))
+        said = self._env.backend.signals.say("held", pack({"run": key[0], "step": key[1]}))
+        self._tasks.spawn(said, "say held")
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            for key, (execution, delivery) in list(self._running.items()):
+                delivery.progress()
+                await self._check(key, execution)
+
+    async def _check(self, key: tuple[str, str], execution: Execution) -> None:
+        """Cancel a body whose task was withdrawn while we did not hear of it."""
+        try:
+            attempt = execution.assignment.attempt
+            stands = await self._env.backend.tasks.stands(*key, attempt)
+        except OffbookError:
+            return
+        known = self._running.get(key)
+        if not stands and known is not None and known[0] is execution:
+            execution.cancel("the step is not wanted any more")

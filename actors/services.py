@@ -1,0 +1,129 @@
+"""What the runtime does for running steps: heartbeats, attributes, scopes, the client."""
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from .attributes import check_attributes
+from .model import pack, unpack
+from .ports import Unsure
+from .tokens import Tokens, beat_key
+
+if TYPE_CHECKING:
+    from .env import Env
+    from .steps import Execution
+    from .taskset import TaskSet
+
+_BEAT_EVERY = 1.0
+"""Seconds between two heartbeats that are kept outside of the process."""
+
+
+class ExecutionServices:
+    """The services of one attempt."""
+
+    def __init__(self, owner: "Services", execution: "Execution") -> None:
+        self._owner = owner
+        self._execution = execution
+        self._loop = asyncio.get_running_loop()
+        self._kept = 0.0
+
+    @property
+    def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
+        """The worker's client."""
+        return self._owner.client
+
+    def beat(self, detail: Any) -> None:  # noqa: ANN401 - any storable value
+        """Note a sign of life; callable from the step's thread too."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            self._beat(detail)
+        else:
+            self._loop.call_soon_threadsafe(self._beat, detail)
+
+    def _beat(self, detail: object) -> None:
+        env = self._owner.env
+        env.steps.beat(self._execution, detail)
+        now = self._loop.time()
+        if detail is not None and now - self._kept >= _BEAT_EVERY:
+            self._kept = now
+            self._owner.keep_beat(self._execution)
+
+    async def set_attributes(self, changes: dict[str, Any]) -> None:
+        """Change the run's attributes; returns once the change cannot be lost."""
+        check_attributes(changes, {})
+        assignment = self._execution.assignment
+        writer = {"step": assignment.step, "attempt": assignment.attempt}
+        fields = {"id": secrets.token_hex(8), "changes": changes, "writer": writer}
+        await self.mail("attributes", fields)
+
+    async def cancel_scope(self, run: str, scope: str, reason: object) -> None:
+        """Cancel a scope of a run."""
+        fields = {"scope": scope, "reason": reason}
+        await self.mail("scope", fields, run)
+
+    async def mail(self, kind: str, fields: dict[str, Any], run: str | None = None) -> None:
+        """Send mail to the step's run (or another of its lane) until it is accepted."""
+        assignment = self._execution.assignment
+        data = pack(fields)
+        while True:
+            try:
+                mail = self._owner.env.backend.mail
+                await mail.send(assignment.lane, run or assignment.run.id, kind, data)
+            except Unsure:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    def watch_scope(self, run: str, scope: str, cancelled: Any) -> None:  # noqa: ANN401
+        """Call `cancelled(reason)` when the scope is cancelled from elsewhere."""
+        self._owner.watch_scope(run, scope, cancelled)
+
+
+class Services:
+    """The services of one worker."""
+
+    def __init__(self, env: "Env", tasks: "TaskSet", client: object) -> None:
+        self.env = env
+        self.client = client
+        self._tasks = tasks
+        self._tokens = Tokens(env)
+        self._scopes: dict[tuple[str, str], list[Any]] = {}
+
+    def of(self, execution: "Execution") -> ExecutionServices:
+        """Return the services of one attempt."""
+        return ExecutionServices(self, execution)
+
+    def keep_beat(self, execution: "Execution") -> None:
+        """Keep the heartbeat's detail where a later attempt finds it."""
+        assignment = execution.assignment
+        key = beat_key(assignment.run.id, assignment.step)
+        self._tasks.spawn(self._note(key, {"detail": execution.detail}), "heartbeat")
+
+    async def _note(self, key: str, fields: dict[str, Any]) -> None:
+        try:
+            await self._tokens.note(key, fields)
+        except Unsure as error:
+            self.env.observer.log("info", "heartbeat_not_kept", reason=str(error))
+
+    async def last_beat(self, run: str, step: str) -> bytes | None:
+        """Return the last heartbeat's detail of an earlier attempt."""
+        found = await self._tokens.noted(beat_key(run, step))
+        detail = (found or {}).get("detail")
+        return detail if isinstance(detail, bytes) else None
+
+    def watch_scope(self, run: str, scope: str, cancelled: Any) -> None:  # noqa: ANN401
+        """Remember who wants to know of a scope's cancel."""
+        self._scopes.setdefault((run, scope), []).append(cancelled)
+
+    def on_scope(self, data: bytes) -> None:
+        """Hear that a scope was cancelled."""
+        try:
+            note = unpack(data)
+            watchers = self._scopes.pop((note["run"], note["scope"]), [])
+        except (ValueError, KeyError, TypeError):
+            return
+        for cancelled in watchers:
+            cancelled(note.get("reason"))

@@ -1,0 +1,135 @@
+"""How a run begins: its head is written and its start is mailed, both or neither lost."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .attributes import check_attributes
+from .children import PYTHON, input_digest
+from .errors import RunConflict, RunExpired, ServerUnavailable
+from .model import HEAD, TOMBSTONE, Head, decode_head, encode_head, unpack
+from .options import Duration, micros, seconds
+from .ports import Refused, Unsure
+
+if TYPE_CHECKING:
+    from .client import Client
+
+FOR_EVER = -1.0
+"""The retention of a run that is never removed."""
+
+_PATIENCE = 10.0
+"""Seconds in which a start must be accepted."""
+
+
+@dataclass(slots=True)
+class StartOptions:
+    """The options of a start, checked. `retention` None is the deployment's default."""
+
+    run: str
+    deployment: str
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    at: datetime | Duration | None = None
+    retention: float | None = None
+    on_conflict: str = "same"
+    early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def retention_of(value: object) -> float:
+    """Return the seconds that `retention=` means."""
+    return FOR_EVER if value is None else seconds("retention", value)
+
+
+async def make_head(client: "Client", workflow: str, payload: bytes, options: StartOptions) -> Head:
+    """Return the head of a new run; a large input is kept elsewhere first."""
+    now = client.backend.clock.now()
+    check_attributes(options.attributes, {})
+    head = Head(
+        run=options.run,
+        workflow=workflow,
+        deployment=options.deployment,
+        input=b"",
+        digest=input_digest(workflow, payload),
+        seed=secrets.token_bytes(32),
+        nonce=secrets.token_hex(12),
+        at=now,
+        python=PYTHON,
+        attributes=dict(options.attributes),
+        root="",
+        start_at=None if options.at is None else micros("at", options.at, now),
+        retention=options.retention,
+        early=options.early,
+    )
+    head.trace = client.observer.start(head)
+    head.input = await client.blobs.offload(options.run, payload)
+    return head
+
+
+async def launch(client: "Client", head: Head, on_conflict: str) -> bool:
+    """Start a run, or attach to the one that has its id; return whether it is new.
+
+    Raises:
+        RunConflict: the id is taken by another start.
+        ServerUnavailable: nothing was acknowledged in time.
+    """
+    data = encode_head(head)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            written, _ = await asyncio.gather(_write(client, head, data), _send(client, head, data))
+    except TimeoutError as error:
+        raise ServerUnavailable("starting a run") from error
+    if written is None:
+        return True
+    return await _attach(client, head, written, on_conflict)
+
+
+async def _write(client: "Client", head: Head, data: bytes) -> bytes | None:
+    """Write the head; return the bytes of another one that stands there."""
+    while True:
+        try:
+            await client.backend.log.create(head.run, HEAD, data)
+        except Refused:
+            found = await _read(client, head.run)
+            if found is not None:
+                return None if found == data else found
+        except Unsure:
+            await asyncio.sleep(0.05)
+        else:
+            return None
+
+
+async def _read(client: "Client", run: str) -> bytes | None:
+    try:
+        stored = await client.backend.log.get(run, HEAD)
+    except Unsure:
+        await asyncio.sleep(0.05)
+        return None
+    return None if stored is None else stored.data
+
+
+async def _send(client: "Client", head: Head, data: bytes) -> None:
+    while True:
+        try:
+            await client.backend.mail.send(head.deployment, head.run, "start", data)
+        except Unsure:
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+async def _attach(client: "Client", head: Head, data: bytes, on_conflict: str) -> bool:
+    found = decode_head(data)
+    if found.nonce == head.nonce:
+        return True
+    if on_conflict == "raise":
+        raise RunConflict(head.run, found.workflow, "on_conflict='raise'")
+    if on_conflict == "same" and found.digest != head.digest:
+        raise RunConflict(head.run, found.workflow)
+    tail = await client.backend.log.tail(head.run)
+    if tail is not None and tail.key == TOMBSTONE:
+        if on_conflict == "same":
+            return False
+        raise RunExpired(head.run, str(unpack(tail.data).get("status", "")))
+    await _send(client, found, data)
+    return False

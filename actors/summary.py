@@ -1,0 +1,135 @@
+"""One summary per run, for lists only: nothing depends on it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .env import Env
+from .model import pack, unpack
+from .ports import Refused
+from .state import FINAL, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list shows of a run. Times in microseconds since 1970; `n` is the newest record."""
+
+    id: str
+    workflow: str
+    status: str
+    deployment: str
+    created: int
+    updated: int
+    ended: int | None
+    attributes: dict[str, Any]
+    n: int
+    parent: str | None = None
+    root: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    waits: tuple[str, ...] = ()
+    next_wake: int | None = None
+    retention: float | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return pack({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Summary":
+        """Read the stored form.
+
+        Raises:
+            ValueError: foreign or damaged bytes.
+        """
+        fields = unpack(data)
+        try:
+            fields["waits"] = tuple(fields["waits"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a summary: {error}") from error
+
+
+def summarize(state: RunState) -> Summary:
+    """Return the summary of a state."""
+    head = state.head
+    ended = state.at if state.status in FINAL else None
+    waits = [f"step {s.name}" for s in state.steps.values()]
+    waits += [f"hook {h.id}" for h in state.hooks.values()]
+    waits += [f"child {c.run}" for c in state.children.values()]
+    waits += [f"timer {t.id}" for t in state.timers.values()]
+    end = state.end
+    return Summary(
+        id=head.run,
+        workflow=head.workflow,
+        status=state.status,
+        deployment=head.deployment,
+        created=head.at,
+        updated=state.at,
+        ended=ended,
+        attributes=state.attributes,
+        n=state.n,
+        parent=head.parent.run if head.parent else None,
+        root=head.root or None,
+        reason=end.data.get("error_code") if end else None,
+        waits=tuple(waits[:5]) if end is None else (),
+        next_wake=min((t.due for t in state.timers.values()), default=None) if not end else None,
+        retention=head.retention,
+    )
+
+
+class Summaries:
+    """Writes the summary of one run; an older one never replaces a newer one."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self._table = env.backend.runs
+        self._revision = 0
+        self._written = -1
+
+    async def write(self, state: RunState) -> None:
+        """Write the summary of a state, unless it stands there already.
+
+        Raises:
+            Unsure: the answer was lost.
+        """
+        if state.n != self._written:
+            await self._put(summarize(state))
+            self._written = state.n
+
+    async def block(self, run: str, reason: str, detail: str) -> None:
+        """Mark the run as blocked."""
+        entry = await self._table.get(run)
+        if entry is None:
+            return
+        known = Summary.from_bytes(entry.value)
+        self._revision = entry.revision
+        if known.status not in FINAL:
+            await self._put(replace(known, status="blocked", reason=reason, detail=detail[:2000]))
+            self._written = -1
+
+    async def _put(self, summary: Summary) -> None:
+        data = summary.to_bytes()
+        while True:
+            try:
+                if self._revision:
+                    swap = self._table.swap(summary.id, data, self._revision)
+                    self._revision = await swap
+                else:
+                    self._revision = await self._table.create(summary.id, data)
+            except Refused:
+                if not await self._refresh(summary):
+                    return
+            else:
+                return
+
+    async def _refresh(self, summary: Summary) -> bool:
+        entry = await self._table.get(summary.id)
+        if entry is None:
+            self._revision = 0
+            return True
+        self._revision = entry.revision
+        try:
+            known = Summary.from_bytes(entry.value)
+        except ValueError:
+            return True
+        return known.n < summary.n or known.status == "blocked"

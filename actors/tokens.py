@@ -1,0 +1,161 @@
+"""Hook tokens: which run and hook a token wakes. The token itself is stored nowhere."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from .env import Env
+from .model import HEAD, TOMBSTONE, decode_record, pack, unpack
+from .ports import Backend, Refused
+from .state import ENDS, HookState
+from .turn import token_key
+
+_ACCEPTED_MAX = 1000
+"""Callers' ids that a spent token remembers."""
+
+
+@dataclass(slots=True)
+class TokenRecord:
+    """What the table holds of a token; `until` (µs) keeps a spent one taken."""
+
+    run: str
+    lane: str
+    hook: str
+    schema: Any = None
+    metadata: bytes | None = None
+    spent: bool = False
+    until: int = 0
+    accepted: list[str] = field(default_factory=list[str])
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return pack({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "TokenRecord":
+        """Read the stored form.
+
+        Raises:
+            ValueError: foreign or damaged bytes.
+        """
+        try:
+            return cls(**unpack(data))
+        except TypeError as error:
+            raise ValueError(f"not a token record: {error}") from error
+
+
+def scope_key(run: str, scope: str) -> str:
+    """Return the key under which a cancelled scope is noted."""
+    return hashlib.sha256(f"scope\0{run}\0{scope}".encode()).hexdigest()
+
+
+def beat_key(run: str, step: str) -> str:
+    """Return the key under which the last heartbeat of a step is kept."""
+    return hashlib.sha256(f"beat\0{run}\0{step}".encode()).hexdigest()
+
+
+async def has_ended(backend: Backend, run: str) -> bool:
+    """Return whether a run is over, or gone."""
+    tail = await backend.log.tail(run)
+    if tail is None or tail.key == TOMBSTONE:
+        return True
+    if tail.key == HEAD:
+        return False
+    try:
+        record = decode_record(tail.data)
+    except ValueError:
+        return False
+    return any(command.kind in ENDS for command in record.commands)
+
+
+class Tokens:
+    """The tokens of one worker's runs."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self._table = env.backend.hooks
+
+    async def take(self, run: str, hook: HookState) -> str | None:
+        """Take the token for a hook; return its owner where another run holds it.
+
+        Raises:
+            Unsure: an answer was lost; taking again is no change.
+        """
+        data = hook.data
+        record = TokenRecord(
+            run, self._env.lane, hook.id, data.get("schema"), data.get("metadata")
+        ).to_bytes()
+        key = token_key(hook.token)
+        while True:
+            try:
+                await self._table.create(key, record)
+            except Refused:
+                owner = await self._contest(key, record, run, hook.id)
+                if owner is not None:
+                    return owner or None
+            else:
+                return None
+
+    async def _contest(self, key: str, record: bytes, run: str, hook: str) -> str | None:
+        """Return the owner, nothing ("") where it is ours now, or None: look again."""
+        entry = await self._table.get(key)
+        if entry is None:
+            return None
+        held = TokenRecord.from_bytes(entry.value)
+        if (held.run, held.hook, held.spent) == (run, hook, False):
+            return ""
+        if not await self._free(held, run):
+            return held.run
+        try:
+            await self._table.swap(key, record, entry.revision)
+        except Refused:
+            return None
+        return ""
+
+    async def _free(self, held: TokenRecord, run: str) -> bool:
+        if held.spent:
+            return held.run == run or held.until <= self._env.backend.clock.now()
+        return await has_ended(self._env.backend, held.run)
+
+    async def spend(self, run: str, hook: str, data: dict[str, Any]) -> None:
+        """Mark a token as spent; it remembers whose payloads it accepted."""
+        key = token_key(data["token"])
+        while True:
+            entry = await self._table.get(key)
+            if entry is None:
+                return
+            held = TokenRecord.from_bytes(entry.value)
+            if held.run != run or held.hook != hook or held.spent:
+                return
+            held.spent = True
+            held.accepted = list(data["accepted"])[-_ACCEPTED_MAX:]
+            held.until = self._env.backend.clock.now() + round((data.get("keep") or 0) * 1e6)
+            try:
+                await self._table.swap(key, held.to_bytes(), entry.revision)
+            except Refused:
+                continue
+            return
+
+    async def note(self, key: str, fields: dict[str, Any]) -> None:
+        """Keep a small fact under a key; a later one replaces it."""
+        data = pack(fields)
+        while True:
+            try:
+                await self._table.create(key, data)
+            except Refused:
+                entry = await self._table.get(key)
+                if entry is None:
+                    continue
+                try:
+                    await self._table.swap(key, data, entry.revision)
+                except Refused:
+                    continue
+            return
+
+    async def noted(self, key: str) -> dict[str, Any] | None:
+        """Return the fact under a key."""
+        entry = await self._table.get(key)
+        if entry is None:
+            return None
+        found = unpack(entry.value)
+        return found if isinstance(found, dict) else None

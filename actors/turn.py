@@ -1,0 +1,273 @@
+"""Which mail is news: pure decisions that turn messages into events.
+
+A message that is no news (its logical id is known, or what it concerns is not open any more) gives
+no event. Nothing here waits, reads a clock or writes.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import StepTimeout
+from .model import Event, unpack
+from .ports import Delivery
+from .state import HookState, RunState, StepState
+
+
+@dataclass(slots=True)
+class Message:
+    """Mail or a local outcome on its way into a turn. `delivery` is None for local ones."""
+
+    kind: str
+    fields: dict[str, Any]
+    delivery: Delivery | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Wait:
+    """A message that counts only later: a timer that fired before its time."""
+
+    until: int
+    timer: str
+
+
+@dataclass(slots=True)
+class Context:
+    """What a decision may know: the state, the time, a random number, and how to encode errors."""
+
+    state: RunState
+    now: int
+    noise: float
+    encode_error: Callable[[BaseException], bytes]
+    refuses: Callable[[str, bytes], str | None]
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def read_message(delivery: Delivery) -> Message:
+    """Decode mail.
+
+    Raises:
+        ValueError: the bytes are not offbook's.
+    """
+    if delivery.kind == "fire":
+        return Message("fire", {"timer": delivery.data.decode("utf-8", "replace")}, delivery)
+    if delivery.kind == "start":
+        return Message("start", {"head": delivery.data}, delivery)
+    fields = unpack(delivery.data)
+    if not isinstance(fields, dict):
+        raise ValueError(f"a {delivery.kind} that is no map")  # noqa: TRY004 - foreign bytes
+    return Message(delivery.kind, fields, delivery)
+
+
+def decide(message: Message, context: Context) -> list[Event] | Wait:
+    """Return the events that a message means in this state, or when to look again.
+
+    Raises:
+        ValueError: fields are missing or of a wrong type (foreign mail).
+    """
+    decider = _DECIDERS.get(message.kind)
+    if decider is None:
+        return []
+    try:
+        found = decider(message.fields, context)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a {message.kind} with wrong fields: {error!r}") from error
+    if isinstance(found, Wait):
+        return found
+    return [event for event in found if not (event.key and event.key in context.state.seen)]
+
+
+Decision = list[Event] | Wait
+
+
+START_TIMER = "start"
+"""The id of the timer that starts a run at its `at=`."""
+
+
+def _start(_fields: dict[str, Any], context: Context) -> Decision:
+    state = context.state
+    if state.started:
+        return []
+    if state.head.start_at is not None and context.now < state.head.start_at:
+        return Wait(state.head.start_at, START_TIMER)
+    return [Event("started", key="start")]
+
+
+def _result(fields: dict[str, Any], context: Context) -> Decision:
+    step = context.state.steps.get(fields["step"])
+    if step is None or step.attempt != fields["attempt"]:
+        return []
+    outcome: str = fields["outcome"]
+    facts = {
+        name: fields[name]
+        for name in ("attempt", "nonce", "worker", "started", "ended", "lost")
+        if name in fields
+    }
+    key = f"result:{step.id}:{step.attempt}"
+    if outcome == "completed":
+        return [Event("step_completed", step.id, key, {**facts, "result": fields["result"]})]
+    if outcome == "cancelled":
+        return [Event("step_cancelled", step.id, key, {**facts, "reason": step.reason})]
+    return [_failure(step, fields, facts, key, context)]
+
+
+def _failure(
+    step: StepState, fields: dict[str, Any], facts: dict[str, Any], key: str, context: Context
+) -> Event:
+    data = {**facts, "error": fields["error"]}
+    due = _next_attempt(step, fields, context)
+    if due is None:
+        return Event("step_failed", step.id, key, data)
+    deadline = step.deadline
+    if deadline is not None and due >= deadline:
+        return Event("step_failed", step.id, key, {**facts, "error": _late(step, context)})
+    if "beat" in fields:
+        data["beat"] = fields["beat"]
+    return Event("step_retrying", step.id, key, {**data, "due": due})
+
+
+def _next_attempt(step: StepState, fields: dict[str, Any], context: Context) -> int | None:
+    retry = step.options.retry
+    if step.cancelling or not fields["retryable"] or step.attempt >= retry.attempts:
+        return None
+    after = fields.get("after")
+    if after is not None:
+        return max(context.now, int(after))
+    return context.now + round(retry.delay(step.attempt, context.noise) * 1_000_000)
+
+
+def _late(step: StepState, context: Context) -> bytes:
+    limit = step.options.deadline or 0.0
+    return context.encode_error(StepTimeout(step.name, "deadline", limit))
+
+
+def deadline_timer(step: str) -> str:
+    """Return the id of the timer that ends a step at its deadline."""
+    return f"{step}-deadline"
+
+
+def _fire(fields: dict[str, Any], context: Context) -> Decision:
+    name = fields["timer"]
+    if name == START_TIMER:
+        return _start(fields, context)
+    timer = context.state.timers.get(name)
+    if timer is not None:
+        if context.now < timer.due:
+            return Wait(timer.due, name)
+        return [Event("timer_fired", name, f"timer:{name}")]
+    step = context.state.steps.get(name.removesuffix("-deadline"))
+    if step is None or step.deadline is None or name == step.id:
+        return []
+    if context.now < step.deadline:
+        return Wait(step.deadline, name)
+    data = {"attempt": step.attempt, "error": _late(step, context)}
+    return [Event("step_failed", step.id, f"result:{step.id}:{step.attempt}", data)]
+
+
+def token_key(token: str) -> str:
+    """Return the key under which a token is known: its SHA-256, so that it is stored nowhere."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hook_of(state: RunState, key: str) -> HookState | None:
+    """Return the open hook with this token key."""
+    return next((h for h in state.hooks.values() if token_key(h.token) == key), None)
+
+
+def _hook(fields: dict[str, Any], context: Context) -> Decision:
+    caller: str = fields["caller"]
+    state = context.state
+    hook = state.hooks.get(fields["hook"]) if "hook" in fields else hook_of(state, fields["token"])
+    if hook is None:
+        return _unclaimed(fields, caller)
+    reason = context.refuses(hook.id, fields["payload"])
+    key = f"hook:{hook.id}:{caller}"
+    if reason is not None:
+        return [Event("hook_rejected", hook.id, key, {"reason": reason, "caller": caller})]
+    data = {"payload": fields["payload"], "caller": caller}
+    return [Event("hook_received", hook.id, key, data)]
+
+
+def _unclaimed(fields: dict[str, Any], caller: str) -> Decision:
+    if not fields.get("early"):
+        return []
+    data = {"token": fields["token"], "payload": fields["payload"], "caller": caller}
+    return [Event("hook_early", key=f"early:{fields['token']}:{caller}", data=data)]
+
+
+def _cancel(fields: dict[str, Any], context: Context) -> Decision:
+    if context.state.cancel_requested:
+        return []
+    data = {"reason": fields.get("reason")}
+    return [Event("cancel_requested", key=f"cancel:{fields['id']}", data=data)]
+
+
+def _child(fields: dict[str, Any], context: Context) -> Decision:
+    child = context.state.children.get(fields["command"])
+    if child is None or child.run != fields["run"]:
+        return []
+    told = ("status", "result", "error", "reason")
+    data = {name: fields[name] for name in told if name in fields}
+    return [Event("child_ended", child.id, f"child:{child.id}", data)]
+
+
+def _wake(fields: dict[str, Any], context: Context) -> Decision:
+    named = fields.get("ids")
+    return [
+        Event("timer_fired", timer.id, f"timer:{timer.id}", {"woken": True})
+        for timer in context.state.timers.values()
+        if (timer.sleep if named is None else timer.id in named)
+    ]
+
+
+def _scope(fields: dict[str, Any], context: Context) -> Decision:
+    scope = fields["scope"]
+    if scope in context.state.scopes:
+        return []
+    return [Event("scope_cancelled", scope, f"scope:{scope}", {"reason": fields.get("reason")})]
+
+
+def _attributes(fields: dict[str, Any], _context: Context) -> Decision:
+    data = {"changes": fields["changes"], "writer": fields["writer"]}
+    return [Event("attributes_set", key=f"attributes:{fields['id']}", data=data)]
+
+
+def _opened(fields: dict[str, Any], context: Context) -> Decision:
+    hook = context.state.hooks.get(fields["hook"])
+    if hook is None or hook.opened:
+        return []
+    if "owner" in fields:
+        return [Event("hook_conflict", hook.id, f"open:{hook.id}", {"owner": fields["owner"]})]
+    return [Event("hook_opened", hook.id, f"open:{hook.id}")]
+
+
+def _begun(fields: dict[str, Any], context: Context) -> Decision:
+    child = context.state.children.get(fields["command"])
+    if child is None or child.started:
+        return []
+    kind = "child_conflict" if fields.get("conflict") else "child_started"
+    return [Event(kind, child.id, f"begun:{child.id}")]
+
+
+def _nudge(fields: dict[str, Any], _context: Context) -> Decision:
+    return [Event("nudged", key=f"nudge:{fields['id']}")] if fields.get("id") else []
+
+
+_DECIDERS: dict[str, Callable[[dict[str, Any], Context], Decision]] = {
+    "start": _start,
+    "result": _result,
+    "fire": _fire,
+    "hook": _hook,
+    "cancel": _cancel,
+    "child": _child,
+    "wake": _wake,
+    "scope": _scope,
+    "attributes": _attributes,
+    "opened": _opened,
+    "begun": _begun,
+    "nudge": _nudge,
+}
+
+SILENT = frozenset({"step_retrying", "hook_early", "owner_changed", "nudged", "hook_rejected"})
+"""Events that the workflow's code does not see."""

@@ -1,0 +1,232 @@
+"""A worker: a process's share of the work, as workflow owner and as step actor."""
+
+import asyncio
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from .blobs import BlobStore
+from .context import StepServices
+from .define import Definition, Registry, registry
+from .env import Env, Slots
+from .errors import ClientClosed, InvalidOption, OffbookError
+from .guard import install
+from .janitor import Janitor
+from .manifest import publish_manifest
+from .model import pack, unpack
+from .names import check_name
+from .options import Duration, Settings, seconds
+from .owner import Owner
+from .ports import Lease
+from .remote import RemoteSteps
+from .services import Services
+from .steps import Execution, StepActor
+from .taskset import TaskSet
+from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+class Worker:
+    """Hosts workflows and steps: `async with Worker(client) as worker: await worker.serve()`.
+
+    workflows, steps: what it serves; None is everything that was decorated in this process.
+    queues: the step queues it takes from. deployment: the version of the code that it is
+    (default: the client's). slots: step bodies that run at once. eager: run steps here when a
+    slot is free, instead of sending all through the queues. lease: seconds until others take
+    over what a dead worker served. grace: seconds that a drain waits for steps.
+    """
+
+    def __init__(  # noqa: PLR0913 - each has a default
+        self,
+        client: "Client",
+        *,
+        workflows: Iterable[object] | None = None,
+        steps: Iterable[object] | None = None,
+        queues: Iterable[str] = ("default",),
+        deployment: str | None = None,
+        slots: int = 100,
+        eager: bool = True,
+        lease: Duration = 3.0,
+        grace: Duration = 30.0,
+        settings: Settings | None = None,
+    ) -> None:
+        if slots < 1:
+            raise InvalidOption("slots", slots, "1 or more")
+        self.client = client
+        self.deployment = check_name("deployment", deployment or client.deployment)
+        self.id = f"{socket.gethostname().split('.')[0][:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.id = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.id)
+        base = settings if settings is not None else client.settings
+        self.settings = replace(base, lease=seconds("lease", lease), grace=seconds("grace", grace))
+        if settings is not None:
+            self.settings = settings
+        self._registry = _choose(workflows, steps)
+        self._slots = Slots(slots, frozenset(check_name("queue", q) for q in queues), eager=eager)
+        self._stop = asyncio.Event()
+        self._tasks: TaskSet | None = None
+        self._lease: Lease | None = None
+        self._owner: Owner | None = None
+        self._remote: RemoteSteps | None = None
+        self._actor: StepActor | None = None
+        self._stops: list[Any] = []
+
+    def __repr__(self) -> str:
+        owned = sorted(self._owner.partitions) if self._owner else "not running"
+        used = f"{self._slots.used}/{self._slots.total}"
+        return f"<Worker {self.id} of {self.deployment} slots={used} partitions={owned}>"
+
+    async def __aenter__(self) -> Self:
+        """Start to serve."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Drain and stop."""
+        await self.aclose()
+
+    async def serve(self) -> None:
+        """Wait until `stop` is called."""
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        """Ask `serve` to return; callable from a signal handler of the loop."""
+        self._stop.set()
+
+    async def start(self) -> None:
+        """Take a lease, a share of the partitions, and the step queues.
+
+        Raises:
+            ClientClosed: the client is not open.
+        """
+        backend = self.client.backend
+        if not self.client.is_open:
+            raise ClientClosed
+        install()
+        Watchdog.shared()
+        self._tasks = TaskSet(self._failed)
+        env = self._make_env()
+        self._remote = RemoteSteps(env, self._tasks)
+        await publish_manifest(env)
+        self._lease = await backend.leases.hold(self.id, self._info(), self.settings.lease)
+        self._owner = Owner(env, self._lease, self._tasks)
+        self._stops.append(await backend.signals.listen("held", self._on_held))
+        await self._remote.start()
+        await self._owner.start()
+        self._tasks.spawn(Janitor(env, self._owner).run(), "janitor")
+
+    def _make_env(self) -> Env:
+        backend, client = self.client.backend, self.client
+        services: list[Services] = []
+
+        def of(execution: Execution) -> StepServices:
+            return services[0].of(execution)
+
+        blobs = BlobStore(backend.blobs, self.settings.inline_limit)
+        self._actor = StepActor(
+            worker=self.id,
+            registry=self._registry,
+            codec=client.codec,
+            blobs=blobs,
+            observer=client.observer,
+            clock=backend.clock,
+            grace=self.settings.grace,
+            services=of,
+            threads=min(64, self._slots.total),
+        )
+        env = Env(
+            worker=self.id,
+            lane=self.deployment,
+            backend=backend,
+            codec=client.codec,
+            blobs=blobs,
+            registry=self._registry,
+            settings=self.settings,
+            observer=client.observer,
+            steps=self._actor,
+            slots=self._slots,
+            make_handle=client.run,
+        )
+        if self._tasks is None:
+            raise ClientClosed
+        services.append(Services(env, self._tasks, client))
+        self._services = services[0]
+        return env
+
+    def _info(self) -> bytes:
+        return pack(
+            {
+                "lane": self.deployment,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "python": platform.python_version(),
+                "queues": sorted(self._slots.queues),
+                "slots": self._slots.total,
+                "since": self.client.backend.clock.now(),
+            }
+        )
+
+    def _on_held(self, data: bytes) -> None:
+        try:
+            note = unpack(data)
+            actor = self._owner.actor(note["run"]) if self._owner else None
+        except (ValueError, KeyError, TypeError):
+            return
+        if actor is not None:
+            actor.effects.held_elsewhere(note["step"])
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        self.client.observer.log("error", "task_failed", task=name, error=repr(error))
+
+    async def aclose(self) -> None:
+        """Drain: finish or hand back the steps within the grace, hand the partitions over."""
+        self._stop.set()
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
+        with suppress(OffbookError):
+            async with asyncio.TaskGroup() as group:
+                if self._remote is not None:
+                    group.create_task(self._remote.stop(self.settings.grace))
+                if self._owner is not None:
+                    group.create_task(self._owner.stop(self.settings.grace))
+        if self._tasks is not None:
+            await self._tasks.close()
+        if self._lease is not None:
+            await self._lease.close()
+        if self._actor is not None:
+            self._actor.close()
+        self._owner = self._remote = self._lease = self._actor = None
+
+    async def kill(self) -> None:
+        """Stop without any hand-over, as a crash would: for tests."""
+        self._stop.set()
+        if self._tasks is not None:
+            await self._tasks.close()
+        if self._owner is not None:
+            for partition in self._owner.partitions.values():
+                for actor in list(partition.actors.values()):
+                    actor.drop()
+        if self._actor is not None:
+            self._actor.close()
+        self._owner = self._remote = self._lease = self._actor = None
+
+
+def _choose(workflows: Iterable[object] | None, steps: Iterable[object] | None) -> Registry:
+    if workflows is None and steps is None:
+        return registry
+    everything: list[Definition[..., Any]] = [
+        *registry.workflows.values(),
+        *registry.steps.values(),
+    ]
+    chosen: list[object] = []
+    chosen += [d for d in everything if d.kind == "workflow"] if workflows is None else workflows
+    chosen += [d for d in everything if d.kind == "step"] if steps is None else steps
+    builtins = [d for d in everything if d.name.startswith("offbook.")]
+    return registry.subset([*chosen, *builtins])
