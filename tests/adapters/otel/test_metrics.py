@@ -1,5 +1,6 @@
 """The metrics of runs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,3 +86,19 @@ def test_no_metric_tells_runs_apart(world: World, tales: Tales) -> None:
     values = {str(v) for found in points.values() for p in found for v in p.attributes.values()}
     assert "checkout" in values
     assert not {value for value in values if "run_secret" in value}
+
+
+def test_the_page_on_telemetry_names_every_metric_and_span(world: World, tales: Tales) -> None:
+    play(world, tales)
+    told = OtelObserver(world.tracing)
+    told.start(tales.head())
+    with told.attempt(tales.attempt({})):
+        pass
+    told.turn(tales.head(), tales.turn(n=1, waits=[tales.wait()]))
+    told.ended(tales.head(attributes={"conversation": "c1"}), tales.end("failed"))
+    page = (Path(__file__).parents[3] / "docs" / "telemetry.md").read_text()
+    fields = {key for span in world.spans() for key in span.attributes}
+    kinds = {f"{span.name.split()[0]} {{" for span in world.spans()}
+    assert len(kinds) == 5
+    names = set(world.points()) | fields | kinds
+    assert sorted(name for name in names if name not in page) == []
