@@ -46,7 +46,7 @@ async def sleep(until: Duration | datetime) -> None:
 
 @overload
 def hook(
-    type: type[T],  # noqa: A002
+    type: type[T],
     *,
     token: str | None = None,
     metadata: object = None,
@@ -56,7 +56,7 @@ def hook(
 ) -> Hook[T]: ...
 @overload
 def hook(
-    type: Any = Any,  # noqa: A002, ANN401
+    type: Any = Any,  # noqa: ANN401
     *,
     token: str | None = None,
     metadata: object = None,
@@ -64,8 +64,8 @@ def hook(
     expires: Duration | datetime | None = None,
     keep: Duration | None = None,
 ) -> Hook[Any]: ...
-def hook(
-    type: Any = Any,
+def hook(  # noqa: PLR0913 - a hook has that many options
+    type: Any = Any,  # noqa: A002
     *,
     token: str | None = None,
     metadata: object = None,
@@ -89,7 +89,7 @@ def hook(
     return hooks.create(type, token, metadata, once=once, expires=expires, keep=keep)
 
 
-async def start(  # noqa: PLR0913 - a start has that many options
+async def start(
     workflow: Workflow[..., Any] | Bound[Any],
     /,
     *args: Any,  # noqa: ANN401

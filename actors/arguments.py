@@ -58,5 +58,5 @@ def _annotation(parameters: "Parameters", name: str) -> Any:  # noqa: ANN401 - a
     hint = parameters.hint(name)
     kind = parameters.variadic(name)
     if kind == "args":
-        return tuple[hint, ...]
-    return dict[str, hint] if kind == "kwargs" else hint
+        return tuple.__class_getitem__((hint, ...))
+    return dict.__class_getitem__((str, hint)) if kind == "kwargs" else hint

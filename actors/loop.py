@@ -7,11 +7,10 @@ calls `run` until nothing is ready.
 import asyncio
 import asyncio.tasks
 import builtins
-import hashlib
 import logging
 import sys
 from asyncio import current_task
-from asyncio.events import _get_running_loop, _set_running_loop  # noqa: PLC2701 # pyright: ignore
+from asyncio.events import _get_running_loop, _set_running_loop  # pyright: ignore[reportPrivateUsage] - the loop of a thread has no public setter
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
@@ -19,25 +18,28 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from .errors import InvalidOption, NotInWorkflowBody, SideEffectInWorkflow
+from .loop_doors import shut
 from .loop_set import OrderedSet
+from .loop_tasks import (
+    Evicted,
+    Handle,
+    Scope,
+    Spinning,
+    TaskStep,
+    Timer,
+    WorkflowFuture,
+    WorkflowTask,
+    short,
+)
 from .where import user_line
 
 _log = logging.getLogger("offbook")
 _HASH_MASK = (1 << 29) - 1
-_PATH_LIMIT = 90
 _MICROS = 1_000_000
 # From 3.14 on the current task is a field of the thread: another loop's must be put aside.
 _swap_current_task = getattr(asyncio.tasks, "_swap_current_task", None)
 
 Outside = tuple[Any, Any, Any]
-
-
-class Evicted(BaseException):
-    """The run leaves memory: whatever its clean-up code asks for must not happen."""
-
-
-class Spinning(Exception):
-    """More handles ran in one feed than a body that waits for something can need."""
 
 
 class Host(Protocol):
@@ -52,118 +54,6 @@ class Host(Protocol):
     def timer_cancelled(self, timer: "Timer") -> None:
         """A timer that is in the log was cancelled before it fired."""
         ...
-
-
-class Handle:
-    """A callback that is ready to run."""
-
-    __slots__ = ("args", "callback", "context", "is_cancelled")
-
-    def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        """Do not run it."""
-        self.is_cancelled = True
-
-    def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self.is_cancelled
-
-    def get_context(self) -> Context:
-        """The context that it runs in."""
-        return self.context
-
-
-class Timer(Handle):
-    """A callback for a later time; a command of the run once its feed is at rest."""
-
-    __slots__ = ("due", "id", "issued", "loop")
-
-    def __init__(  # noqa: PLR0913 - asyncio hands over all of it
-        self,
-        loop: "WorkflowLoop",
-        due: int,
-        name: str,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context,
-    ) -> None:
-        super().__init__(callback, args, context)
-        self.loop = loop
-        self.due = due
-        self.id = name
-        self.issued = False
-
-    def when(self) -> float:
-        """Its time on the loop's clock."""
-        return (self.due - self.loop.origin) / _MICROS
-
-    def cancel(self) -> None:
-        """Do not run it, and take it out of the log's pending timers."""
-        if not self.is_cancelled:
-            self.is_cancelled = True
-            if self.issued:
-                self.loop.host.timer_cancelled(self)
-
-
-class Scope:
-    """Where identities come from when no task is running: a timer's callback, or another one."""
-
-    __slots__ = ("children", "commands", "path")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.children = 0
-        self.commands = 0
-
-
-class WorkflowFuture(asyncio.Future[Any]):
-    """A future whose place in a set does not depend on memory addresses."""
-
-    __slots__ = ("_ordinal",)
-
-    def __init__(self, loop: "WorkflowLoop") -> None:
-        self._ordinal = loop.next_hash()
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self._ordinal
-
-
-class WorkflowTask(asyncio.Task[Any]):
-    """A task that knows its path, and hands out the identities of what it asks for."""
-
-    __slots__ = ("_ordinal", "children", "commands", "path")
-
-    def __init__(
-        self,
-        loop: "WorkflowLoop",
-        coro: Coroutine[Any, Any, Any],
-        path: str,
-        name: str | None,
-        context: Context | None,
-    ) -> None:
-        self._ordinal = loop.next_hash()
-        self.path = path
-        self.children = 0
-        self.commands = 0
-        super().__init__(coro, loop=loop, name=name or f"Task-{path}", context=context)
-
-    def __hash__(self) -> int:
-        return self._ordinal
-
-
-def short(path: str) -> str:
-    """Return a path, or its digest where it is too long to be part of an id."""
-    if len(path) <= _PATH_LIMIT:
-        return path
-    return "d" + hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -346,7 +236,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         """Run a callback in this feed."""
-        if type(callback) is _TaskStep and type(callback.__self__) is not WorkflowTask:  # type: ignore[attr-defined]
+        if type(callback) is TaskStep and type(callback.__self__) is not WorkflowTask:  # type: ignore[attr-defined]
             raise NotInWorkflowBody("asyncio.Task(...)", "use asyncio.create_task(...)")
         handle = Handle(callback, args, copy_context() if context is None else context)
         if not self.closing:
@@ -461,34 +351,6 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
     _close(ending)
 
 
-_WORLD = [
-    "run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo", "create_connection",
-    "create_server", "start_tls", "sendfile", "create_unix_connection", "create_unix_server",
-    "connect_accepted_socket", "create_datagram_endpoint", "connect_read_pipe",
-    "connect_write_pipe", "subprocess_shell", "subprocess_exec", "add_reader", "remove_reader",
-    "add_writer", "remove_writer", "sock_recv", "sock_recv_into", "sock_recvfrom",
-    "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept",
-    "sock_sendfile", "add_signal_handler", "remove_signal_handler", "call_soon_threadsafe",
-]  # fmt: skip
-_DRIVER = [
-    "run_forever", "run_until_complete", "stop", "close", "set_debug", "set_task_factory",
-    "set_exception_handler",
-]  # fmt: skip
-
-
-def _refusal(name: str, how: Callable[[WorkflowLoop, str], NoReturn]) -> Callable[..., NoReturn]:
-    def refuse(self: WorkflowLoop, *_: object, **__: object) -> NoReturn:
-        how(self, name)
-
-    return refuse
-
-
-for _name in _WORLD:
-    setattr(WorkflowLoop, _name, _refusal(_name, WorkflowLoop.refuse))
-for _name in _DRIVER:
-    setattr(WorkflowLoop, _name, _refusal(_name, WorkflowLoop.misuse))
-
-
 def _set_for(real: type, members: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - a set of either kind
     if type(_get_running_loop()) is WorkflowLoop:
         return OrderedSet(members)
@@ -503,29 +365,5 @@ def order_sets() -> None:
             vars(module)["set"] = partial(_set_for, builtins.set)
 
 
-class _Probe:
-    """Just enough of a loop to see which callback a task gives for its first step."""
-
-    def __init__(self) -> None:
-        self.seen: list[object] = []
-
-    def get_debug(self) -> bool:
-        return False
-
-    def call_soon(self, callback: object, *_: object, **__: object) -> None:
-        self.seen.append(callback)
-
-
-def _task_step_type() -> type:
-    async def nothing() -> None: ...
-
-    probe: Any = _Probe()
-    coro = nothing()
-    task = asyncio.Task(coro, loop=probe)
-    task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
-    coro.close()
-    return type(probe.seen[0])
-
-
-_TaskStep = _task_step_type()
+shut(WorkflowLoop)
 order_sets()

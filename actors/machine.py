@@ -6,7 +6,6 @@ the commands that it gave are taken. In replay each command is compared with the
 
 import gc
 import random
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from dataclasses import replace
@@ -16,7 +15,8 @@ from .arguments import decode_arguments
 from .context import RunInfo
 from .errors import OffbookError, WorkflowStuck
 from .guard import enter, install, leave
-from .loop import Spinning, order_sets
+from .loop import order_sets
+from .loop_tasks import Spinning
 from .machine_children import Children
 from .machine_core import Core
 from .machine_end import Ending
@@ -220,8 +220,8 @@ class Machine(Core):
     def _stuck(self, why: str) -> WorkflowStuck:
         return WorkflowStuck(self.info.id, "; ".join([why, *self.waiting]))
 
-    def _started(self, event: Event) -> None:
-        del event
+    def started(self, _event: Event) -> None:
+        """Take `started`: begin the body."""
         if self.main is not None:
             return
         self.loop.origin = self.loop.now
@@ -239,12 +239,14 @@ class Machine(Core):
         except OffbookError as error:
             return _raise(error)
 
-    def _timer_fired(self, event: Event) -> None:
+    def timer_fired(self, event: Event) -> None:
+        """Take `timer_fired`."""
         timer = self._timers.pop(event.id, None)
         if timer is not None:
             self.loop.fire(timer)
 
-    def _cancel_requested(self, event: Event) -> None:
+    def cancel_requested(self, event: Event) -> None:
+        """Take `cancel_requested`; a second one must not disturb the clean-up."""
         if self._cancel_asked:
             return
         self._cancel_asked = True
@@ -252,7 +254,8 @@ class Machine(Core):
         if self.main is not None:
             self.main.cancel(event.data.get("reason"))
 
-    def _attributes_set(self, event: Event) -> None:
+    def attributes_set(self, event: Event) -> None:
+        """Take `attributes_set`."""
         self.change_attributes(event.data["changes"])
 
 
@@ -261,18 +264,18 @@ async def _raise(error: BaseException) -> None:
 
 
 _HANDLERS: dict[str, Callable[[Machine, Event], None]] = {
-    "started": Machine._started,
+    "started": Machine.started,
     "step_completed": lambda machine, event: machine.steps.ended(event),
     "step_failed": lambda machine, event: machine.steps.ended(event),
     "step_cancelled": lambda machine, event: machine.steps.ended(event),
-    "timer_fired": Machine._timer_fired,
+    "timer_fired": Machine.timer_fired,
     "hook_opened": lambda machine, event: machine.hooks.opened(event),
     "hook_conflict": lambda machine, event: machine.hooks.conflict(event),
     "hook_received": lambda machine, event: machine.hooks.received(event),
     "child_started": lambda machine, event: machine.children.started(event),
     "child_conflict": lambda machine, event: machine.children.conflict(event),
     "child_ended": lambda machine, event: machine.children.ended(event),
-    "cancel_requested": Machine._cancel_requested,
+    "cancel_requested": Machine.cancel_requested,
     "scope_cancelled": lambda machine, event: machine.scopes.cancelled(event),
-    "attributes_set": Machine._attributes_set,
+    "attributes_set": Machine.attributes_set,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import encode_arguments
 from .attributes import check_attributes
 from .errors import ChildConflict, RunCancelled, RunFailed, RunNotFound, RunTerminated
-from .loop import WorkflowFuture
+from .loop_tasks import WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
 from .names import check_name

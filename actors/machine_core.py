@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import NonDeterminismError, SideEffectInWorkflow
-from .loop import Timer, WorkflowLoop, WorkflowTask
+from .loop import WorkflowLoop
+from .loop_tasks import Timer, WorkflowTask
 from .model import Command
 from .where import user_line, waiting_line
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .arguments import encode_arguments
 from .errors import PayloadError
-from .loop import WorkflowTask
+from .loop_tasks import WorkflowTask
 from .machine_core import Core
 from .model import Command, digest_of
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .errors import HookConflict, HookDisposed, InvalidOption
-from .loop import Timer, WorkflowFuture
+from .loop_tasks import Timer, WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
 from .options import Duration, micros, seconds

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .arguments import encode_arguments
-from .loop import WorkflowFuture
+from .loop_tasks import WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of
 

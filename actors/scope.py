@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from .context import current_body
 from .errors import NotSerializable
@@ -60,7 +60,7 @@ class CancelScope:
         self._cancelling = 0
         self._delivered = False
         for parent in parents:
-            parent._children.append(self)
+            parent._children.append(self)  # noqa: SLF001 - of this class
             if parent.cancelled and not self.cancelled:
                 self.cancelled, self.reason = True, parent.reason
 
@@ -106,7 +106,7 @@ class CancelScope:
                     self._waiters.remove(future)
         return self.reason
 
-    async def __aenter__(self) -> "CancelScope":
+    async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         if task is None or self._task is not None:
             raise RuntimeError("a CancelScope is entered once at a time, in a task")
