@@ -1,14 +1,23 @@
-"""Many messages in one read: batched direct get."""
+"""Many messages in one read: batched direct get.
+
+Two ways, and which one matters: the last message of each subject costs what is found, however
+many other messages lie between, but the server finds no more than 1,024 subjects; a walk from
+sequence to sequence has no limit and pays for all that lies between.
+"""
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from offbook.actors.ports import Unsure
 
 from .api import Message, leader_get, status
 from .link import Link
+
+SUBJECTS_MAX = 1_024
+"""The server refuses to find the last messages of more subjects than this."""
 
 _PAGE_MESSAGES = 5_000
 _PAGE_BYTES = 4 << 20
@@ -18,7 +27,7 @@ _AT_ONCE = 8
 _PLACE = re.compile(rb"\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\n")
 _PENDING = re.compile(rb"\r\nNats-Num-Pending: (\d+)\r\n")
 
-_END, _ABSENT = 204, 404
+_END, _ABSENT, _TOO_MANY = 204, 404, 413
 
 
 class _Page:
@@ -27,99 +36,80 @@ class _Page:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.more = False
-        self.moved = asyncio.Event()
-        self.ended = False
-        self.failure = ""
+        self.code = 0
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def frame(self, _subject: bytes, _reply: bytes, headers: bytes, data: bytes) -> None:
-        found = _PLACE.search(headers)
-        self.moved.set()
-        if found is not None and headers[8:9] != b" ":
-            self.messages.append(Message(found[1].decode(), int(found[2]), headers, data))
+        if headers[8:9] != b" ":
+            found = _PLACE.search(headers)
+            if found is not None:
+                self.messages.append(Message(found[1].decode(), int(found[2]), headers, data))
             return
-        self.ended = True
-        code = status(headers)
+        self.code = status(headers)
         pending = _PENDING.search(headers)
-        self.more = code == _END and pending is not None and int(pending[1]) > 0
-        if code not in (_END, _ABSENT):
-            self.failure = headers[9:80].decode("utf-8", "replace").strip()
+        self.more = self.code == _END and pending is not None and int(pending[1]) > 0
+        if self.code in (_END, _ABSENT, _TOO_MANY):
+            self._finish()
+        else:
+            self.fail(headers[9:80].decode("utf-8", "replace").strip())
+
+    def _finish(self) -> None:
+        if not self.end.done():
+            self.end.set_result(None)
+
+    def fail(self, reason: str = "the connection broke") -> None:
+        if not self.end.done():
+            self.end.set_exception(Unsure(reason))
 
 
 class Batches:
-    """Reads subjects of streams, a page at a time."""
+    """Reads subjects of streams, a page at a time.
+
+    At more than one replica a follower may answer, which may not know the newest messages yet.
+    """
 
     def __init__(self, link: Link, *, seconds: float = 5.0) -> None:
         self._link = link
         self._seconds = seconds
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def page(self, stream: str, subject: str, after: int) -> tuple[list[Message], bool]:
-        """Return messages under a subject in order, from the sequence after `after` on.
+    async def walk(self, stream: str, subject: str) -> AsyncIterator[list[Message]]:
+        """Yield all messages under a subject in order, page by page."""
+        after, more = 0, True
+        while more:
+            page = await self._page(stream, {"seq": after + 1, "next_by_subj": subject})
+            more = page.more
+            if page.messages:
+                after = page.messages[-1].seq
+                yield page.messages
 
-        The second value says whether there are more. At more than one replica a follower may
-        answer, which may not know the newest messages yet.
-        """
-        async with self._gate:
-            page = _Page()
-            inbox = self._link.inbox()
-            listener = self._link.listen(inbox, page.frame)
-            forget = self._link.on_break(page.moved.set)
-            try:
-                await self._collect(page, inbox, stream, subject, after)
-            finally:
-                forget()
-                listener.stop()
-        if page.failure:
-            raise Unsure(f"reading {subject}: {page.failure}")
-        return page.messages, page.more
-
-    async def _collect(
-        self, page: _Page, inbox: str, stream: str, subject: str, after: int
-    ) -> None:
-        body = {
-            "seq": after + 1,
-            "next_by_subj": subject,
-            "batch": _PAGE_MESSAGES,
-            "max_bytes": _PAGE_BYTES,
-        }
-        breaks = self._link.breaks
-        api = f"$JS.API.DIRECT.GET.{stream}".encode()
-        if not self._link.send(api, json.dumps(body).encode(), reply=inbox.encode()):
-            raise Unsure("not connected")
-        while not page.ended:
-            page.moved.clear()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await page.moved.wait()
-            except TimeoutError:
-                raise Unsure(f"no answer in time while reading {subject}") from None
-            if self._link.breaks != breaks:
-                raise Unsure("the connection broke")
-
-    async def pages(
-        self, stream: str, subject: str, after: int = 0
-    ) -> AsyncIterator[list[Message]]:
-        """Yield all messages under a subject, page by page."""
+    async def lasts(self, stream: str, subjects: Sequence[str]) -> list[Message] | None:
+        """Return the last messages of all these subjects in order; None if too many."""
+        messages: list[Message] = []
         more = True
         while more:
-            found, more = await self.page(stream, subject, after)
-            if found:
-                after = found[-1].seq
-                yield found
+            after = messages[-1].seq if messages else 0
+            page = await self._page(stream, {"seq": after + 1, "multi_last": subjects})
+            if page.code == _TOO_MANY:
+                return None
+            more = page.more and bool(page.messages)
+            messages.extend(page.messages)
+        return messages
 
     async def all(self, stream: str, subject: str, *, settle: bool) -> list[Message]:
-        """Return all messages under a subject in order.
+        """Return the last messages of all subjects under one, in order.
 
         With `settle`, the leader is asked for what a follower did not know yet.
         """
-        messages: list[Message] = []
-        async for page in self.pages(stream, subject):
-            messages.extend(page)
+        messages = await self.lasts(stream, [subject])
+        if messages is None:
+            messages = [message async for page in self.walk(stream, subject) for message in page]
         if settle:
-            await self._settle(messages, stream, subject)
+            await self.settle(messages, stream, subject)
         return messages
 
-    async def _settle(self, messages: list[Message], stream: str, subject: str) -> None:
+    async def settle(self, messages: list[Message], stream: str, subject: str) -> None:
+        """Add what the leader has after the last of these messages."""
         tail = await leader_get(self._link, stream, {"last_by_subj": subject})
         while tail is not None and (not messages or messages[-1].seq < tail.seq):
             after = messages[-1].seq if messages else 0
@@ -128,3 +118,32 @@ class Batches:
             if found is None:
                 return
             messages.append(found)
+
+    async def _page(self, stream: str, body: Mapping[str, Any]) -> _Page:
+        limits = {"batch": _PAGE_MESSAGES, "max_bytes": _PAGE_BYTES}
+        raw = json.dumps({**body, **limits}).encode()
+        async with self._gate:
+            page = _Page()
+            inbox = self._link.inbox()
+            listener = self._link.listen(inbox, page.frame)
+            forget = self._link.on_break(page.fail)
+            try:
+                api = f"$JS.API.DIRECT.GET.{stream}".encode()
+                if not self._link.send(api, raw, reply=inbox.encode()):
+                    raise Unsure("not connected")
+                await self._ended(page)
+            finally:
+                forget()
+                listener.stop()
+        return page
+
+    async def _ended(self, page: _Page) -> None:
+        """Wait for the end of a page as long as it grows."""
+        while True:
+            had = len(page.messages)
+            await asyncio.wait({page.end}, timeout=self._seconds)
+            if page.end.done():
+                page.end.result()
+                return
+            if len(page.messages) == had:
+                raise Unsure("no answer in time")

@@ -1,12 +1,14 @@
 """The write-once log of all runs, in shards."""
 
-from offbook.actors.model import Stored, key_of
+from offbook.actors.model import HEAD, TOMBSTONE, Stored, key_of
 from offbook.actors.names import check_name
 
 from .api import CREATE, Message, acked, fence_on, leader_get, publish, purge
-from .batch import Batches
+from .batch import SUBJECTS_MAX, Batches
 from .link import Link
 from .names import Names
+
+_PAGE_RECORDS = SUBJECTS_MAX - 24
 
 
 class NatsLog:
@@ -32,10 +34,35 @@ class NatsLog:
     async def history(self, run: str) -> list[Stored]:
         """Return all that the log has of a run, in order."""
         prefix = self._names.log_prefix(run).decode()
-        settle = self._names.namespace.replicas > 1
-        found = await self._batches.all(self._names.log_stream(run), f"{prefix}>", settle=settle)
-        cut = len(prefix)
-        return [Stored(message.seq, message.subject[cut:], message.data) for message in found]
+        stream = self._names.log_stream(run)
+        found = await self._batches.lasts(stream, [f"{prefix}>"])
+        if found is None:
+            found = await self._long(stream, prefix)
+        elif self._names.namespace.replicas > 1:
+            await self._batches.settle(found, stream, f"{prefix}>")
+        return [_stored(message, prefix) for message in found]
+
+    async def _long(self, stream: str, prefix: str) -> list[Message]:
+        """Read a history of more records than the server finds at once."""
+        found: list[Message] = []
+        keys = [HEAD, TOMBSTONE]
+        n = 1
+        page: list[Message] | None = None
+        # Until a page has no record at all: one that is short may only have a hole in it.
+        while page is None or any(message.subject.startswith(f"{prefix}t.") for message in page):
+            keys += [key_of(number) for number in range(n, n + _PAGE_RECORDS)]
+            page = await self._batches.lasts(stream, [prefix + key for key in keys]) or []
+            found.extend(page)
+            keys, n = [], n + _PAGE_RECORDS
+        found.sort(key=_by_sequence)
+        tail = await leader_get(self._link, stream, {"last_by_subj": f"{prefix}>"})
+        if tail is None or (found and found[-1].seq == tail.seq):
+            return found
+        # A follower that is behind, or a hole as long as a page: all there is, slowly.
+        pattern = f"{prefix}>"
+        whole = [message async for page in self._batches.walk(stream, pattern) for message in page]
+        await self._batches.settle(whole, stream, pattern)
+        return whole
 
     async def get(self, run: str, key: str) -> Stored | None:
         """Return one message, read from the leader."""
@@ -64,3 +91,7 @@ class NatsLog:
 
 def _stored(message: Message, prefix: str) -> Stored:
     return Stored(message.seq, message.subject[len(prefix) :], message.data)
+
+
+def _by_sequence(message: Message) -> int:
+    return message.seq

@@ -66,7 +66,7 @@ class NatsTable:
 
     async def scan(self) -> AsyncIterator[Entry]:
         """Yield all entries in order of their last change; one that changes may come twice."""
-        async for page in self._batches.pages(self._stream, f"{self._prefix}>"):
+        async for page in self._batches.walk(self._stream, f"{self._prefix}>"):
             for message in page:
                 if not is_marker(message.headers):
                     yield self._entry(message)
