@@ -136,7 +136,7 @@ async def test_a_call_from_another_thread_wakes_the_loop() -> None:
     arrived = asyncio.Event()
     thread = threading.Timer(0.02, loop.call_soon_threadsafe, [arrived.set])
     thread.start()
-    await arrived.wait()
+    assert await arrived.wait()
     thread.join()
 
 
