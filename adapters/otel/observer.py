@@ -67,8 +67,7 @@ class OtelObserver:
         spans = self._find_spans()
         if spans is None:
             return dict(head.trace)
-        kin = head.parent.run if head.parent else head.previous
-        place = spans.begin(head.run, kin, head.trace)
+        place = spans.begin(head.run, _kin(head), head.trace)
         span = spans.first(place, briefs.start(head))
         span.end()
         return write(place.origin if spans.mode == "continuous" else span.get_span_context())
@@ -100,7 +99,8 @@ class OtelObserver:
         if meters := self._find_meters():
             meters.end(head, status, at)
         if spans := self._find_spans():
-            span = spans.root(spans.place(head.run, head.trace), briefs.root(head, facts))
+            place = spans.place(head.run, head.trace)
+            span = spans.root(place, _kin(head), briefs.root(head, facts))
             if span:
                 faults.blame_run(span, facts, details=spans.details)
                 span.end(max(head.at, at) * 1000)
@@ -123,6 +123,10 @@ class OtelObserver:
             if is_real(provider):
                 self._meters = Meters(provider.get_meter("offbook"))
         return self._meters
+
+
+def _kin(head: Head) -> str:
+    return head.parent.run if head.parent else head.previous
 
 
 class _Observed:

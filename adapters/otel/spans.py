@@ -82,14 +82,18 @@ class Spans:
             return self._open(brief, place.root)
         return self._apart(place, brief)
 
-    def root(self, place: Place, brief: Brief) -> Span | None:
-        """Open the span of the whole run; None where its start decided not to record it."""
+    def root(self, place: Place, kin: str, brief: Brief) -> Span | None:
+        """Open the span of the whole run; None where its start decided not to record it.
+
+        With kin it hangs under theirs, also where the head holds a plain copy of their context.
+        """
         if self.mode == "linked":
             return self._apart(place, brief)
         if not place.root.trace_flags.sampled:
             return None
         seed = Seed(place.root.trace_id, place.root.span_id, sampled=True)
-        return self._start(brief, place.caller, seed)
+        above = under(kin, place.origin).root if kin and place.caller else place.caller
+        return self._start(brief, above, seed)
 
     def _open(self, brief: Brief, parent: SpanContext | None) -> Span:
         seed = Seed(digest(16, brief.run), digest(8, brief.run, *brief.key))

@@ -335,14 +335,18 @@ def test_without_a_start_that_decided_all_workers_decide_alike(
 # Kin
 
 
-def test_a_child_run_goes_on_in_its_parents_trace(world: World, tales: Tales) -> None:
+@pytest.mark.parametrize("started", [True, False], ids=["told of its start", "not told"])
+def test_a_child_run_goes_on_in_its_parents_trace(
+    world: World, tales: Tales, *, started: bool
+) -> None:
     told = OtelObserver(world.tracing)
     parent = tales.head("run_1")
     with world.tracing.get_tracer("app").start_as_current_span("request"):
         parent.trace = told.start(parent)
     child = tales.head("run_2", parent=Parent("default", "run_1", "0-4"))
     child.trace = dict(parent.trace)
-    child.trace = told.start(child)
+    if started:
+        child.trace = told.start(child)
     told.ended(child, tales.end())
     told.ended(parent, tales.end())
     roots = {
