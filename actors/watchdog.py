@@ -49,12 +49,22 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._ident = 0
+        self._watched = threading.current_thread()
         self._look_seconds = _LOOK_SECONDS
         self._turn = 0
         self._on = self._firing = False
         self._limit_seconds = LIMIT_SECONDS
         self._target: Target | None = None
         self._blocked: Blocked | None = None
+
+    @classmethod
+    def shared(cls) -> "Watchdog":
+        """Return the watchdog of the calling thread, started; it ends with that thread."""
+        found: Watchdog | None = getattr(_of_thread, "watchdog", None)
+        if found is None:
+            found = _of_thread.watchdog = cls()
+            found.start()
+        return found
 
     @property
     def fired(self) -> bool:
@@ -65,6 +75,7 @@ class Watchdog:
         """Watch the calling thread: a body runs over its limit by at most `look_seconds`."""
         if self._thread is None:
             self._ident = threading.get_ident()
+            self._watched = threading.current_thread()
             self._look_seconds = look_seconds
             self._stopped.clear()
             self._thread = threading.Thread(
@@ -139,7 +150,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         turn, since = 0, monotonic()
-        while not self._stopped.wait(self._look_seconds):
+        while not self._stopped.wait(self._look_seconds) and self._watched.is_alive():
             if not self._on or self._turn != turn:
                 turn, since = self._turn, monotonic()
             elif monotonic() - since >= self._limit_seconds:
@@ -180,3 +191,6 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+_of_thread = threading.local()
