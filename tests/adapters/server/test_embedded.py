@@ -620,13 +620,24 @@ async def test_a_failed_open_can_be_tried_again(
     await server.close()
 
 
-async def test_a_cancelled_open_holds_nothing(folder: Path) -> None:
+async def test_a_cancelled_open_holds_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def silent(_state: layout.State) -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr(embedded, "handshake", silent)
     server = EmbeddedServer(folder)
     opening = asyncio.create_task(server.open())
-    await eventually(lambda: supervisors(folder) or opening.done())
+    await asked.wait()
+    assert supervisors(folder)
     opening.cancel()
     await asyncio.wait([opening])
-    await server.close()
+    assert opening.cancelled()
     await eventually(lambda: not kept_by(folder))
 
 
