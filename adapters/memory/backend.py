@@ -94,7 +94,7 @@ class MemoryBackend:
             raise
 
     async def close(self) -> None:
-        """See the port. Leases that were not closed run out; readers leave their mail unacked."""
+        """See the port. Leases are given up; readers leave their mail unacked."""
         await self._link.local("backend.close", self._close)
 
     async def health(self) -> dict[str, Any]:

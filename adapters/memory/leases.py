@@ -26,6 +26,11 @@ class LeaseStore:
         self.owners: dict[tuple[str, int], Ownership] = {}
         self.watchers: dict[object, Callable[[], None]] = {}
 
+    def epoch(self, lane: str, partition: int) -> int:
+        """Return the epoch at which a partition stands; 0 where it never had an owner."""
+        found = self.owners.get((lane, partition))
+        return found.epoch if found else 0
+
     def notify(self) -> None:
         """Tell all watchers of a change."""
         for changed in list(self.watchers.values()):
@@ -85,6 +90,14 @@ class Held(Attached):
 
     async def close(self) -> None:
         """See the port."""
+        self.end()
+
+    def closed(self) -> None:
+        """The process closes its connection in order: it gives the lease up."""
+        self.end()
+
+    def end(self) -> None:
+        """Renew no more and remove it."""
         self._closed = True
         self._link.detach(self)
         self._cancel()
@@ -179,8 +192,9 @@ class MemoryLeases:
     async def claim(self, lane: str, partition: int, worker: str, seen: int) -> int:
         """See the port."""
         check_name("lane", lane)
-        found = self._store.owners.get((lane, partition))
-        if (found.epoch if found else 0) != seen:
+        if worker:
+            check_name("worker", worker)
+        if self._store.epoch(lane, partition) != seen:
             raise Refused(f"partition {partition} of {lane} does not stand at epoch {seen}")
         epoch = self._store.server.next("leases")
         self._store.owners[lane, partition] = Ownership(worker, epoch)

@@ -20,7 +20,11 @@ class Attached:
     """Something of a process that the server or the process's own timers keep going."""
 
     def dropped(self) -> None:
-        """The process died or closed its connection."""
+        """The process died."""
+
+    def closed(self) -> None:
+        """The process closes its connection in order."""
+        self.dropped()
 
     def paused(self) -> None:
         """The process was stopped."""
@@ -237,7 +241,8 @@ class Link:
         self.alive = False
         if self._paused is not None:
             self._paused.set()
-        self._drop_all()
+        for each in self._detach_all():
+            each.dropped()
         if self.on_kill is not None:
             self.on_kill()
 
@@ -263,7 +268,8 @@ class Link:
     def close(self) -> None:
         """Close the connection; calls under way raise Unsure, acks under way arrive."""
         self.opened = False
-        self._drop_all()
+        for each in self._detach_all():
+            each.closed()
         for call in list(self._calls):
             self._answer(call, (None, Unsure("the connection was closed")))
 
@@ -280,10 +286,9 @@ class Link:
         for call in list(self._calls):
             self._answer(call, (None, Unsure("the server went away")))
 
-    def _drop_all(self) -> None:
+    def _detach_all(self) -> list[Attached]:
         attached, self._attached = self._attached, {}
-        for each in attached:
-            each.dropped()
+        return list(attached)
 
 
 def _outcome(op: Callable[[], Awaitable[Any]]) -> _Outcome:

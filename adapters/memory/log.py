@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, key_of
 from offbook.actors.names import check_name
@@ -18,7 +19,7 @@ class LogStore:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.runs: dict[str, dict[str, Stored]] = {}
-        self.watchers: dict[str, dict[object, Callable[[], None]]] = {}
+        self.watchers: dict[str, dict[object, Callable[[bytes], None]]] = {}
 
     def write(self, run: str, key: str, data: bytes) -> int:
         """Write a key once.
@@ -33,7 +34,7 @@ class LogStore:
         sequence = self.server.next("log")
         rows[key] = Stored(sequence, key, data)
         for grown in list(self.watchers.get(run, {}).values()):
-            grown()
+            grown(data)
         return sequence
 
     def purge(self, run: str, *, whole: bool) -> None:
@@ -88,19 +89,20 @@ class MemoryLog:
 @contextlib.asynccontextmanager
 async def growth(
     store: LogStore, link: Link, run: str
-) -> AsyncGenerator[Callable[[float], Awaitable[None]]]:
-    """Listen to a run's log: growth between two waits ends the second at once."""
-    grown = asyncio.Event()
+) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
+    """Listen to a run's log; what comes while nobody waits is kept for the next waits."""
+    grown = asyncio.Queue[bytes]()
 
-    async def wait(seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
+    async def wait(seconds: float) -> bytes | None:
+        try:
             async with asyncio.timeout(seconds):
-                await grown.wait()
-        grown.clear()
+                return await grown.get()
+        except TimeoutError:
+            return None
 
     token = object()
     watchers = store.watchers.setdefault(run, {})
-    watchers[token] = lambda: link.push(grown.set)
+    watchers[token] = lambda data: link.push(partial(grown.put_nowait, data))
     try:
         yield wait
     finally:

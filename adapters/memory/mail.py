@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from offbook.actors.names import check_name, partition_of
-from offbook.actors.ports import Delivery, Inbox
+from offbook.actors.ports import Delivery, Inbox, Refused
 
 from .link import Attached, Link
 from .server import Deadlines, Server, check_size
@@ -32,7 +32,8 @@ class Message:
 class Channel:
     """The messages of one partition that are not acked, and who reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Callable[[], int]) -> None:
+        self.owner = owner
         self.messages: dict[Origin, Message] = {}
         self.reader: Reader | None = None
 
@@ -46,16 +47,27 @@ class Channel:
 class MailStore:
     """All partitions of all lanes, as the server holds them."""
 
-    def __init__(self, server: Server, partitions: int, ack_wait: float) -> None:
+    def __init__(
+        self,
+        server: Server,
+        partitions: int,
+        ack_wait: float,
+        owner: Callable[[str, int], int],
+    ) -> None:
         self.server = server
         self.ack_wait = ack_wait
+        self._owner = owner
         self.channels: dict[tuple[str, int], Channel] = {}
         self._partitions = partitions
         self._acked: deque[tuple[float, Message]] = deque()
 
     def channel(self, lane: str, partition: int) -> Channel:
         """Return a partition of a lane."""
-        return self.channels.setdefault((lane, partition), Channel())
+        found = self.channels.get((lane, partition))
+        if found is None:
+            found = Channel(partial(self._owner, lane, partition))
+            self.channels[lane, partition] = found
+        return found
 
     def post(self, stream: str, lane: str, run: str, kind: str, data: bytes) -> None:
         """Put a message into a run's mailbox."""
@@ -94,8 +106,14 @@ class Reader(Attached):
     """A consumer on the server with its client; fills the port `Inbox`."""
 
     def __init__(
-        self, store: MailStore, channel: Channel, link: Link, deliver: Callable[[Delivery], None]
+        self,
+        store: MailStore,
+        channel: Channel,
+        epoch: int,
+        link: Link,
+        deliver: Callable[[Delivery], None],
     ) -> None:
+        self.epoch = epoch
         self._store = store
         self._channel = channel
         self._link = link
@@ -128,7 +146,9 @@ class Reader(Attached):
         self._held.clear()
 
     def reset(self) -> None:
-        """Deliver all unacked messages again, as after a reconnect."""
+        """Deliver all unacked messages again, as after a reconnect, where still the owner."""
+        if self._channel.owner() > self.epoch:
+            self.dropped()
         self._held.clear()
         self.feed(self._channel.messages)
 
@@ -190,12 +210,14 @@ class MemoryMail:
         self, lane: str, partition: int, epoch: int, deliver: Callable[[Delivery], None]
     ) -> Inbox:
         """See the port."""
-        del epoch  # the reader of any other opening is deleted
         channel = self._store.channel(check_name("lane", lane), partition)
-        if channel.reader is not None:
-            channel.reader.delete()
-        channel.reader = Reader(self._store, channel, self._link, deliver)
-        return channel.reader
+        before = channel.reader
+        if before is not None:
+            if before.epoch != epoch and channel.owner() > epoch:
+                raise Refused(f"partition {partition} of {lane} has another owner")
+            before.delete()
+        channel.reader = reader = Reader(self._store, channel, epoch, self._link, deliver)
+        return reader
 
     async def starts(self) -> AsyncIterator[tuple[str, str]]:
         """See the port."""
@@ -207,7 +229,7 @@ class MemoryMail:
     async def waiting(self, lane: str) -> int:
         """See the port."""
         channels = (c for (name, _), c in self._store.channels.items() if name == lane)
-        return sum(origin[0] == "mail" for c in channels for origin in c.messages)
+        return sum(len(channel.messages) for channel in channels)
 
 
 @dataclass(eq=False, slots=True)

@@ -67,6 +67,7 @@ class _Method:
     name: str
     kind: _Kind
     gives: type[Any] | None
+    opens: bool
 
 
 @cache
@@ -104,7 +105,8 @@ def _find_methods(protocol: type[Any]) -> tuple[_Method, ...]:
 def _method(name: str, function: Callable[..., Any]) -> _Method:
     result: object = get_type_hints(function)["return"]
     gives = result if isinstance(result, type) and _is_port(result) else None
-    return _Method(name, _kind(function, result), gives)
+    opens = gives is not None or get_origin(result) is _ABC_CALLABLE
+    return _Method(name, _kind(function, result), gives, opens)
 
 
 def _kind(function: Callable[..., Any], result: object) -> _Kind:
@@ -132,7 +134,7 @@ class Seam:
 def _wrapped(point: str, method: _Method, target: object, gate: Gate) -> Callable[..., Any]:
     inner: Callable[..., Any] = getattr(target, method.name)
     if method.kind is _Kind.CALL:
-        return _call(point, method.gives, inner, gate)
+        return _call(point, method, inner, gate)
     if method.kind is _Kind.ITERATOR:
         return _iterator(point, inner, gate)
     if method.kind is _Kind.CONTEXT:
@@ -142,13 +144,13 @@ def _wrapped(point: str, method: _Method, target: object, gate: Gate) -> Callabl
     return inner
 
 
-def _call(
-    point: str, gives: type[Any] | None, inner: Callable[..., Any], gate: Gate
-) -> Callable[..., Any]:
+def _call(point: str, method: _Method, inner: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
     carry = gate.local if point in _LOCAL else gate.call
+    gives = method.gives
 
     async def call(*args: object, **kwargs: object) -> object:
-        result = await carry(point, partial(inner, *args, **kwargs))
+        op = partial(inner, *args, **kwargs)
+        result = await (_opened(point, op, gate) if method.opens else carry(point, op))
         return result if gives is None else Seam(gives.__name__.lower(), gives, result, gate)
 
     async def quiet(*args: object, **kwargs: object) -> object:
@@ -158,6 +160,22 @@ def _call(
             return None
 
     return quiet if point in _QUIET else call
+
+
+async def _opened(point: str, op: Callable[[], Awaitable[Any]], gate: Gate) -> Any:  # noqa: ANN401 - whatever the port returns
+    """Carry a request that opens something; whoever never hears of it is not called by it."""
+    opened: list[Any] = []
+
+    async def remembered() -> object:
+        opened.append(await op())
+        return opened[0]
+
+    try:
+        return await gate.call(point, remembered)
+    except BaseException:
+        for each in opened:
+            getattr(each, "dropped", each)()
+        raise
 
 
 def _iterator(point: str, inner: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
@@ -181,9 +199,10 @@ def _context(point: str, inner: Callable[..., Any], gate: Gate) -> Callable[...,
         async with inner(*args, **kwargs) as wait:
             await gate.call(point, subscribed)
 
-            async def guarded(*args: object) -> None:
-                await wait(*args)
+            async def guarded(*args: object) -> object:
+                found = await wait(*args)
                 await gate.here()
+                return found
 
             yield guarded
 

@@ -51,6 +51,8 @@ class MemoryTable:
 
     async def swap(self, key: str, value: bytes, revision: int) -> int:
         """See the port."""
+        if revision < 1:
+            raise Refused(f"{key}: revision {revision} never was")
         return self._store.write(key, value, revision)
 
     async def delete(self, key: str) -> None:
@@ -129,7 +131,9 @@ class MemorySignals:
         self._topics.listeners.setdefault(topic, {})[listening] = forward
         return listening.dropped
 
-    def growth(self, run: str) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
+    def growth(
+        self, run: str
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
         """See the port."""
         return growth(self._log, self._link, check_name("run", run))
 

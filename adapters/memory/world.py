@@ -22,10 +22,10 @@ class Space:
     def __init__(self, server: Server, namespace: Namespace, mail: float, task: float) -> None:
         self.namespace = namespace
         self.log = LogStore(server)
-        self.mail = MailStore(server, namespace.partitions, mail)
+        self.leases = LeaseStore(server)
+        self.mail = MailStore(server, namespace.partitions, mail, self.leases.epoch)
         self.timers = TimerStore(server, self.mail)
         self.tasks = TaskStore(server, task)
-        self.leases = LeaseStore(server)
         self.topics = Topics()
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.runs = TableStore(server, "runs")
