@@ -17,9 +17,7 @@ from .errors import (
     HistoryLost,
     NonDeterminismError,
     RunBlocked,
-    SideEffectInWorkflow,
     WorkflowNotRegistered,
-    WorkflowStuck,
 )
 from .loading import Memory, load, read_run, resolved, start_machine
 from .model import (
@@ -39,11 +37,11 @@ from .ports import Delivery, Refused, Unsure
 from .state import ENDS, RunState, first_state, state_of
 from .turn import SILENT, Context, Message, Wait, decide, hook_of, read_message
 
-_PARKED = {
+_PARKED: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
     HistoryCorrupted: "corrupted",
     HistoryLost: "lost",
-    WorkflowStuck: "stuck",
+    WorkflowNotRegistered: "workflow-not-registered",
 }
 
 
@@ -146,15 +144,10 @@ class RunActor:
         except Unsure as error:
             self._again(batch, str(error))
             await asyncio.sleep(0.05)
-        except tuple(_PARKED) as error:
-            self._park(batch, _PARKED[type(error)], error)
-        except (WorkflowNotRegistered, SideEffectInWorkflow, RunBlocked) as error:
-            reason = error.reason if isinstance(error, RunBlocked) else error.code
-            self._park(batch, reason, error)
         except (Gone, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
-            self._park(batch, "stuck", error)
+            self._park(batch, _reason_of(error), error)
 
     def _again(self, batch: list[Message], why: str) -> None:
         self.env.observer.log("info", "turn_repeated", run=self.run, reason=why)
@@ -298,6 +291,8 @@ class RunActor:
                 turn.commands += await self._feed(memory, event, turn.at)
             if state.end is not None:
                 break
+        if memory.machine is not None and memory.machine.stuck is not None:
+            raise memory.machine.stuck
         for payload in state.early:
             self._offer(state, payload)
         return turn
@@ -367,10 +362,11 @@ class RunActor:
         data = encode_record(record)
         if len(data) <= self.env.settings.inline_limit:
             return data
-        for part in (*record.events, *record.commands):
-            for key, value in part.data.items():
+        parts = [event.data for event in record.events] + [c.data for c in record.commands]
+        for part in parts:
+            for key, value in part.items():
                 if isinstance(value, bytes):
-                    part.data[key] = await self.env.blobs.offload(self.run, value)
+                    part[key] = await self.env.blobs.offload(self.run, value)
         data = encode_record(record)
         if len(data) <= self.env.settings.record_limit:
             return data
@@ -394,6 +390,7 @@ class RunActor:
             await self.partition.cleared()
             await self.effects.end(state)
             self._settled = True
+            self._tell_end(state, state.at)
         self._done(batch)
 
     def _done(self, batch: list[Message]) -> None:
@@ -421,8 +418,6 @@ class RunActor:
         }
         memory.replayed, memory.replay_seconds = 0, 0.0
         self.env.observer.turn(state.head, facts)
-        if state.end is not None:
-            self._tell_end(state, turn.at)
 
     def _tell_end(self, state: RunState, at: int) -> None:
         end = state.end
@@ -467,6 +462,12 @@ class RunActor:
         self.drop()
 
 
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, RunBlocked):
+        return error.reason
+    return _PARKED.get(type(error), "stuck")
+
+
 def _accepts(_hook: str, _payload: bytes) -> str | None:
     return None
 
@@ -485,13 +486,17 @@ def _kind(turn: Turn) -> str:
 
 def _wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
     """Return the wait that an event ends, for the observer, before the event is applied."""
+    wait: dict[str, Any] = {"id": event.id, "ended": at}
     if event.kind == "timer_fired" and event.id in state.timers:
-        kind, name, since = "timer", "sleep", state.timers[event.id].since
+        timer = state.timers[event.id]
+        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
     elif event.kind == "hook_received" and event.id in state.hooks:
-        kind, name, since = "hook", "hook", state.hooks[event.id].since
+        hook = state.hooks[event.id]
+        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
+        wait["id"] = f"{event.id}.{len(hook.accepted)}"
     elif event.kind == "child_ended" and event.id in state.children:
         child = state.children[event.id]
-        kind, name, since = "child", child.name, child.since
+        wait |= {"kind": "child", "name": child.name, "started": child.since}
     else:
         return []
-    return [{"id": event.key, "kind": kind, "name": name, "started": since, "ended": at}]
+    return [wait]

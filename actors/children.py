@@ -83,6 +83,7 @@ async def launch(env: Env, head: Head) -> tuple[str, dict[str, Any]]:
     data = encode_head(head)
     try:
         await env.backend.log.create(head.run, HEAD, data)
+        env.observer.start(head)
     except Refused:
         stored = await env.backend.log.get(head.run, HEAD)
         if stored is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +47,7 @@ from .model import (
 from .names import check_name, new_run_id
 from .options import Duration, Settings
 from .ports import Backend, Observer, Unsure
+from .references import register_references
 from .run import Run, RunEvent, RunView
 from .start import StartOptions, launch, make_head, retention_of
 from .state import ENDS, state_of
@@ -58,6 +59,10 @@ from .view import Viewer
 R = TypeVar("R")
 
 _UNSET: Any = object()
+_TOKEN_MAX = 1024
+_PATIENCE = 10.0
+"""Seconds in which a server must answer."""
+
 _POLL = 5.0
 """Seconds between two reads of a log that nobody told of."""
 
@@ -76,42 +81,59 @@ class HookInfo:
 class Client:
     """The way in from outside: `async with offbook.connect() as client:`."""
 
-    def __init__(  # noqa: PLR0913 - each has a default
+    def __init__(
         self,
-        backend: Backend,
+        connection: Callable[[], AbstractAsyncContextManager[Backend]],
         *,
         observer: Observer,
         deployment: str = "default",
         settings: Settings | None = None,
-        resource: AbstractAsyncContextManager[Any] | None = None,
         codec: Codec | None = None,
     ) -> None:
-        self.backend = backend
+        register_references()
         self.observer = observer
         self.deployment = check_name("deployment", deployment)
         self.settings = settings or Settings()
         self.codec = codec or Codec(total_limit=self.settings.total_limit)
-        self.blobs = BlobStore(backend.blobs, self.settings.inline_limit)
-        self.is_open = False
-        self._resource = resource
+        self._connect = connection
+        self._connection: AbstractAsyncContextManager[Backend] | None = None
+        self._backend: Backend | None = None
         self._known: set[tuple[str, str]] = set()
         self._viewer = Viewer(self.codec)
 
     def __repr__(self) -> str:
-        state = "open" if self.is_open else "closed"
-        return f"<Client {self.backend.namespace.name} {state}>"
+        return f"<Client {'open' if self.is_open else 'closed'} of {self.deployment}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is connected, or connects again by itself."""
+        return self._backend is not None
+
+    @property
+    def backend(self) -> Backend:
+        """The doors to the server.
+
+        Raises:
+            ClientClosed: the client is not open.
+        """
+        if self._backend is None:
+            raise ClientClosed
+        return self._backend
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Where large payloads go."""
+        return BlobStore(self.backend.blobs, self.settings.inline_limit)
 
     async def __aenter__(self) -> Self:
-        """Open the connection."""
-        if self._resource is not None:
-            await self._resource.__aenter__()
-        try:
-            await self.backend.open()
-        except BaseException:
-            if self._resource is not None:
-                await self._resource.__aexit__(None, None, None)
-            raise
-        self.is_open = True
+        """Open the connection.
+
+        Raises:
+            ServerMissing, ServerTooOld, ServerUnfit, ServerUnavailable, NamespaceMismatch: why not.
+        """
+        if self._backend is None:
+            self._connection = self._connect()
+            self._backend = await self._connection.__aenter__()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -120,14 +142,9 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connection; safe to repeat."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        try:
-            await self.backend.close()
-        finally:
-            if self._resource is not None:
-                await self._resource.__aexit__(None, None, None)
+        connection, self._connection, self._backend = self._connection, None, None
+        if connection is not None:
+            await connection.__aexit__(None, None, None)
 
     # Starting
 
@@ -136,7 +153,7 @@ class Client:
         self,
         workflow: Workflow[..., R],
         /,
-        *args: Any,
+        *args: Any,  # noqa: ANN401 - checked against the signature when it is called
         id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         at: datetime | Duration | None = None,
@@ -145,7 +162,7 @@ class Client:
         on_conflict: str = "same",
         resume: tuple[str, Any] | None = None,
         resume_id: str | None = None,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401
     ) -> Run[R]: ...
     @overload
     async def start(
@@ -213,7 +230,7 @@ class Client:
         return Run(self, run_id, definition)
 
     def _bind(
-        self, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, workflow: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Workflow[..., Any], dict[str, Any]]:
         if isinstance(workflow, Bound):
             return workflow.workflow, workflow.arguments
@@ -406,7 +423,9 @@ class Client:
         return self._end_in(run, await self._tail(run))
 
     async def _tail(self, run: str) -> Stored:
-        tail = await self._again(lambda: self.backend.log.tail(run), "reading a run")
+        tail: Stored | None = await self._again(
+            lambda: self.backend.log.tail(run), "reading a run"
+        )
         if tail is None:
             raise RunNotFound(run)
         if body_of(tail.data) is not None:
@@ -525,10 +544,8 @@ class Client:
         await self._again(lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}")
 
     async def _again(self, act: Any, doing: str) -> Any:  # noqa: ANN401 - any port's answer
-        if not self.is_open:
-            raise ClientClosed
         try:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(_PATIENCE):
                 while True:
                     try:
                         return await act()
@@ -544,7 +561,7 @@ class Client:
 
 
 def _check_token(token: object) -> str:
-    if not isinstance(token, str) or not 1 <= len(token.encode("utf-8", "replace")) <= 1024:
+    if not isinstance(token, str) or not 1 <= len(token.encode("utf-8", "replace")) <= _TOKEN_MAX:
         raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
     return token
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from .model import key_of
-from .ports import Log, Refused, Stored, Unsure
+from .model import Stored, key_of
+from .ports import Log, Refused, Unsure
 
 
 class Lost(Exception):

@@ -1,6 +1,7 @@
 """Where am I: in a workflow body, in a step, or in neither."""
 
 from asyncio import events
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +52,14 @@ class StepServices(Protocol):
 
     async def set_attributes(self, changes: dict[str, Any]) -> None:
         """Change the run's attributes."""
+        ...
+
+    def cancel_scope(self, run: str, scope: str, reason: Any) -> None:  # noqa: ANN401
+        """Cancel a scope of a run; from any thread, without waiting."""
+        ...
+
+    def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
+        """Call `cancelled(reason)` when that scope is cancelled from elsewhere."""
         ...
 
     @property

@@ -126,6 +126,7 @@ class Definition(Generic[P, R]):
     """A named function: the common half of `Step` and `Workflow`."""
 
     kind = "definition"
+    __call__: Callable[..., Any]
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
         self.fn = fn
@@ -137,10 +138,7 @@ class Definition(Generic[P, R]):
         return f"<{self.kind} {self.name}>"
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401
-        return self if instance is None else partial(self, instance)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        raise InvalidOption("the definition", self, "a step or a workflow")
+        return self if instance is None else partial(self.__call__, instance)
 
     @property
     def where(self) -> str:

@@ -1,6 +1,7 @@
 """What a committed turn asks of the world: every effect is idempotent and may be issued again."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,7 @@ class Effects:
             if step is not None:
                 self._issue_step(state, step, jobs)
         elif event.kind == "scope_cancelled":
-            jobs.append(self._cancel_scope(event.id, event.data.get("reason")))
+            jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
         elif event.kind in {"timer_fired", "cancel_timer"}:
             self._quiet(event.id)
 
@@ -389,14 +390,32 @@ class Effects:
 
     # Scopes
 
-    def _on_cancel_scope(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
-        jobs.append(self._cancel_scope(command.id, command.data.get("reason")))
+    def _on_scope(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
+        if "source" in command.data and "reason" not in command.data:
+            jobs.append(self._ask_source(command.data["source"]))
 
-    async def _cancel_scope(self, scope: str, reason: object) -> None:
+    async def _ask_source(self, source: list[str]) -> None:
+        """Another run's scope may have been cancelled before this one knew it."""
+        run, scope = source
+        noted = await self._surely(lambda: self._tokens.noted(scope_key(run, scope)))
+        if noted is not None:
+            self._actor.post("scope", {"source": source, "reason": noted.get("reason")})
+
+    def _on_cancel_scope(self, state: RunState, command: Command, jobs: list[Job]) -> None:
+        reason = command.data.get("reason")
+        jobs.append(self._cancel_scope(state, command.id, reason))
+        if "source" in command.data:
+            run, scope = command.data["source"]
+            jobs.append(self._mail(self._env.lane, run, "scope", _scope_mail(reason, scope=scope)))
+
+    async def _cancel_scope(self, state: RunState, scope: str, reason: object) -> None:
         key = scope_key(self.run, scope)
         await self._surely(lambda: self._tokens.note(key, {"reason": reason}))
         note = pack({"run": self.run, "scope": scope, "reason": reason})
         await self._env.backend.signals.say("scope", note)
+        data = _scope_mail(reason, source=[self.run, scope])
+        for child in list(state.children.values()):
+            await self._mail(self._env.lane, child.run, "scope", data)
 
     # The end
 
@@ -494,8 +513,13 @@ class Effects:
         "close_hook": _on_close_hook,
         "child": _on_child,
         "cancel_child": _on_cancel_child,
+        "scope": _on_scope,
         "cancel_scope": _on_cancel_scope,
     }
+
+
+def _scope_mail(reason: object, **fields: object) -> bytes:
+    return pack({"id": secrets.token_hex(8), "reason": reason, **fields})
 
 
 async def _await(job: Job) -> None:

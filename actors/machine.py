@@ -151,6 +151,10 @@ class Machine(Core):
         """Ask a child to stop."""
         self.children.cancel(run, reason)
 
+    def refuses(self, hook: str, payload: bytes) -> str | None:
+        """Return why a payload does not fit the type of an open hook; None where it does."""
+        return self.hooks.refuses(hook, payload)
+
     def owns_child(self, run: str) -> bool:
         """Return whether this run has started that one."""
         return self.children.owns(run)

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from .errors import HookConflict, HookDisposed, InvalidOption
+from .errors import HookConflict, HookDisposed, InvalidOption, PayloadError
 from .loop_tasks import Timer, WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
@@ -87,6 +87,10 @@ class Hook(Generic[T]):
             self._closed = True
             self._hooks.closed(self)
             self._wake()
+
+    def check(self, payload: bytes) -> None:
+        """Raise PayloadMismatch where a payload does not fit the hook's type."""
+        self._hooks.core.codec.decode(payload, self._type, "payload")
 
     async def _next(self) -> T:
         while not self._payloads:
@@ -190,6 +194,17 @@ class Hooks:
         found = self.open.pop(event.id, None)
         if found is not None:
             found[0].conflicts(event.data["owner"])
+
+    def refuses(self, hook_id: str, payload: bytes) -> str | None:
+        """Return why a payload does not fit the hook's type; None where it does."""
+        found = self.open.get(hook_id)
+        if found is None:
+            return None
+        try:
+            found[0].check(payload)
+        except PayloadError as error:
+            return str(error)
+        return None
 
     def received(self, event: Event) -> None:
         """Take `hook_received`; a hook that wants only one payload closes with it."""

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .context import current_body, current_step
 from .define import Workflow, step
@@ -105,14 +105,13 @@ class Run(Generic[R]):
         """
         body = current_body()
         if body is not None and body.owns_child(self.id):
-            found: R = await body.child_result(self.id)
-            return found
+            return cast("R", await body.child_result(self.id))
         if body is not None:
             remote: Any = await _result(self.id)
             if self.workflow is not None:
                 plain = body.codec.encode(remote, "result")
-                return body.codec.decode(plain, self.workflow.parameters.result, "result")
-            return remote
+                remote = body.codec.decode(plain, self.workflow.parameters.result, "result")
+            return cast("R", remote)
         return await self._door("result").result_of(self)
 
     async def status(self) -> str:

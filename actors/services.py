@@ -2,12 +2,13 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .attributes import check_attributes
 from .model import pack, unpack
 from .ports import Unsure
-from .tokens import Tokens, beat_key
+from .tokens import Tokens, beat_key, scope_key
 
 if TYPE_CHECKING:
     from .env import Env
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 _BEAT_EVERY = 1.0
 """Seconds between two heartbeats that are kept outside of the process."""
+
+
+_POLL = 1.5
+"""Seconds between two looks at the scopes that running steps watch."""
+
+_Watcher = tuple["Execution", Callable[[Any], None]]
 
 
 class ExecutionServices:
@@ -59,10 +66,14 @@ class ExecutionServices:
         fields = {"id": secrets.token_hex(8), "changes": changes, "writer": writer}
         await self.mail("attributes", fields)
 
-    async def cancel_scope(self, run: str, scope: str, reason: object) -> None:
-        """Cancel a scope of a run."""
-        fields = {"scope": scope, "reason": reason}
-        await self.mail("scope", fields, run)
+    def cancel_scope(self, run: str, scope: str, reason: Any) -> None:  # noqa: ANN401
+        """Cancel a scope of a run; from any thread, without waiting."""
+        data = self._owner.env.codec.encode(reason, "reason")
+        fields = {"id": secrets.token_hex(8), "scope": scope, "reason": data}
+        self._loop.call_soon_threadsafe(self._spawn_mail, "scope", fields, run)
+
+    def _spawn_mail(self, kind: str, fields: dict[str, Any], run: str) -> None:
+        self._owner.spawn(self.mail(kind, fields, run), f"{kind} from a step")
 
     async def mail(self, kind: str, fields: dict[str, Any], run: str | None = None) -> None:
         """Send mail to the step's run (or another of its lane) until it is accepted."""
@@ -77,9 +88,9 @@ class ExecutionServices:
             else:
                 return
 
-    def watch_scope(self, run: str, scope: str, cancelled: Any) -> None:  # noqa: ANN401
+    def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
         """Call `cancelled(reason)` when the scope is cancelled from elsewhere."""
-        self._owner.watch_scope(run, scope, cancelled)
+        self._owner.watch_scope(self._execution, (run, scope), cancelled)
 
 
 class Services:
@@ -90,7 +101,7 @@ class Services:
         self.client = client
         self._tasks = tasks
         self._tokens = Tokens(env)
-        self._scopes: dict[tuple[str, str], list[Any]] = {}
+        self._scopes: dict[tuple[str, str], list[_Watcher]] = {}
 
     def of(self, execution: "Execution") -> ExecutionServices:
         """Return the services of one attempt."""
@@ -100,7 +111,7 @@ class Services:
         """Keep the heartbeat's detail where a later attempt finds it."""
         assignment = execution.assignment
         key = beat_key(assignment.run.id, assignment.step)
-        self._tasks.spawn(self._note(key, {"detail": execution.detail}), "heartbeat")
+        self.spawn(self._note(key, {"detail": execution.detail}), "heartbeat")
 
     async def _note(self, key: str, fields: dict[str, Any]) -> None:
         try:
@@ -114,16 +125,47 @@ class Services:
         detail = (found or {}).get("detail")
         return detail if isinstance(detail, bytes) else None
 
-    def watch_scope(self, run: str, scope: str, cancelled: Any) -> None:  # noqa: ANN401
-        """Remember who wants to know of a scope's cancel."""
-        self._scopes.setdefault((run, scope), []).append(cancelled)
+    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a job that lives no longer than the worker."""
+        self._tasks.spawn(job, name)
+
+    def watch_scope(
+        self, execution: "Execution", scope: tuple[str, str], cancelled: Callable[[Any], None]
+    ) -> None:
+        """Remember who wants to know of a scope's cancel, and look whether it has come."""
+        self._scopes.setdefault(scope, []).append((execution, cancelled))
+        self.spawn(self._look(scope), "scope")
 
     def on_scope(self, data: bytes) -> None:
         """Hear that a scope was cancelled."""
         try:
             note = unpack(data)
-            watchers = self._scopes.pop((note["run"], note["scope"]), [])
+            scope, reason = (note["run"], note["scope"]), note["reason"]
         except (ValueError, KeyError, TypeError):
             return
-        for cancelled in watchers:
-            cancelled(note.get("reason"))
+        self._cancelled(scope, reason)
+
+    def _cancelled(self, scope: tuple[str, str], reason: bytes | None) -> None:
+        value = None if reason is None else self.env.codec.decode(reason)
+        for _, cancelled in self._scopes.pop(scope, []):
+            cancelled(value)
+
+    async def _look(self, scope: tuple[str, str]) -> None:
+        try:
+            noted = await self._tokens.noted(scope_key(*scope))
+        except Unsure:
+            return
+        if noted is not None:
+            self._cancelled(scope, noted.get("reason"))
+
+    async def poll(self) -> None:
+        """Look now and then at the scopes that running steps watch: a signal may be missed."""
+        while True:
+            await asyncio.sleep(_POLL)
+            for scope, watchers in list(self._scopes.items()):
+                alive = [w for w in watchers if w[0].task is None or not w[0].task.done()]
+                if alive:
+                    self._scopes[scope] = alive
+                    await self._look(scope)
+                else:
+                    self._scopes.pop(scope, None)

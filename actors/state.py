@@ -100,6 +100,7 @@ class RunState:
     hooks: dict[str, HookState] = field(default_factory=dict[str, HookState])
     children: dict[str, ChildState] = field(default_factory=dict[str, ChildState])
     scopes: dict[str, Any] = field(default_factory=dict[str, Any])
+    sources: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     seen: set[str] = field(default_factory=set[str])
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     cancel_requested: bool = False
@@ -333,6 +334,9 @@ def _cancel_child(state: RunState, command: Command, _at: int) -> None:
 
 
 def _scope(state: RunState, command: Command, _at: int) -> None:
+    if "source" in command.data:
+        run, scope = command.data["source"]
+        state.sources[run, scope] = command.id
     if "reason" in command.data:
         state.scopes[command.id] = command.data["reason"]
 

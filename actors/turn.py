@@ -99,7 +99,7 @@ def _result(fields: dict[str, Any], context: Context) -> Decision:
     if step is None or step.attempt != fields["attempt"]:
         return []
     outcome: str = fields["outcome"]
-    facts = {
+    facts: dict[str, Any] = {
         name: fields[name]
         for name in ("attempt", "nonce", "worker", "started", "ended", "lost")
         if name in fields
@@ -222,8 +222,9 @@ def _wake(fields: dict[str, Any], context: Context) -> Decision:
 
 
 def _scope(fields: dict[str, Any], context: Context) -> Decision:
-    scope = fields["scope"]
-    if scope in context.state.scopes:
+    state = context.state
+    scope = fields.get("scope") or state.sources.get(tuple(fields["source"]))
+    if scope is None or scope in state.scopes:
         return []
     return [Event("scope_cancelled", scope, f"scope:{scope}", {"reason": fields.get("reason")})]
 

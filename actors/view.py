@@ -6,7 +6,7 @@ from typing import Any
 
 from .codec import Codec
 from .errors import OffbookError
-from .model import BlobRef, Event, History, Payload
+from .model import BlobRef, Event, History, Payload, unpack
 from .run import RunEvent, RunView, StepView, moment
 from .state import RunState, state_of
 
@@ -29,7 +29,7 @@ _COMMAND_EVENTS = {
     "continue": "run_continued",
 }
 
-_PAYLOADS = frozenset({"result", "error", "payload", "args", "metadata", "beat"})
+_PAYLOADS = frozenset({"result", "payload", "metadata", "beat"})
 _TOKENS = frozenset({"token", "schema"})
 
 
@@ -47,14 +47,31 @@ class Viewer:
             return f"<{payload.size:,} bytes>"
         return self._codec.plain(payload)
 
+    def arguments(self, payload: Payload) -> Any:  # noqa: ANN401 - a user's values by name
+        """Return the arguments of a workflow or step as plain data by name."""
+        if isinstance(payload, BlobRef):
+            return self.plain(payload)
+        return {name: self.plain(value) for name, value in unpack(payload).items()}
+
     def data(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data of an event or command as plain data, without tokens."""
         shown: dict[str, Any] = {}
         for key, value in data.items():
             if key in _TOKENS:
                 continue
-            shown[key] = self.plain(value) if key in _PAYLOADS else value
+            if key == "error":
+                error = self.error(value)
+                shown[key] = f"{type(error).__name__}: {error}" if error else self.plain(value)
+            else:
+                shown[key] = self._shown(key, value)
         return shown
+
+    def _shown(self, key: str, value: Any) -> Any:  # noqa: ANN401 - stored data
+        if key == "args":
+            return self.arguments(value)
+        if key == "reason" and isinstance(value, bytes):
+            return self.plain(value)
+        return self.plain(value) if key in _PAYLOADS else value
 
     def error(self, payload: Payload | None, step: str = "") -> BaseException | None:
         """Return a stored exception."""
@@ -67,7 +84,7 @@ class Viewer:
         head = history.head
         names: dict[str, str] = {}
         if after < 0:
-            data = {"input": self.plain(head.input), "attributes": head.attributes}
+            data = {"input": self.arguments(head.input), "attributes": head.attributes}
             yield RunEvent(0, 0, "run_created", moment(head.at), "", head.workflow, data)
         for record in history.records:
             for command in record.commands:
@@ -102,7 +119,7 @@ class Viewer:
             created_at=moment(head.at),
             started_at=moment(started) if started else None,
             ended_at=moment(state.at) if end else None,
-            input=self.plain(head.input),
+            input=self.arguments(head.input),
             output=self.plain(end.data.get("result")) if end else None,
             error=self.error(end.data.get("error")) if end else None,
             attributes=dict(state.attributes),
@@ -211,7 +228,7 @@ class _Steps:
             scheduled_at=moment(step.scheduled),
             ended_at=moment(step.ended) if step.ended is not None else None,
             remote=bool(step.data.get("remote")),
-            input=self._viewer.plain(step.data["args"]),
+            input=self._viewer.arguments(step.data["args"]),
             output=step.output,
             error=step.error,
             attempts=tuple(step.attempts),

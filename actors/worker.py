@@ -106,8 +106,6 @@ class Worker:
             ClientClosed: the client is not open.
         """
         backend = self.client.backend
-        if not self.client.is_open:
-            raise ClientClosed
         install()
         Watchdog.shared()
         self._tasks = TaskSet(self._failed)
@@ -117,16 +115,17 @@ class Worker:
         self._lease = await backend.leases.hold(self.id, self._info(), self.settings.lease)
         self._owner = Owner(env, self._lease, self._tasks)
         self._stops.append(await backend.signals.listen("held", self._on_held))
+        self._stops.append(await backend.signals.listen("scope", self._services.on_scope))
+        self._tasks.spawn(self._services.poll(), "scopes")
         await self._remote.start()
         await self._owner.start()
         self._tasks.spawn(Janitor(env, self._owner).run(), "janitor")
 
     def _make_env(self) -> Env:
         backend, client = self.client.backend, self.client
-        services: list[Services] = []
 
         def of(execution: Execution) -> StepServices:
-            return services[0].of(execution)
+            return self._services.of(execution)
 
         blobs = BlobStore(backend.blobs, self.settings.inline_limit)
         self._actor = StepActor(
@@ -155,8 +154,7 @@ class Worker:
         )
         if self._tasks is None:
             raise ClientClosed
-        services.append(Services(env, self._tasks, client))
-        self._services = services[0]
+        self._services = Services(env, self._tasks, client)
         return env
 
     def _info(self) -> bytes:

@@ -1,0 +1,215 @@
+"""For tests of workflows: a whole offbook in this process, with time that jumps when all wait.
+
+`run(main())` runs a coroutine on virtual time; `Environment` is a world in memory with workers in
+it. The code under test is the code of production: only the doors to the world are others.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from offbook.actors.client import Client
+from offbook.actors.codec import Codec
+from offbook.actors.define import Step, Workflow, registry
+from offbook.actors.errors import InvalidOption, NotInRun
+from offbook.actors.loading import run_info
+from offbook.actors.machine import Machine
+from offbook.actors.model import History
+from offbook.actors.options import Settings
+from offbook.actors.ports import Namespace, Observer
+from offbook.actors.run import Run, RunEvent
+from offbook.actors.turn import SILENT
+from offbook.actors.worker import Worker
+from offbook.adapters.log import LogObserver, Observers
+from offbook.adapters.memory import MemoryBackend, Noise, World
+from offbook.adapters.memory.time import run
+
+__all__ = ["Environment", "History", "Noise", "World", "replay", "run"]
+
+T = TypeVar("T")
+
+
+class Environment:
+    """A world in memory with workers: `async with Environment() as env:`.
+
+    workers: how many. eager: whether steps run beside their workflow or travel through the
+    queues. always_suspend: runs leave memory after every turn, so that every wait is a replay.
+    settings, deployment, queues, slots: as for `Worker`. world: share one between environments.
+    """
+
+    def __init__(  # noqa: PLR0913 - each has a default
+        self,
+        *,
+        workers: int = 1,
+        eager: bool = True,
+        always_suspend: bool = False,
+        settings: Settings | None = None,
+        deployment: str = "default",
+        queues: Iterable[str] = ("default",),
+        slots: int = 100,
+        namespace: Namespace | None = None,
+        world: World | None = None,
+        observer: Observer | None = None,
+        registry_of: Iterable[object] | None = None,
+    ) -> None:
+        base = settings or Settings()
+        self.settings = replace(base, idle=0.0) if always_suspend else base
+        self.namespace = namespace or Namespace(partitions=4, shards=1)
+        self.world = world or World()
+        self.workers: list[Worker] = []
+        self._count = workers
+        self._eager = eager
+        self._deployment = deployment
+        self._queues = tuple(queues)
+        self._slots = slots
+        self._observer = observer or Observers([LogObserver()])
+        self._definitions = None if registry_of is None else tuple(registry_of)
+        self._clients: list[Client] = []
+        self._fakes: dict[str, Callable[..., Any]] = {}
+        self.client = self.make_client()
+
+    def __repr__(self) -> str:
+        return f"<Environment workers={self.workers}>"
+
+    async def __aenter__(self) -> Self:
+        """Open the client and start the workers."""
+        await self.client.__aenter__()
+        for _ in range(self._count):
+            await self.add_worker()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Stop the workers, restore the steps, close the clients."""
+        for worker in list(self.workers):
+            await self.stop_worker(worker)
+        for name, fn in self._fakes.items():
+            _set_body(registry.steps[name], fn)
+        for client in reversed(self._clients):
+            await client.aclose()
+
+    def make_client(self) -> Client:
+        """Return another client of the same world, on its own connection."""
+        backend = MemoryBackend(self.world, namespace=self.namespace)
+        client = Client(
+            partial(_opened, backend),
+            observer=self._observer,
+            deployment=self._deployment,
+            settings=self.settings,
+        )
+        self._clients.append(client)
+        return client
+
+    async def add_worker(self, **options: Any) -> Worker:  # noqa: ANN401 - options of Worker
+        """Start another worker, as a process of its own would be."""
+        client = self.make_client()
+        await client.__aenter__()
+        known: dict[str, Any] = {
+            "queues": self._queues,
+            "slots": self._slots,
+            "eager": self._eager,
+            "settings": self.settings,
+        }
+        if self._definitions is not None:
+            known["workflows"] = [d for d in self._definitions if isinstance(d, Workflow)]
+            known["steps"] = [d for d in self._definitions if isinstance(d, Step)]
+        worker = Worker(client, **(known | options))
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    async def stop_worker(self, worker: Worker) -> None:
+        """Drain and stop a worker."""
+        self.workers.remove(worker)
+        await worker.aclose()
+        await worker.client.aclose()
+
+    async def kill_worker(self, worker: Worker) -> None:
+        """End a worker as SIGKILL would: no hand-over, no goodbye."""
+        self.workers.remove(worker)
+        backend = worker.client.backend
+        if isinstance(backend, MemoryBackend):
+            backend.kill()
+        await worker.kill()
+
+    # Waiting for what a run does
+
+    async def wait_for(
+        self, run: Run[Any], kind: str, *, count: int = 1, name: str | None = None
+    ) -> RunEvent:
+        """Return the `count`-th event of a kind in a run's history, once it is there."""
+        async for event in run.events(follow=True):
+            if event.type == kind and (name is None or event.name.endswith(name)):
+                count -= 1
+                if count == 0:
+                    return event
+        raise NotInRun(f"an event {kind!r}", f"run {run.id!r}, which has ended")
+
+    async def wait_for_sleep(self, run: Run[Any]) -> str:
+        """Wait until a run sleeps; return the timer's id, for `run.wake`."""
+        return (await self.wait_for(run, "timer_started")).id
+
+    async def wait_for_hook(self, run: Run[Any], *, count: int = 1) -> str:
+        """Wait until a run has opened a hook; return the hook's id."""
+        return (await self.wait_for(run, "hook_opened", count=count)).id
+
+    # Changing the world
+
+    def fake(self, step: Step[..., Any], body: Callable[..., Any]) -> None:
+        """Let a step run another body until the environment closes."""
+        if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("step", step, "made by @step")
+        self._fakes.setdefault(step.name, step.fn)
+        _set_body(step, body)
+
+    async def history(self, run: Run[Any]) -> History:
+        """Return the verified history of a run."""
+        return await self.client.history(run.id)
+
+    async def kinds(self, run: Run[Any]) -> list[str]:
+        """Return the types of a run's events, in order, for asserts."""
+        return [event.type async for event in run.events()]
+
+
+def _set_body(step: Step[..., Any], body: Callable[..., Any]) -> None:
+    step.fn = body
+    step.is_async = asyncio.iscoroutinefunction(body)
+
+
+@asynccontextmanager
+async def _opened(backend: MemoryBackend) -> AsyncIterator[MemoryBackend]:
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        if backend.alive:
+            await backend.close()
+
+
+def replay(
+    history: History, workflow: Workflow[..., Any], *, records: int | None = None
+) -> Machine:
+    """Replay a stored history (or its first `records`) on today's code, without any effect.
+
+    The machine that comes back is evicted; it shows how the run ended (`ended`).
+
+    Raises:
+        NonDeterminismError: the code gives other commands than the history holds.
+    """
+    head = history.head
+    if not isinstance(head.input, bytes):
+        raise InvalidOption("history", head.input, "one with its input inline")
+    info = run_info(head, head.attributes)
+    machine = Machine(workflow, info, head.input, head.seed, Codec())
+    try:
+        for record in history.records[:records]:
+            machine.expect(record.n, record.commands)
+            for event in record.events:
+                if event.kind not in SILENT:
+                    machine.feed(event, record.at)
+            machine.check()
+    finally:
+        machine.evict()
+    return machine
