@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,8 +28,8 @@ class ConnectOptions:
     creds: str | None = None
     nkey_seed: str | None = None
     user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     name: str | None = None
     inbox_prefix: str = "_INBOX"
     open_seconds: float = 5.0
@@ -96,11 +96,16 @@ def target(servers: str | Sequence[str], options: ConnectOptions) -> Target:
 
 
 def _split(url: str, options: ConnectOptions) -> tuple[str, bool, ConnectOptions]:
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    expected = "nats://host:port or tls://host:port"
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        port = parts.port or 4222
+    except ValueError as error:
+        raise InvalidOption("url", _masked(url), expected) from error
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise InvalidOption("url", _masked(url), "nats://host:port or tls://host:port")
+        raise InvalidOption("url", _masked(url), expected)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    address = f"{parts.scheme}://{host}:{parts.port or 4222}"
+    address = f"{parts.scheme}://{host}:{port}"
     # Unquoted here: nats-py sends a percent-encoded password as it stands.
     if parts.password is not None and options.user is None:
         user, password = unquote(parts.username or ""), unquote(parts.password)

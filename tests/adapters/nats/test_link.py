@@ -1,0 +1,141 @@
+"""The connection under trouble: nothing waits without an end, nothing is sent late."""
+
+import asyncio
+
+import pytest
+
+from offbook.actors.errors import ServerRefused
+from offbook.actors.ports import Unsure
+from offbook.adapters.nats import ConnectOptions
+from support.nats import again, opened, until
+from support.servers import NatsServer
+
+
+async def test_a_waiting_request_fails_when_the_server_dies(namespace: str) -> None:
+    with NatsServer() as server:
+        async with opened(server.url, namespace) as backend:
+            await backend.log.create("r", "0", b"head")
+            server.pause()
+            waiting = [asyncio.ensure_future(backend.log.tail("r")) for _ in range(20)]
+            await asyncio.sleep(0)
+            server.kill()
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(outcome, Unsure) for outcome in outcomes)
+            with pytest.raises(Unsure, match="not connected"):
+                await backend.log.tail("r")
+
+
+async def test_nothing_written_while_disconnected_goes_out_later(namespace: str) -> None:
+    with NatsServer() as server:
+        async with opened(server.url, namespace) as backend:
+            await backend.log.create("r", "0", b"head")
+            server.kill()
+            await until(lambda: not backend._link.connected)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            for kind in ("hook", "cancel"):
+                with pytest.raises(Unsure):
+                    await backend.mail.send("d", "r", kind, b"")
+            await backend.signals.say("topic", b"lost")
+            server.start()
+            await again(lambda: backend.mail.send("d", "r", "start", b""))
+            assert await backend.mail.waiting("d") == 1
+
+
+async def test_a_server_that_stands_still_is_an_unsure_answer(namespace: str) -> None:
+    with NatsServer() as server:
+        short = ConnectOptions(request_seconds=0.3)
+        async with opened(server.url, namespace, options=short) as backend:
+            server.pause()
+            with pytest.raises(Unsure, match="in time"):
+                await backend.log.create("r", "0", b"head")
+            with pytest.raises(Unsure, match="in time"):
+                await backend.log.history("r")
+            server.go_on()
+            stored = await again(lambda: backend.log.get("r", "0"))
+            assert stored is None or stored.data == b"head"
+
+
+async def test_listeners_hear_again_after_a_restart(namespace: str) -> None:
+    with NatsServer() as server:
+        async with opened(server.url, namespace) as backend:
+            heard: list[bytes] = []
+            stop = await backend.signals.listen("topic", heard.append)
+            server.restart()
+            await again(lambda: backend.log.tail("r"))
+            await backend.signals.say("topic", b"after")
+            await until(lambda: heard)
+            assert heard == [b"after"]
+            stop()
+
+
+async def test_an_exception_in_a_handler_is_kept_and_stops_nothing(
+    nats_url: str, namespace: str
+) -> None:
+    async with opened(nats_url, namespace) as backend:
+
+        def broken(data: bytes) -> None:
+            raise ValueError(data)
+
+        heard: list[bytes] = []
+        await backend.signals.listen("topic", broken)
+        await backend.signals.listen("topic", heard.append)
+        await backend.signals.say("topic", b"x")
+        await until(lambda: heard and backend.faults)
+        assert [str(fault) for fault in backend.faults] == ["b'x'"]
+        await backend.log.create("r", "0", b"the connection still works")
+        backend.faults.clear()
+
+
+async def test_a_cancelled_request_leaves_the_connection_usable(
+    nats_url: str, namespace: str
+) -> None:
+    async with opened(nats_url, namespace) as backend:
+        for _ in range(50):
+            task = asyncio.ensure_future(backend.log.tail("r"))
+            await asyncio.sleep(0)
+            task.cancel()
+            listening = asyncio.ensure_future(backend.signals.listen("t", print))
+            await asyncio.sleep(0)
+            listening.cancel()
+            await asyncio.gather(task, listening, return_exceptions=True)
+        assert await backend.log.create("r", "0", b"head") == 1
+
+
+async def test_a_denied_publish_is_named_at_once(namespace: str) -> None:
+    config = """
+    accounts { A { jetstream: enabled, users: [
+      { user: all, password: all }
+      { user: reader, password: reader, permissions: { publish: { deny: ["$KV.*.*.*.0"] } } }
+    ] } }
+    """
+    with NatsServer(config=config) as server:
+        host = server.url.removeprefix("nats://")
+        async with opened(f"nats://all:all@{host}", namespace):
+            pass
+        async with opened(f"nats://reader:reader@{host}", namespace) as backend:
+            with pytest.raises(ServerRefused) as caught:
+                await backend.log.create("Run", "0", b"head")
+            assert ".Run.0" in caught.value.what
+            assert await backend.log.tail("Run") is None
+            assert "permissions violation" in " ".join((await backend.health())["problems"])
+
+
+async def test_close_ends_every_task(nats_url: str, namespace: str) -> None:
+    before = asyncio.all_tasks()
+    async with opened(nats_url, namespace) as backend:
+        inbox = await backend.mail.open("d", 0, 1, lambda _: None)
+        source = await backend.tasks.open("d", "q", lambda _: None)
+        await backend.leases.hold("w", b"", 2)
+        await inbox.close(delete=True)
+        await source.close()
+    assert asyncio.all_tasks() == before
+    with pytest.raises(Unsure):
+        await backend.log.tail("r")
+
+
+async def test_a_backend_opens_again_after_close(nats_url: str, namespace: str) -> None:
+    async with opened(nats_url, namespace) as backend:
+        await backend.log.create("r", "0", b"head")
+    await backend.open()
+    found = await backend.log.get("r", "0")
+    await backend.close()
+    assert found is not None
