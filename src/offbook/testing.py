@@ -6,9 +6,8 @@ it. The code under test is the code of production: only the doors to the world a
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any, Self, TypeVar
 
 from offbook.actors.client import Client
@@ -19,7 +18,7 @@ from offbook.actors.loading import run_info
 from offbook.actors.machine import Machine
 from offbook.actors.model import History
 from offbook.actors.options import Settings
-from offbook.actors.ports import Namespace, Observer
+from offbook.actors.ports import Backend, Namespace, Observer
 from offbook.actors.run import Run, RunEvent
 from offbook.actors.turn import SILENT
 from offbook.actors.worker import Worker
@@ -92,15 +91,17 @@ class Environment:
 
     def make_client(self) -> Client:
         """Return another client of the same world, on its own connection."""
-        backend = MemoryBackend(self.world, namespace=self.namespace)
         client = Client(
-            partial(_opened, backend),
+            self._connection,
             observer=self._observer,
             deployment=self._deployment,
             settings=self.settings,
         )
         self._clients.append(client)
         return client
+
+    def _connection(self) -> AbstractAsyncContextManager[Backend]:
+        return _opened(MemoryBackend(self.world, namespace=self.namespace))
 
     async def add_worker(self, **options: Any) -> Worker:  # noqa: ANN401 - options of Worker
         """Start another worker, as a process of its own would be."""
@@ -179,7 +180,7 @@ def _set_body(step: Step[..., Any], body: Callable[..., Any]) -> None:
 
 
 @asynccontextmanager
-async def _opened(backend: MemoryBackend) -> AsyncIterator[MemoryBackend]:
+async def _opened(backend: MemoryBackend) -> AsyncIterator[Backend]:
     await backend.open()
     try:
         yield backend

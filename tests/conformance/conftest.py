@@ -1,0 +1,40 @@
+"""Each test of the catalogue runs in six ways: `env` is an open world with one worker."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.worlds import WAYS, CatalogueEnvironment, environment
+
+from offbook.adapters.memory.time import VirtualLoop
+
+
+@pytest.fixture(params=WAYS)
+def env(request: pytest.FixtureRequest) -> CatalogueEnvironment:
+    """A world; it is open while the test runs."""
+    way: str = request.param
+    url = request.getfixturevalue("nats_url") if way.startswith("server") else None
+    return environment(way, url, request.getfixturevalue("namespace"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    test = pyfuncitem.obj
+    names = inspect.signature(test).parameters
+    if not inspect.iscoroutinefunction(test) or "env" not in names:
+        return None
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
+    world: CatalogueEnvironment = arguments["env"]
+    virtual = "[memory" in pyfuncitem.name
+    with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
+        runner.run(_inside(world, test, arguments))
+    return True
+
+
+async def _inside(
+    env: CatalogueEnvironment, test: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
+    async with env:
+        await test(**arguments)

@@ -1,0 +1,72 @@
+"""The worlds that the conformance catalogue runs in."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from offbook.actors.options import Settings
+from offbook.actors.ports import Backend
+from offbook.adapters.nats import NatsBackend
+from offbook.testing import Environment
+
+WAYS = (
+    "memory-local",
+    "memory-remote",
+    "memory-suspend",
+    "server-local",
+    "server-remote",
+    "server-suspend",
+)
+
+_SCALE = 0.03
+"""Real seconds on a real server for one second of the catalogue."""
+
+
+class CatalogueEnvironment(Environment):
+    """A world with a clock of its own scale: `env.seconds(10)` are ten of the catalogue's."""
+
+    def __init__(self, scale: float, **options: Any) -> None:
+        settings = Settings()
+        self.scale = scale
+        scaled = replace(settings, short_timer=settings.short_timer * scale)
+        super().__init__(settings=scaled, **options)
+
+    def seconds(self, count: float) -> float:
+        """Return the time that stands for so many seconds of the catalogue."""
+        return count * self.scale
+
+    async def pause(self, count: float) -> None:
+        """Wait so many seconds of the catalogue."""
+        await asyncio.sleep(self.seconds(count))
+
+
+class ServerEnvironment(CatalogueEnvironment):
+    """The same on a real server."""
+
+    def __init__(self, url: str, name: str, **options: Any) -> None:
+        self._url = url
+        self._name = name
+        super().__init__(_SCALE, **options)
+
+    def _connection(self) -> AbstractAsyncContextManager[Backend]:
+        return _opened(NatsBackend(self._url, namespace=self._name, partitions=2, shards=1))
+
+
+@asynccontextmanager
+async def _opened(backend: NatsBackend) -> AsyncGenerator[Backend]:
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        await backend.close()
+    assert backend.faults == []
+
+
+def environment(way: str, url: str | None, name: str) -> CatalogueEnvironment:
+    """Return the world of a way, not open yet."""
+    options = {"eager": not way.endswith("remote"), "always_suspend": way.endswith("suspend")}
+    if url is None:
+        return CatalogueEnvironment(1.0, **options)
+    return ServerEnvironment(url, name, **options)
