@@ -105,6 +105,7 @@ class Held(Attached):
 
     def dropped(self) -> None:
         """The process is gone: the lease runs out."""
+        self._link.detach(self)
         self.block("process")
 
     def paused(self) -> None:

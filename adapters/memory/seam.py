@@ -165,16 +165,24 @@ def _call(point: str, method: _Method, inner: Callable[..., Any], gate: Gate) ->
 async def _opened(point: str, op: Callable[[], Awaitable[Any]], gate: Gate) -> Any:  # noqa: ANN401 - whatever the port returns
     """Carry a request that opens something; whoever never hears of it is not called by it."""
     opened: list[Any] = []
+    forsaken = False
+
+    def forsake() -> None:
+        while forsaken and opened:
+            each = opened.pop()
+            getattr(each, "dropped", each)()
 
     async def remembered() -> object:
-        opened.append(await op())
-        return opened[0]
+        result = await op()
+        opened.append(result)
+        forsake()
+        return result
 
     try:
         return await gate.call(point, remembered)
     except BaseException:
-        for each in opened:
-            getattr(each, "dropped", each)()
+        forsaken = True
+        forsake()
         raise
 
 
