@@ -4,6 +4,7 @@ Dispatchers are bound methods, not functions: a plain function would bind when a
 an attribute (`converter = time.localtime`), which the builtin that it stands for does not do.
 """
 
+import copyreg
 import datetime as dt
 import os
 import random
@@ -12,18 +13,18 @@ import uuid
 from _thread import get_ident
 from collections.abc import Callable
 from importlib import import_module
-from types import MethodType, ModuleType
+from types import BuiltinFunctionType, MethodType, ModuleType
 from typing import Any
 
 from .active import Target, enter, leave, targets
 from .errors import SideEffectInWorkflow
 from .instants import standins
 
-_bound: list["_Origin"] = []
+origins: list["Origin"] = []
 _captured: dict[int, tuple[object, object]] = {}
 
 
-class _Origin:
+class Origin:
     """Where a dispatcher stands. It pickles as its module, so any process finds its own."""
 
     __slots__ = ("dispatcher", "module", "name", "real")
@@ -39,25 +40,32 @@ class _Origin:
 
 def bind(module: ModuleType, name: str, function: Callable[..., Any]) -> None:
     """Put a dispatcher in the place of `module.name`; its first parameter is not for callers."""
-    origin = _Origin(module, name)
+    origin = Origin(module, name)
     function.__module__ = module.__name__
     function.__name__ = function.__qualname__ = name
     function.__doc__ = origin.real.__doc__
     origin.dispatcher = MethodType(function, origin)
-    _bound.append(origin)
+    origins.append(origin)
     _captured[id(origin.real)] = (origin.real, origin.dispatcher)
     setattr(module, name, origin.dispatcher)
 
 
+def _reduce_builtin(function: BuiltinFunctionType) -> Any:  # noqa: ANN401  (what pickle takes)
+    # Whoever imported it earlier still holds the builtin, which its module no longer does.
+    origin = next((o for o in origins if o.real is function), None)
+    return function.__reduce_ex__(2) if origin is None else (getattr, (origin, origin.name))
+
+
 def install() -> None:
     """Put the dispatchers in place; a second call mends what a test tool put back."""
-    if not _bound:
+    if not origins:
+        copyreg.pickle(BuiltinFunctionType, _reduce_builtin)
         _install_clocks()
         _install_random()
         _install_uuid()
         _capture_datetime()
-    elif time.time is _bound[0].real:
-        for origin in _bound:
+    elif time.time is origins[0].real:
+        for origin in origins:
             if getattr(origin.module, origin.name) is origin.real:
                 setattr(origin.module, origin.name, origin.dispatcher)
 
@@ -89,7 +97,7 @@ def _nanoseconds(now: int) -> int:
 def _clock(name: str, read: Callable[[int], float]) -> None:
     real = getattr(time, name)
 
-    def dispatch(_: _Origin) -> float:
+    def dispatch(_: Origin) -> float:
         if targets:
             target = targets.get(get_ident())
             if target is not None:
@@ -102,7 +110,7 @@ def _clock(name: str, read: Callable[[int], float]) -> None:
 def _clock_of(name: str, read: Callable[[int], float]) -> None:
     real = getattr(time, name)
 
-    def dispatch(_: _Origin, clock: int, /) -> float:
+    def dispatch(_: Origin, clock: int, /) -> float:
         target = _active()
         return real(clock) if target is None else read(target.now())
 
@@ -114,9 +122,10 @@ def _broken_down(name: str, before: int) -> None:
     real = getattr(time, name)
     to_struct = time.localtime if name in {"asctime", "strftime"} else None
 
-    def dispatch(_: _Origin, *args: object) -> object:
+    def dispatch(_: Origin, *args: object) -> object:
         target = _active()
-        if target is None or len(args) > before or (len(args) == 1 > before and args[0]):
+        missing = len(args) <= before or (to_struct is None and args[before] is None)
+        if target is None or not missing:
             return real(*args)
         now = _seconds(target.now())
         return real(*args[:before], to_struct(now) if to_struct else now)
@@ -214,7 +223,7 @@ def _install_random() -> None:
         _bind_shared(name, getattr(random, name), getattr(_Shared, name), shared)
     real = os.urandom
 
-    def urandom(_: _Origin, size: int, /) -> bytes:
+    def urandom(_: Origin, size: int, /) -> bytes:
         target = _active()
         return real(size) if target is None else target.random().randbytes(size)
 
@@ -225,7 +234,7 @@ def _install_random() -> None:
 def _bind_shared(
     name: str, real: Callable[..., Any], inside: Callable[..., Any], shared: random.Random
 ) -> None:
-    def dispatch(_: _Origin, *args: object, **options: object) -> object:
+    def dispatch(_: Origin, *args: object, **options: object) -> object:
         return inside(shared, *args, **options) if targets else real(*args, **options)
 
     bind(random, name, dispatch)
@@ -238,7 +247,10 @@ def _node(generator: random.Random) -> int:
     return generator.getrandbits(48) | 1 << 40
 
 
-def _uuid1(target: Target, node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+def logical_uuid1(
+    target: Target, node: int | None = None, clock_seq: int | None = None
+) -> uuid.UUID:
+    """Return a version 1 UUID of the logical time; node and sequence are drawn each time."""
     ticks, generator = target.now() * 10 + _GREGORIAN, target.random()
     clock = generator.getrandbits(14) if clock_seq is None else clock_seq
     node = _node(generator) if node is None else node
@@ -246,7 +258,10 @@ def _uuid1(target: Target, node: int | None = None, clock_seq: int | None = None
     return uuid.UUID(int=high << 64 | (clock & 0x3FFF) << 48 | node, version=1)
 
 
-def _uuid6(target: Target, node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+def logical_uuid6(
+    target: Target, node: int | None = None, clock_seq: int | None = None
+) -> uuid.UUID:
+    """Return a version 6 UUID of the logical time."""
     ticks, generator = target.now() * 10 + _GREGORIAN, target.random()
     clock = generator.getrandbits(14) if clock_seq is None else clock_seq
     node = _node(generator) if node is None else node
@@ -254,20 +269,25 @@ def _uuid6(target: Target, node: int | None = None, clock_seq: int | None = None
     return uuid.UUID(int=high << 64 | 2 << 62 | (clock & 0x3FFF) << 48 | node)
 
 
-def _uuid7(target: Target) -> uuid.UUID:
+def logical_uuid7(target: Target) -> uuid.UUID:
+    """Return a version 7 UUID of the logical time."""
     generator = target.random()
     high = target.now() // 1000 << 16 | 7 << 12 | generator.getrandbits(12)
     return uuid.UUID(int=high << 64 | 2 << 62 | generator.getrandbits(62))
 
 
 def _install_uuid() -> None:
-    for name, inside in (("uuid1", _uuid1), ("uuid6", _uuid6), ("uuid7", _uuid7)):
+    for name, inside in (
+        ("uuid1", logical_uuid1),
+        ("uuid6", logical_uuid6),
+        ("uuid7", logical_uuid7),
+    ):
         if hasattr(uuid, name):
             _bind_uuid(name, getattr(uuid, name), inside)
 
 
 def _bind_uuid(name: str, real: Callable[..., Any], inside: Callable[..., Any]) -> None:
-    def dispatch(_: _Origin, *args: object, **options: object) -> object:
+    def dispatch(_: Origin, *args: object, **options: object) -> object:
         target = _active()
         return real(*args, **options) if target is None else inside(target, *args, **options)
 

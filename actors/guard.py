@@ -10,11 +10,13 @@ import asyncio.events
 import builtins
 import functools
 import logging
+import os
 import sys
 import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -139,6 +141,10 @@ def _dispatch_unaudited() -> None:
     for module in (asyncio, asyncio.events):
         loop = _refusing("asyncio.new_event_loop()", asyncio.events.new_event_loop)
         clocks.bind(module, "new_event_loop", loop)
+    if os.name == "posix":
+        processes = import_module("_posixsubprocess")
+        start = _refusing("multiprocessing.Process.start()", processes.fork_exec)
+        clocks.bind(processes, "fork_exec", start)
     if sys.version_info < (3, 13):
         clocks.bind(time, "sleep", _refusing("time.sleep()", time.sleep))
     if sys.version_info < (3, 12):
