@@ -6,6 +6,7 @@ from typing import Any
 
 from offbook.actors.ports import (
     Blobs,
+    Clock,
     Leases,
     Log,
     Mail,
@@ -57,7 +58,7 @@ class MemoryBackend:
     ) -> None:
         self.world = world
         self.namespace = namespace
-        self.clock = VirtualClock(skew=skew)
+        self.clock: Clock = VirtualClock(skew=skew)
         self._link = Link(world, latency, seam)
         self._bind(world.space(namespace))
 

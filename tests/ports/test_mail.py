@@ -144,13 +144,14 @@ async def test_a_closed_reader_hands_over_at_once(backend_factory: Factory) -> N
         assert len(old.seen) == 1
 
 
-async def test_an_ack_before_the_close_counts(backend_factory: Factory) -> None:
+async def test_an_acked_message_does_not_come_after_the_close(backend_factory: Factory) -> None:
     async with backend_factory() as one, backend_factory() as other:
         await send(one, "start", "hook")
         old, new = Mailbox(), Mailbox()
         inbox, _ = await owner(one, old)
         start, _ = await old.take(2)
         start.ack()
+        await until(lambda: waits(one, 1))
         await inbox.close(delete=True)
         inbox, _ = await owner(other, new)
         await inbox.drained()
