@@ -83,6 +83,11 @@ class RunActor:
             f"{' parked: ' + self._parked if self._parked else ''}>"
         )
 
+    @property
+    def state(self) -> RunState | None:
+        """The run's state while it is in memory."""
+        return self.memory.state if self.memory is not None else None
+
     # What arrives
 
     def deliver(self, delivery: Delivery) -> None:

@@ -49,7 +49,7 @@ from .options import Duration, Settings
 from .ports import Backend, Observer, Unsure
 from .references import register_references
 from .run import Run, RunEvent, RunView
-from .start import StartOptions, launch, make_head, retention_of
+from .start import Doors, StartOptions, launch, make_head, retention_of
 from .state import ENDS, state_of
 from .summary import Summary
 from .tokens import TokenRecord
@@ -262,8 +262,9 @@ class Client:
     async def _start(self, workflow: str, payload: bytes, options: StartOptions) -> str:
         if options.on_conflict == "supersede":
             return await self._supersede(workflow, payload, options)
-        head = await make_head(self, workflow, payload, options)
-        new = await launch(self, head, options.on_conflict)
+        doors = Doors(self.backend, self.observer, self.blobs)
+        head = await make_head(doors, workflow, payload, options)
+        new = await launch(doors, head, options.on_conflict)
         if not new and options.early:
             lane = (await self._head(options.run)).deployment
             for early in options.early:
@@ -317,7 +318,7 @@ class Client:
         """
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         return list_runs(
-            self,
+            self.backend,
             workflow=name,
             status=status,
             attributes=dict(attributes or {}),
@@ -423,9 +424,7 @@ class Client:
         return self._end_in(run, await self._tail(run))
 
     async def _tail(self, run: str) -> Stored:
-        tail: Stored | None = await self._again(
-            lambda: self.backend.log.tail(run), "reading a run"
-        )
+        tail: Stored | None = await self._again(lambda: self.backend.log.tail(run), "reading a run")
         if tail is None:
             raise RunNotFound(run)
         if body_of(tail.data) is not None:
@@ -564,5 +563,3 @@ def _check_token(token: object) -> str:
     if not isinstance(token, str) or not 1 <= len(token.encode("utf-8", "replace")) <= _TOKEN_MAX:
         raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
     return token
-
-

@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .children import child_head, launch, outcome_fields, successor_head
+from .env import Host
 from .loading import run_info
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
@@ -14,10 +15,6 @@ from .steps import Assignment, Execution
 from .summary import Summaries
 from .tokens import Tokens, scope_key
 from .turn import deadline_timer
-
-if TYPE_CHECKING:
-    from .actor import RunActor
-    from .env import Env
 
 BUILTIN = "offbook."
 """Names of the runtime's own steps begin so; they take no slot and are never sent away."""
@@ -31,9 +28,9 @@ Job = Awaitable[None]
 class Effects:
     """The local work of one run: its step bodies, its alarms, and what it tells others."""
 
-    def __init__(self, actor: "RunActor") -> None:
+    def __init__(self, actor: Host) -> None:
         self._actor = actor
-        self._env: Env = actor.env
+        self._env = actor.env
         self.run = actor.run
         self._executions: dict[str, Execution] = {}
         self._delayed: dict[str, asyncio.TimerHandle] = {}
@@ -282,7 +279,7 @@ class Effects:
 
     def held_elsewhere(self, step: str) -> None:
         """A worker runs this cancelled step: give its body the time to end."""
-        state = self._actor.memory.state if self._actor.memory else None
+        state = self._actor.state
         if state is not None and step in self._waiting and step in state.steps:
             self._give_up_after(state.steps[step], self._env.settings.grace)
 

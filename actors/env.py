@@ -10,6 +10,7 @@ from .codec import Codec
 from .define import Registry
 from .options import Settings
 from .ports import Backend, Observer
+from .state import RunState
 from .steps import StepActor
 
 
@@ -57,6 +58,23 @@ class Env:
     steps: StepActor
     slots: Slots
     make_handle: Callable[[str, Any], Any]
+
+
+class Host(Protocol):
+    """The actor of a run, as its effects see it."""
+
+    run: str
+    env: Env
+    partition: "Partition"
+
+    @property
+    def state(self) -> RunState | None:
+        """The run's state while it is in memory."""
+        ...
+
+    def post(self, kind: str, fields: dict[str, Any]) -> None:
+        """Take a local outcome."""
+        ...
 
 
 class Partition(Protocol):

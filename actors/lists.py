@@ -3,14 +3,12 @@
 import base64
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import InvalidOption
 from .model import HEAD, decode_head
+from .ports import Backend
 from .summary import Summary
-
-if TYPE_CHECKING:
-    from .client import Client
 
 
 def summary_cursor(summary: Summary) -> str:
@@ -29,7 +27,7 @@ def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
 
 
 async def list_runs(  # noqa: PLR0913 - the filters of client.runs
-    client: "Client",
+    backend: Backend,
     *,
     workflow: str | None,
     status: str | None,
@@ -44,7 +42,7 @@ async def list_runs(  # noqa: PLR0913 - the filters of client.runs
     after = _read_cursor(cursor)
     found: list[Summary] = []
     seen: set[str] = set()
-    async for summary in _all(client, seen):
+    async for summary in _all(backend, seen):
         passes = (
             (workflow is None or summary.workflow == workflow)
             and (status is None or summary.status == status)
@@ -61,26 +59,26 @@ async def list_runs(  # noqa: PLR0913 - the filters of client.runs
         yield summary
 
 
-async def _all(client: "Client", seen: set[str]) -> AsyncIterator[Summary]:
-    async for entry in client.backend.runs.scan():
+async def _all(backend: Backend, seen: set[str]) -> AsyncIterator[Summary]:
+    async for entry in backend.runs.scan():
         try:
             summary = Summary.from_bytes(entry.value)
         except ValueError:
             continue
         seen.add(summary.id)
         yield summary
-    async for _, run in client.backend.mail.starts():
+    async for _, run in backend.mail.starts():
         if run not in seen:
             seen.add(run)
-            pending = await _pending(client, run)
+            pending = await _pending(backend, run)
             if pending is not None:
                 yield pending
 
 
-async def _pending(client: "Client", run: str) -> Summary | None:
+async def _pending(backend: Backend, run: str) -> Summary | None:
     """Return the summary of a run that has none yet: pending, or in its first activation."""
-    tail = await client.backend.log.tail(run)
-    head = tail if tail is None or tail.key == HEAD else await client.backend.log.get(run, HEAD)
+    tail = await backend.log.tail(run)
+    head = tail if tail is None or tail.key == HEAD else await backend.log.get(run, HEAD)
     if tail is None or head is None:
         return None
     try:

@@ -4,23 +4,30 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .attributes import check_attributes
+from .blobs import BlobStore
 from .children import PYTHON, input_digest
 from .errors import RunConflict, RunExpired, ServerUnavailable
 from .model import HEAD, TOMBSTONE, Head, decode_head, encode_head, unpack
 from .options import Duration, micros, seconds
-from .ports import Refused, Unsure
-
-if TYPE_CHECKING:
-    from .client import Client
+from .ports import Backend, Observer, Refused, Unsure
 
 FOR_EVER = -1.0
 """The retention of a run that is never removed."""
 
 _PATIENCE = 10.0
 """Seconds in which a start must be accepted."""
+
+
+@dataclass(slots=True, frozen=True)
+class Doors:
+    """What a start needs of its client."""
+
+    backend: Backend
+    observer: Observer
+    blobs: BlobStore
 
 
 @dataclass(slots=True)
@@ -41,9 +48,9 @@ def retention_of(value: object) -> float:
     return FOR_EVER if value is None else seconds("retention", value)
 
 
-async def make_head(client: "Client", workflow: str, payload: bytes, options: StartOptions) -> Head:
+async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:
     """Return the head of a new run; a large input is kept elsewhere first."""
-    now = client.backend.clock.now()
+    now = doors.backend.clock.now()
     check_attributes(options.attributes, {})
     head = Head(
         run=options.run,
@@ -61,12 +68,12 @@ async def make_head(client: "Client", workflow: str, payload: bytes, options: St
         retention=options.retention,
         early=options.early,
     )
-    head.trace = client.observer.start(head)
-    head.input = await client.blobs.offload(options.run, payload)
+    head.trace = doors.observer.start(head)
+    head.input = await doors.blobs.offload(options.run, payload)
     return head
 
 
-async def launch(client: "Client", head: Head, on_conflict: str) -> bool:
+async def launch(doors: Doors, head: Head, on_conflict: str) -> bool:
     """Start a run, or attach to the one that has its id; return whether it is new.
 
     Raises:
@@ -76,21 +83,21 @@ async def launch(client: "Client", head: Head, on_conflict: str) -> bool:
     data = encode_head(head)
     try:
         async with asyncio.timeout(_PATIENCE):
-            written, _ = await asyncio.gather(_write(client, head, data), _send(client, head, data))
+            written, _ = await asyncio.gather(_write(doors, head, data), _send(doors, head, data))
     except TimeoutError as error:
         raise ServerUnavailable("starting a run") from error
     if written is None:
         return True
-    return await _attach(client, head, written, on_conflict)
+    return await _attach(doors, head, written, on_conflict)
 
 
-async def _write(client: "Client", head: Head, data: bytes) -> bytes | None:
+async def _write(doors: Doors, head: Head, data: bytes) -> bytes | None:
     """Write the head; return the bytes of another one that stands there."""
     while True:
         try:
-            await client.backend.log.create(head.run, HEAD, data)
+            await doors.backend.log.create(head.run, HEAD, data)
         except Refused:
-            found = await _read(client, head.run)
+            found = await _read(doors, head.run)
             if found is not None:
                 return None if found == data else found
         except Unsure:
@@ -99,26 +106,26 @@ async def _write(client: "Client", head: Head, data: bytes) -> bytes | None:
             return None
 
 
-async def _read(client: "Client", run: str) -> bytes | None:
+async def _read(doors: Doors, run: str) -> bytes | None:
     try:
-        stored = await client.backend.log.get(run, HEAD)
+        stored = await doors.backend.log.get(run, HEAD)
     except Unsure:
         await asyncio.sleep(0.05)
         return None
     return None if stored is None else stored.data
 
 
-async def _send(client: "Client", head: Head, data: bytes) -> None:
+async def _send(doors: Doors, head: Head, data: bytes) -> None:
     while True:
         try:
-            await client.backend.mail.send(head.deployment, head.run, "start", data)
+            await doors.backend.mail.send(head.deployment, head.run, "start", data)
         except Unsure:
             await asyncio.sleep(0.05)
         else:
             return
 
 
-async def _attach(client: "Client", head: Head, data: bytes, on_conflict: str) -> bool:
+async def _attach(doors: Doors, head: Head, data: bytes, on_conflict: str) -> bool:
     found = decode_head(data)
     if found.nonce == head.nonce:
         return True
@@ -126,10 +133,10 @@ async def _attach(client: "Client", head: Head, data: bytes, on_conflict: str) -
         raise RunConflict(head.run, found.workflow, "on_conflict='raise'")
     if on_conflict == "same" and found.digest != head.digest:
         raise RunConflict(head.run, found.workflow)
-    tail = await client.backend.log.tail(head.run)
+    tail = await doors.backend.log.tail(head.run)
     if tail is not None and tail.key == TOMBSTONE:
         if on_conflict == "same":
             return False
         raise RunExpired(head.run, str(unpack(tail.data).get("status", "")))
-    await _send(client, found, data)
+    await _send(doors, found, data)
     return False
