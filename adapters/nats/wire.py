@@ -116,7 +116,12 @@ class Wire(Client):
             self._ping_interval_task,
             self._reconnection_task,
         ]
-        await self.close()
+        try:
+            await self.close()
+        except asyncio.CancelledError:
+            # A cancelled reconnect leaves a cancelled future for whoever closes after it.
+            if _being_cancelled():
+                raise
         for task in tasks:
             if task is not None:
                 await asyncio.wait({task})
@@ -167,6 +172,9 @@ class Wire(Client):
         while True:
             try:
                 await super()._attempt_reconnect()
+            except asyncio.CancelledError:
+                if self.is_closed or _being_cancelled():
+                    raise
             except Exception as error:  # noqa: BLE001  anything else would end reconnecting
                 self._fault(error)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -178,3 +186,8 @@ class Wire(Client):
         if self._tls_wanted and not self._server_info.get("tls_required"):
             raise Plaintext
         return super()._connect_command()
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
