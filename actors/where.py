@@ -12,12 +12,15 @@ from .active import line_of
 
 _HERE = str(Path(__file__).parent)
 _LIBRARY = (_HERE, sysconfig.get_path("stdlib"), "<frozen ")
+_LOOP = ("offbook.actors.loop", "offbook.actors.loop_doors")
 _PACKAGES = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 def user_line() -> str:
     """Return `file:line` of the line in the body that runs now, empty where there is none."""
-    frame = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the only way to the callers
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the only way to the callers
+    while frame is not None and frame.f_globals.get("__name__") in _LOOP:
+        frame = frame.f_back
     found = line_of(frame)
     return "" if found.startswith(_HERE) else found
 
