@@ -52,8 +52,11 @@ class _Standin(type):
         return handler(_original(source) or source)
 
 
+_originals: dict[int, Any] = {}
+
+
 def _original(cls: object) -> Any:  # noqa: ANN401  (a class of datetime, or None)
-    return vars(cls).get("_offbook_original") if type(cls) is _Standin else None
+    return _originals.get(id(cls))
 
 
 def _reduce(cls: _Standin) -> Any:  # noqa: ANN401  (what pickle takes: a name, or call and args)
@@ -129,7 +132,7 @@ class _Date(dt.date, metaclass=_Standin):
 
 
 def _dress(standin: Any, original: type) -> None:  # noqa: ANN401  (its attributes are set)
-    standin._offbook_original = original  # noqa: SLF001  (what makes it a stand-in)
+    _originals[id(standin)] = original  # both live as long as the process
     standin.__name__, standin.__qualname__ = original.__name__, original.__qualname__
     standin.__module__, standin.__doc__ = original.__module__, original.__doc__
 

@@ -172,8 +172,10 @@ CLEAN: dict[str, tuple[str, str]] = {
     ),
     "exception": ("try:\n    await charge(1)\nexcept Exception:\n    pass", ""),
     "cancelled task": (
-        "t = asyncio.create_task(charge(1))\nt.cancel()\n"
-        "try:\n    await t\nexcept asyncio.CancelledError:\n    pass",
+        (
+            "t = asyncio.create_task(charge(1))\nt.cancel()\n"
+            "try:\n    await t\nexcept asyncio.CancelledError:\n    pass"
+        ),
         "",
     ),
     "waiting loop": ("while True:\n    await sleep(5)", ""),
@@ -205,13 +207,17 @@ MODULES: dict[str, tuple[list[str], str]] = {
     ),
     "a workflow in a class": (
         ["OB101"],
-        "class C:\n    @workflow\n    async def f(self) -> None:\n        self.g()\n"
-        "    def g(self): open('x')\n",
+        (
+            "class C:\n    @workflow\n    async def f(self) -> None:\n        self.g()\n"
+            "    def g(self): open('x')\n"
+        ),
     ),
     "another library's workflow": (
         [],
-        "from temporalio import workflow\n@workflow.defn\nclass C:\n"
-        "    @workflow.run\n    async def f(self): open('x')\n",
+        (
+            "from temporalio import workflow\n@workflow.defn\nclass C:\n"
+            "    @workflow.run\n    async def f(self): open('x')\n"
+        ),
     ),
     "a plain function": ([], "def f(): open('x')\n"),
     "a helper": (
@@ -270,17 +276,22 @@ MODULES: dict[str, tuple[list[str], str]] = {
     ),
     "one given name twice": (
         ["OB502"],
-        "@step(name='a')\nasync def f() -> None: ...\n@step(name='a')\nasync def g() -> None: ...\n",
+        "@step(name='a')\nasync def f() -> None: ...\n"
+        "@step(name='a')\nasync def g() -> None: ...\n",
     ),
     "one name in two classes": (
         [],
-        "class A:\n    @step\n    async def f(self) -> None: ...\n"
-        "class B:\n    @step\n    async def f(self) -> None: ...\n",
+        (
+            "class A:\n    @step\n    async def f(self) -> None: ...\n"
+            "class B:\n    @step\n    async def f(self) -> None: ...\n"
+        ),
     ),
     "one name for a step and a workflow": (
         [],
-        "@step(name='a')\nasync def f() -> None: ...\n"
-        "@workflow(name='a')\nasync def g() -> None: ...\n",
+        (
+            "@step(name='a')\nasync def f() -> None: ...\n"
+            "@workflow(name='a')\nasync def g() -> None: ...\n"
+        ),
     ),
     "a lambda step": (["OB503"], "double = step(lambda x: 2 * x)\n"),
 }
