@@ -276,8 +276,10 @@ MODULES: dict[str, tuple[list[str], str]] = {
     ),
     "one given name twice": (
         ["OB502"],
-        "@step(name='a')\nasync def f() -> None: ...\n"
-        "@step(name='a')\nasync def g() -> None: ...\n",
+        (
+            "@step(name='a')\nasync def f() -> None: ...\n"
+            "@step(name='a')\nasync def g() -> None: ...\n"
+        ),
     ),
     "one name in two classes": (
         [],
