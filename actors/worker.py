@@ -21,7 +21,7 @@ from .manifest import publish_manifest
 from .model import pack, unpack
 from .names import check_name
 from .options import Duration, Settings, seconds
-from .owner import Owner
+from .owner import OwnedPartition, Owner
 from .ports import Lease
 from .remote import RemoteSteps
 from .services import Services
@@ -201,6 +201,10 @@ class Worker:
         if self._actor is not None:
             self._actor.close()
         self._owner = self._remote = self._lease = self._actor = None
+
+    def partitions(self) -> list[OwnedPartition]:
+        """Return the partitions that it serves now."""
+        return list(self._owner.partitions.values()) if self._owner is not None else []
 
     async def kill(self) -> None:
         """Stop without any hand-over, as a crash would: for tests."""

@@ -1,0 +1,188 @@
+"""What is measured: each function gives rows of the table."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+import offbook
+from offbook.actors.client import Client
+from offbook.actors.worker import Worker
+from offbook.testing import replay
+
+from . import ceiling, work
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `bound` is the budget, `held` whether it is met (None: no budget)."""
+
+    what: str
+    value: float
+    unit: str
+    bound: str = ""
+    held: bool | None = None
+    note: str = ""
+
+
+def ms(seconds: float) -> float:
+    """Return milliseconds."""
+    return round(seconds * 1000, 3)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which that share lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+async def sequential(client: Client, count: int) -> list[Row]:
+    """Local steps one after another, in blocks beside the bare publish."""
+    ratios: list[float] = []
+    bare: list[float] = []
+    for _ in range(3):
+        bare.append(ceiling.middle(await ceiling.sequential(client.backend, 300)))
+        work.ENTERED.clear()
+        run = await client.start(work.chain, 300)
+        await run.result()
+        gaps = [b - a for a, b in zip(work.ENTERED, work.ENTERED[1:], strict=False)]
+        bare.append(ceiling.middle(await ceiling.sequential(client.backend, 300)))
+        ratios.append(ceiling.middle(gaps) / ((bare[-1] + bare[-2]) / 2))
+    middle = ceiling.middle(ratios)
+    rows = [
+        Row("bare fenced publish, p50", ms(ceiling.middle(bare)), "ms"),
+        Row("sequential local step / bare publish", round(middle, 2), "x", "<= 1.5", middle <= 1.5),
+    ]
+    return rows + await _late(client, count)
+
+
+async def _late(client: Client, count: int) -> list[Row]:
+    work.ENTERED.clear()
+    process = psutil.Process()
+    cpu = sum(process.cpu_times()[:2])
+    run = await client.start(work.chain, count)
+    await run.result()
+    used = (sum(process.cpu_times()[:2]) - cpu) / count
+    gaps = [b - a for a, b in zip(work.ENTERED, work.ENTERED[1:], strict=False)]
+    first, last = ceiling.middle(gaps[10:110]), ceiling.middle(gaps[-100:])
+    ratio = last / first
+    cpu_ms = ms(used)
+    return [
+        Row(f"step at {count} / step at 10", round(ratio, 2), "x", "about 1", ratio <= 1.3),
+        Row("process CPU per local step", cpu_ms, "ms", "<= 0.25", cpu_ms <= 0.25, "client too"),
+    ]
+
+
+async def remote(client: Client, bare: float) -> list[Row]:
+    """Steps that run in another worker, one after another."""
+    began = time.perf_counter()
+    run = await client.start(work.remote_chain, 200)
+    await run.result()
+    each = (time.perf_counter() - began) / 200
+    ratio = each / bare
+    return [Row("remote step / bare publish", round(ratio, 2), "x", "<= 5", ratio <= 5)]
+
+
+async def parallel(client: Client) -> list[Row]:
+    """1,000 local steps at once."""
+    took: list[float] = []
+    for _ in range(5):
+        began = time.perf_counter()
+        run = await client.start(work.fan, 1000)
+        await run.result()
+        took.append(time.perf_counter() - began)
+    middle = ms(ceiling.middle(took))
+    return [Row("1,000 parallel local steps", middle, "ms", "<= 100", middle <= 100)]
+
+
+async def throughput(client: Client, runs: int) -> list[Row]:
+    """Many runs of five steps, beside the pipelined ceiling."""
+    top = await ceiling.pipelined(client.backend, 4000, 100)
+    began = time.perf_counter()
+    handles = await asyncio.gather(*(client.start(work.five, i) for i in range(runs)))
+    await asyncio.gather(*(handle.result() for handle in handles))
+    seconds = time.perf_counter() - began
+    steps = runs * 5 / seconds
+    share = steps / top
+    note = f"{round(top):,} bare publishes/s; a step is one publish"
+    return [
+        Row("5-step runs, steps", round(steps), "steps/s"),
+        Row("5-step runs / pipelined ceiling", round(share, 2), "x", ">= 0.4", share >= 0.4, note),
+    ]
+
+
+async def latency(client: Client) -> list[Row]:
+    """From start to result of a one-step run, one at a time."""
+    took: list[float] = []
+    for i in range(200):
+        began = time.perf_counter()
+        run = await client.start(work.single, i)
+        await run.result()
+        took.append(time.perf_counter() - began)
+    p50, p99 = ms(percentile(took, 0.5)), ms(percentile(took, 0.99))
+    return [
+        Row("start to result, one step, p50", p50, "ms", "<= 4", p50 <= 4),
+        Row("start to result, one step, p99", p99, "ms", "<= 15", p99 <= 15),
+    ]
+
+
+async def replays(client: Client, count: int) -> list[Row]:
+    """Replay of stored histories."""
+    rows: list[Row] = []
+    for name, workflow, size, bound in (
+        ("sequential", work.chain, count, 50_000),
+        ("wide gather", work.fan, 1000, 30_000),
+    ):
+        run: offbook.Run[Any] = await client.start(workflow, size)
+        await run.result()
+        history = await client.history(run.id)
+        events = sum(len(record.events) for record in history.records)
+        best = min(_replay(history, workflow) for _ in range(3))
+        rate = events / best
+        rows.append(
+            Row(f"replay, {name}", round(rate), "events/s", f">= {bound:,}", rate >= bound)
+        )
+        if name == "sequential":
+            began = time.perf_counter()
+            replay(await client.history(run.id), workflow)
+            back = time.perf_counter() - began
+            rows.append(Row(f"{events}-event run back", ms(back), "ms", "<= 500", back <= 0.5))
+    return rows
+
+
+def _replay(history: Any, workflow: Any) -> float:
+    began = time.perf_counter()
+    replay(history, workflow)
+    return time.perf_counter() - began
+
+
+async def waiting(client: Client, worker: Worker, runs: int) -> list[Row]:
+    """What runs that only wait cost in the worker and the server."""
+    server = _server()
+    process = psutil.Process(os.getpid())
+    before = process.memory_info().rss, server.memory_info().rss if server else 0
+    for base in range(0, runs, 200):
+        batch = range(base, min(base + 200, runs))
+        await asyncio.gather(*(client.start(work.sleeper, 86400) for _ in batch))
+    await asyncio.sleep(worker.settings.idle + 2)
+    after = process.memory_info().rss, server.memory_info().rss if server else 0
+    mine = max(0, after[0] - before[0]) / runs
+    served = max(0, after[1] - before[1]) / runs
+    actors = sum(len(p.actors) for p in worker.partitions())
+    return [
+        Row("actors in memory for waiting runs", actors, "", "0", actors == 0),
+        Row("worker memory per waiting run", round(mine), "bytes", "0 (after all left)", None),
+        Row("server memory per waiting run", round(served), "bytes", "<= 2048", served <= 2048),
+    ]
+
+
+def _server() -> psutil.Process | None:
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if "nats-server" in (process.info["name"] or "") and "bench" in " ".join(
+            process.info["cmdline"] or []
+        ):
+            return process
+    return None
