@@ -1,0 +1,254 @@
+"""Payloads: values to bytes and back, by runtime type on the way in, by annotation on the way out.
+
+msgpack with a closed set of extension types. Standard types come back as themselves; dataclasses,
+models and enums come back as plain data unless an annotation or `register` gives them their class.
+Bytes never name anything that is not in a table, nothing is imported, no `__init__` of a stored
+record runs.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast, overload
+
+from . import failures, wire
+from .decoding import CheckUnpacking, PlainUnpacking, Unpacking, jsonable
+from .encoding import Packing, Writers
+from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarge
+from .explain import Explainer
+from .paths import joined, short
+from .schema import check, schema_of
+from .shape import Misfit
+from .shapes import Shapes
+from .table import DEFAULT, Table
+
+C = TypeVar("C", bound=type)
+
+TOTAL_LIMIT = 64 * 2**20
+
+
+class Codec:
+    """Encodes and decodes payloads.
+
+    total_limit: bytes that one payload may take, default 64 MiB.
+    """
+
+    def __init__(self, *, total_limit: int = TOTAL_LIMIT) -> None:
+        self._limit = total_limit
+        self._table = Table(DEFAULT)
+        self._writers = Writers(self._table)
+        self._shapes = Shapes(marked=False)
+        self._marked = Shapes(marked=True)
+
+    def encode(self, value: object, path: str = "value") -> bytes:
+        """Return the bytes of a value; `path` is what errors call it.
+
+        Raises:
+            NotSerializable: it, or something in it, has no stored form; the error names its path.
+            PayloadTooLarge: it takes more bytes than the limit.
+        """
+        packing = Packing(self._writers)
+        try:
+            data = packing.pack(value)
+            if packing.keyed:
+                self._readable(data)
+        except Exception as error:
+            raise self._explained(value, path, error) from error
+        if len(data) > self._limit:
+            raise PayloadTooLarge(path, len(data), self._limit)
+        return data
+
+    def decode(self, data: bytes, annotation: Any = Any, path: str = "value") -> Any:  # noqa: ANN401 - an annotation is any object
+        """Return a fresh value from bytes, with exactly the types of the annotation.
+
+        Raises:
+            PayloadMismatch: the bytes are damaged or foreign, or do not fit the annotation; the
+                error names the path inside the value.
+        """
+        unpacking = Unpacking(self._table, self._restore)
+        try:
+            raw = unpacking.unpack(data)
+            if annotation is Any:
+                return wire.without_marks(raw) if unpacking.marked else raw
+            shapes = self._marked if unpacking.marked else self._shapes
+            return shapes.of(annotation).decode(raw)
+        except Exception as error:
+            raise _mismatch(error, path) from error
+
+    def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
+        """Return a payload as JSON can hold it, for people; no class of a user is needed.
+
+        Raises:
+            PayloadMismatch: the bytes are damaged or foreign.
+        """
+        try:
+            return PlainUnpacking(self._table, self._restore).plain(data)
+        except Exception as error:
+            raise _mismatch(error, "value") from error
+
+    def schema(self, annotation: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an annotation is any object
+        """Return the JSON Schema of a type; None where it says nothing or there is none."""
+        return schema_of(annotation)
+
+    def check_json(self, schema: dict[str, Any] | None, payload: object) -> None:
+        """Check an encoded payload (bytes) or a value against a stored JSON Schema.
+
+        Raises:
+            HookRejected: it does not fit; the reason names the path.
+            PayloadMismatch: the bytes are damaged or foreign.
+        """
+        if schema is None:
+            return
+        data = payload if isinstance(payload, bytes) else self.encode(payload, "payload")
+        try:
+            value = jsonable(CheckUnpacking(self._table, self._restore).clean(data), strict=False)
+        except Exception as error:
+            raise _mismatch(error, "payload") from error
+        check(schema, value)
+
+    def encode_error(self, error: BaseException, *, local: bool = True) -> bytes:
+        """Return the bytes of an exception with its causes, members, notes and traceback.
+
+        Never fails: what cannot be stored is left out. With `local` the frames of this process are
+        added, so the bytes depend on files and lines; without it they are the same in every replay.
+        """
+        try:
+            data = self._failure(error, local=local)
+        except Exception:  # noqa: BLE001 - the report of an error must not become an error
+            return self._failure(_stand_in(error), local=False)
+        return data if len(data) <= self._limit else self._failure(_stand_in(error), local=False)
+
+    def decode_error(self, data: bytes, step: str = "") -> BaseException:
+        """Return the exception; `StepFailed` of `step` where its class is unknown here.
+
+        Raises:
+            PayloadMismatch: the bytes are not an exception.
+        """
+        unpacking = Unpacking(self._table, self._restore, step)
+        try:
+            error = unpacking.unpack(data)
+        except Exception as damage:
+            raise _mismatch(damage, "error") from damage
+        if isinstance(error, BaseException):
+            return error
+        raise PayloadMismatch("error", "an exception", type(error).__name__)
+
+    def register(
+        self,
+        cls: type,
+        *,
+        name: str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Register a class for this codec alone; see `register`."""
+        self._table.register(cls, name, encode, decode)
+
+    def extend(
+        self,
+        code_name: str,
+        cls: type,
+        to_plain: Callable[[Any], Any],
+        from_plain: Callable[[Any], Any],
+    ) -> None:
+        """Let values of a class cross as references, for this codec alone; see `extend`."""
+        self._table.extend(code_name, cls, to_plain, from_plain)
+
+    def know_module(self, module_name: str) -> None:
+        """Let the classes of an imported module be resolved, for this codec alone."""
+        self._table.know_module(module_name)
+
+    def _failure(self, error: BaseException, *, local: bool) -> bytes:
+        packing = Packing(self._writers)
+        return packing.pack(packing.failure(error, local=local))
+
+    def _restore(self, cls: type, record: Any) -> Any:  # noqa: ANN401 - an instance
+        return self._marked.of(cls).decode(record)
+
+    def _readable(self, data: bytes) -> object:
+        return PlainUnpacking(self._table, self._restore).unpack(data)
+
+    def _explained(self, value: object, path: str, error: Exception) -> NotSerializable:
+        return Explainer(self._writers, path, self._readable).explain(value, error)
+
+
+def _stand_in(error: BaseException) -> FatalError:
+    return FatalError(f"{type(error).__name__}: {failures.text_of(error)}")
+
+
+def _mismatch(error: Exception, path: str) -> PayloadMismatch:
+    if isinstance(error, PayloadMismatch):
+        return error
+    if isinstance(error, Misfit):
+        return PayloadMismatch(joined(path, reversed(error.trail)), error.expected, error.found)
+    if isinstance(error, RecursionError):
+        return PayloadMismatch(path, "an encoded payload", "bytes that nest too deep")
+    return PayloadMismatch(path, "an encoded payload", f"{type(error).__name__}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)[:200]
+    except Exception:  # noqa: BLE001 - a foreign __str__ may do anything
+        return short(error)
+
+
+@overload
+def register(cls: C, /) -> C: ...
+@overload
+def register(
+    cls: C,
+    /,
+    *,
+    name: str | None = ...,
+    encode: Callable[[Any], object] | None = ...,
+    decode: Callable[[Any], Any] | None = ...,
+) -> C: ...
+@overload
+def register(
+    *,
+    name: str | None = ...,
+    encode: Callable[[Any], object] | None = ...,
+    decode: Callable[[Any], Any] | None = ...,
+) -> Callable[[C], C]: ...
+def register(
+    cls: type | None = None,
+    /,
+    *,
+    name: str | None = None,
+    encode: Callable[[Any], object] | None = None,
+    decode: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Let instances of a class, or an exception of it, cross by name; also a decorator.
+
+    name: what bytes call the class, default `module.qualname`; give one if the class may move.
+    encode, decode: to something storable and back; default: its fields or attributes, given back
+        to an instance from `__new__`, without `__init__`. They go together.
+
+    Raises:
+        DuplicateName: another class has the name.
+        TypeError: only one of encode and decode is given.
+    """
+    if (encode is None) != (decode is None):
+        raise TypeError("register() needs both encode and decode, or neither")
+    if cls is None:
+        return lambda decorated: register(decorated, name=name, encode=encode, decode=decode)
+    DEFAULT.register(cls, name, encode, decode)
+    return cast("Any", cls)
+
+
+def extend(
+    code_name: str,
+    cls: type,
+    to_plain: Callable[[Any], Any],
+    from_plain: Callable[[Any], Any],
+) -> None:
+    """Let values of a class and its subclasses cross as references: a name and plain data.
+
+    Raises:
+        DuplicateName: another class has the name.
+    """
+    DEFAULT.extend(code_name, cls, to_plain, from_plain)
+
+
+def know_module(module_name: str) -> None:
+    """Let the classes found in an imported module be resolved by name from bytes."""
+    DEFAULT.know_module(module_name)
