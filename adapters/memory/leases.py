@@ -23,6 +23,7 @@ class LeaseStore:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.leases: dict[str, Held] = {}
+        self.holders: dict[Held, None] = {}
         self.owners: dict[tuple[str, int], Ownership] = {}
         self.watchers: dict[object, Callable[[], None]] = {}
 
@@ -50,14 +51,14 @@ class LeaseStore:
 
     def halt(self) -> None:
         """The server goes down: nobody can renew."""
-        for held in list(self.leases.values()):
+        for held in self.holders:
             held.block("server")
 
     def boot(self) -> None:
         """The server is back: what ran out meanwhile is gone before anyone renews."""
-        for held in list(self.leases.values()):
+        for held in list(self.holders):
             held.expire()
-        for held in list(self.leases.values()):
+        for held in list(self.holders):
             held.unblock("server")
 
 
@@ -80,6 +81,7 @@ class Held(Attached):
         self._closed = False
         self._expiry: asyncio.TimerHandle | None = None
         link.attach(self)
+        store.holders[self] = None
         store.put(self)
 
     def valid(self) -> bool:
@@ -99,6 +101,7 @@ class Held(Attached):
     def end(self) -> None:
         """Renew no more and remove it."""
         self._closed = True
+        self._store.holders.pop(self, None)
         self._link.detach(self)
         self._cancel()
         self._store.remove(self)
@@ -130,6 +133,8 @@ class Held(Attached):
         """Renew again, where nothing else is in the way."""
         if reason == "process" and not self._link.running:
             return
+        if self._blocks and not self._store.server.up:
+            self._blocks.add("server")
         self._blocks.discard(reason)
         if not self._blocks and not self._closed:
             self._cancel()

@@ -19,6 +19,9 @@ _Outcome = tuple[Any, BaseException | None]
 class Attached:
     """Something of a process that the server or the process's own timers keep going."""
 
+    def started(self) -> None:
+        """The process knows that it was opened."""
+
     def dropped(self) -> None:
         """The process died."""
 

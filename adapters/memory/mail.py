@@ -123,6 +123,7 @@ class Reader(Attached):
         self._held = Deadlines[Origin](store.server, store.ack_wait, self._again)
         self._opening = set(channel.messages)
         self._drained = asyncio.Event()
+        self._waiting: list[Message] | None = []
         if not self._opening:
             self._drained.set()
         link.attach(self)
@@ -136,8 +137,16 @@ class Reader(Attached):
             self._held.set(origin)
             self._link.push(partial(self._hand, self._channel.messages[origin]))
             if self._store.server.hits("early_redelivery"):
-                delay = self._store.server.within(self._store.ack_wait)
-                self._store.server.loop.call_later(delay, self._early, origin)
+                self._store.server.shortly(partial(self._early, origin))
+
+    def started(self) -> None:
+        """Deliver from now on: never before `open` has returned."""
+        self._link.push(self._begin)
+
+    def _begin(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for message in waiting:
+            self._hand(message)
 
     def delete(self) -> None:
         """End the consumer: acks of what it delivered go nowhere."""
@@ -180,6 +189,9 @@ class Reader(Attached):
 
     def _hand(self, message: Message) -> None:
         if not self._listening:
+            return
+        if self._waiting is not None:
+            self._waiting.append(message)
             return
         ack = partial(self._link.cast, "mail.ack", partial(self._acked, message.origin))
         self._deliver(Delivery(message.kind, message.run, message.data, message.origin, ack))
@@ -296,7 +308,7 @@ class TimerStore:
         self.disarm(timer.run, timer.name, quietly=True)
         self._post(timer)
         if self._server.hits("double_fire"):
-            self._server.loop.call_later(self._server.within(1), self._post, timer)
+            self._server.shortly(partial(self._post, timer))
 
     def _post(self, timer: _Timer) -> None:
         if self._server.up:

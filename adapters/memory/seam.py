@@ -179,11 +179,17 @@ async def _opened(point: str, op: Callable[[], Awaitable[Any]], gate: Gate) -> A
         return result
 
     try:
-        return await gate.call(point, remembered)
+        result = await gate.call(point, remembered)
     except BaseException:
         forsaken = True
         forsake()
         raise
+    getattr(result, "started", _nothing)()
+    return result
+
+
+def _nothing() -> None:
+    return
 
 
 def _iterator(point: str, inner: Callable[..., Any], gate: Gate) -> Callable[..., Any]:

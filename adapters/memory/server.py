@@ -63,9 +63,10 @@ class Server:
         """Return whether a fault of the noise happens now."""
         return self.noise is not None and self.noise.hits(fault)
 
-    def within(self, seconds: float) -> float:
-        """Draw a moment between now and then."""
-        return self._random.uniform(0, seconds)
+    def shortly(self, call: Callable[[], None]) -> None:
+        """Call at once, or within a second."""
+        delay = self._random.uniform(0, 1) if self.coin() else 0.0
+        self.loop.call_later(delay, call)
 
     def next(self, stream: str) -> int:
         """Return the next sequence of a stream; there may be holes."""

@@ -34,7 +34,6 @@ class Queue:
         self._server = server
         self._ready: deque[Item] = deque()
         self._held = Deadlines[Item](server, ack_wait, self.again)
-        self._ack_wait = ack_wait
 
     def put(self, item: Item) -> None:
         """Take a new task."""
@@ -54,8 +53,7 @@ class Queue:
             self._held.set(item)
             source.hand(item)
             if self._server.hits("early_redelivery"):
-                delay = self._server.within(self._ack_wait)
-                self._server.loop.call_later(delay, self.again, item)
+                self._server.shortly(partial(self.again, item))
 
     def again(self, item: Item) -> None:
         """Make a task in hand ready once more, before all others."""
