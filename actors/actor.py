@@ -19,7 +19,7 @@ from .errors import (
     RunBlocked,
     WorkflowNotRegistered,
 )
-from .loading import Memory, load, read_run, resolved, start_machine
+from .loading import Memory, feed, load, read_run, resolved, start_machine
 from .model import (
     HEAD,
     BlobRef,
@@ -116,8 +116,8 @@ class RunActor:
         self._poke()
 
     def _poke(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _wake(self._waiter)
         elif self._task is None or self._task.done():
             self._task = self.partition.spawn(self._drive(), f"run {self.run}")
 
@@ -183,17 +183,24 @@ class RunActor:
             return True
         if self.memory is not None and not self.env.settings.idle:
             self._drop_memory()
-        limit = None if self.effects.busy() else self.env.settings.idle
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait((self._waiter,), timeout=limit)
-        finally:
-            self._waiter = None
+        await self._wait(None if self.effects.busy() else self.env.settings.idle)
         if self._inbox or self.effects.busy():
             return True
         self.drop()
         self.partition.forget(self.run)
         return False
+
+    async def _wait(self, limit: float | None) -> None:
+        """Wait for a message, or so long: one hop of the event loop, not two."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        alarm = None if limit is None else loop.call_later(limit, _wake, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if alarm is not None:
+                alarm.cancel()
 
     async def _settle(self) -> None:
         try:
@@ -250,6 +257,9 @@ class RunActor:
         if history is None:
             self.memory = await self._begin(batch)
             return self.memory
+        if history.head.deployment != self.env.lane:
+            await self._forward(history.head.deployment, batch)
+            return None
         if any(message.kind == "terminate" for message in batch):
             return Memory(state_of(history))
         if not any(message.kind == "nudge" for message in batch):
@@ -257,6 +267,13 @@ class RunActor:
         self.memory = await load(self.env, history)
         self._pause = 1.0
         return self.memory
+
+    async def _forward(self, lane: str, batch: list[Message]) -> None:
+        """Send mail on to the deployment that the run is pinned to."""
+        for message in batch:
+            if message.delivery is not None and message.kind != "fire":
+                data = message.delivery.data
+                await self.env.backend.mail.send(lane, self.run, message.kind, data)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
         start = next((m for m in batch if m.kind == "start"), None)
@@ -332,7 +349,7 @@ class RunActor:
         machine = memory.machine
         if machine is None or event.kind in SILENT:
             return []
-        commands = machine.feed(await resolved(self.env, self.run, event), at)
+        commands = feed(self.env, machine, await resolved(self.env, self.run, event), at)
         for command in commands:
             self.effects.place(memory.state, command)
             memory.state.give(command, at)
@@ -465,6 +482,11 @@ class RunActor:
             task.cancel()
             await asyncio.wait((task,))
         self.drop()
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _reason_of(error: BaseException) -> str:

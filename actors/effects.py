@@ -41,6 +41,7 @@ class Effects:
         self._summaries = Summaries(self._env)
         self._tokens = Tokens(self._env)
         self._alone = False
+        self._resuming = False
 
     def __repr__(self) -> str:
         return (
@@ -121,10 +122,12 @@ class Effects:
     async def resume(self, state: RunState) -> None:
         """Issue every command without outcome again."""
         jobs: list[Job] = []
-        for step in state.steps.values():
+        self._resuming = True
+        for step in list(state.steps.values()):
             self._issue_step(state, step, jobs)
             if step.cancelling:
                 self._stop_step(step, jobs)
+        self._resuming = False
         for timer in state.timers.values():
             self.alarm(timer.id, timer.due)
         jobs += [self._open_hook(hook) for hook in state.hooks.values() if not hook.opened]
@@ -224,6 +227,7 @@ class Effects:
             queued=max(step.due or 0, state.at),
             trace=head.trace,
             last_heartbeat=step.beat,
+            repeated=self._resuming,
         )
 
     async def _send_step(self, state: RunState, step: StepState) -> None:

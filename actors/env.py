@@ -12,6 +12,7 @@ from .options import Settings
 from .ports import Backend, Observer
 from .state import RunState
 from .steps import StepActor
+from .watchdog import Watchdog
 
 
 class Gone(Exception):
@@ -58,6 +59,7 @@ class Env:
     steps: StepActor
     slots: Slots
     make_handle: Callable[[str, Any], Any]
+    watchdog: Watchdog
 
 
 class Host(Protocol):

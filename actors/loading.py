@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .context import RunInfo
 from .env import Env
-from .errors import WorkflowNotRegistered
+from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
-from .model import TOMBSTONE, Event, Head, History, Stored, body_of, read_history
+from .model import TOMBSTONE, Command, Event, Head, History, Stored, body_of, read_history
 from .state import RunState, state_of
 from .turn import SILENT
 
@@ -101,6 +101,25 @@ async def resolved(env: Env, run: str, event: Event) -> Event:
     return event if data is event.data else replace(event, data=data)
 
 
+def feed(env: Env, machine: Machine, event: Event, at: int) -> list[Command]:
+    """Give an event to the machine; a body that blocks the event loop is stopped.
+
+    Raises:
+        WorkflowStuck: the body blocked, or ran on without a wait; the machine is of no more use.
+    """
+    commands: list[Command] = []
+
+    def turn() -> None:
+        commands.extend(machine.feed(event, at))
+
+    blocked = env.watchdog.watch(machine, turn, env.settings.blocked_loop)
+    if blocked is not None:
+        seconds = env.settings.blocked_loop
+        where = f"the body held the event loop for over {seconds:g} s at {blocked.line}"
+        raise WorkflowStuck(machine.info.id, where)
+    return commands
+
+
 async def load(env: Env, history: History) -> Memory:
     """Replay a history on the worker's code.
 
@@ -121,7 +140,7 @@ async def load(env: Env, history: History) -> Memory:
             for event in record.events:
                 if event.kind in SILENT:
                     continue
-                machine.feed(await resolved(env, history.head.run, event), record.at)
+                feed(env, machine, await resolved(env, history.head.run, event), record.at)
                 memory.replayed += 1
                 if memory.replayed % _BREATH == 0:
                     await asyncio.sleep(0)

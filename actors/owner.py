@@ -195,8 +195,7 @@ class Owner:
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
         todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited)
-        for number, seen in todo.take:
-            await self._take(number, seen)
+        await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
         for number in todo.give:
             await self._release(number, min(1.0, self.env.settings.grace))
         taken = {number for number, _ in todo.take}

@@ -102,6 +102,7 @@ class RemoteSteps:
             return None
         if delivery.deliveries > _DELIVERIES_MAX:
             return self._lost(assignment, delivery)
+        assignment.repeated = delivery.deliveries > 1
         fields = await self._env.steps.run(execution)
         if delivery.deliveries > 1:
             fields["lost"] = delivery.deliveries - 1

@@ -121,7 +121,10 @@ class Services:
 
     async def last_beat(self, run: str, step: str) -> bytes | None:
         """Return the last heartbeat's detail of an earlier attempt."""
-        found = await self._tokens.noted(beat_key(run, step))
+        try:
+            found = await self._tokens.noted(beat_key(run, step))
+        except Unsure:
+            return None
         detail = (found or {}).get("detail")
         return detail if isinstance(detail, bytes) else None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -42,6 +42,7 @@ class Assignment:
     trace: dict[str, str]
     remote: bool = False
     last_heartbeat: bytes | None = None
+    repeated: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of a task for another process, as plain data."""
@@ -137,6 +138,7 @@ class StepActor:
         clock: Clock,
         grace: float,
         services: Callable[[Execution], StepServices],
+        last_beat: Callable[[str, str], Awaitable[bytes | None]],
         threads: int = 32,
     ) -> None:
         self._worker = worker
@@ -147,6 +149,7 @@ class StepActor:
         self._clock = clock
         self._grace = grace
         self._services = services
+        self._last_beat = last_beat
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="offbook-step")
 
     def close(self) -> None:
@@ -234,7 +237,10 @@ class StepActor:
         self, execution: Execution, definition: Step[..., Any]
     ) -> tuple[list[Any], dict[str, Any]]:
         assignment = execution.assignment
-        data = await self._blobs.resolve(assignment.run.id, assignment.args)
+        run = assignment.run.id
+        data = await self._blobs.resolve(run, assignment.args)
+        if (assignment.repeated or assignment.attempt > 1) and not assignment.last_heartbeat:
+            assignment.last_heartbeat = await self._last_beat(run, assignment.step)
         self._enter(execution)
         arguments = decode_arguments(self._codec, definition.parameters, data)
         return definition.parameters.call(arguments)

@@ -5,6 +5,7 @@ import os
 import platform
 import secrets
 import socket
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from .context import StepServices
 from .define import Definition, Registry, registry
 from .env import Env, Slots
 from .errors import ClientClosed, InvalidOption, OffbookError
-from .guard import install
+from .guard import install, prepare_module
 from .janitor import Janitor
 from .manifest import publish_manifest
 from .model import pack, unpack
@@ -107,7 +108,8 @@ class Worker:
         """
         backend = self.client.backend
         install()
-        Watchdog.shared()
+        for definition in self._registry.workflows.values():
+            prepare_module(sys.modules[definition.fn.__module__])
         self._tasks = TaskSet(self._failed)
         env = self._make_env()
         self._remote = RemoteSteps(env, self._tasks)
@@ -127,6 +129,9 @@ class Worker:
         def of(execution: Execution) -> StepServices:
             return self._services.of(execution)
 
+        async def last_beat(run: str, step: str) -> bytes | None:
+            return await self._services.last_beat(run, step)
+
         blobs = BlobStore(backend.blobs, self.settings.inline_limit)
         self._actor = StepActor(
             worker=self.id,
@@ -137,6 +142,7 @@ class Worker:
             clock=backend.clock,
             grace=self.settings.grace,
             services=of,
+            last_beat=last_beat,
             threads=min(64, self._slots.total),
         )
         env = Env(
@@ -151,6 +157,7 @@ class Worker:
             steps=self._actor,
             slots=self._slots,
             make_handle=client.run,
+            watchdog=Watchdog.shared(),
         )
         if self._tasks is None:
             raise ClientClosed

@@ -19,7 +19,7 @@ from rich.table import Table
 import offbook
 from offbook.adapters.server import find_binary
 
-from . import recovery, rows, work
+from . import recovery, rows
 from .rows import Row
 
 _PORT = {"default": 34221, "always": 34222}
@@ -52,21 +52,21 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
     found: list[Row] = []
     async with server(sync) as url:
         await _reachable(url)
-        async with (
-            offbook.connect(url) as client,
-            offbook.connect(url) as other,
-            offbook.Worker(client, slots=2000) as worker,
-            offbook.Worker(other, queues=["elsewhere"], slots=100, deployment="default"),
-        ):
-            del work.ENTERED[:]
+        async with offbook.connect(url) as client, offbook.Worker(client, slots=2000) as worker:
             found += await rows.sequential(client, 1000 if quick else 10_000)
             bare = found[0].value / 1000
-            found += await rows.remote(client, bare)
             found += await rows.parallel(client)
             found += await rows.throughput(client, 200 if quick else 400)
             found += await rows.latency(client)
             found += await rows.replays(client, 1000 if quick else 10_000)
             found += await rows.waiting(client, worker, 500 if quick else 5000)
+        async with (
+            offbook.connect(url, namespace="remote") as client,
+            offbook.connect(url, namespace="remote") as other,
+            offbook.Worker(client, eager=False, queues=[]),
+            offbook.Worker(other, queues=["elsewhere"]),
+        ):
+            found += await rows.remote(client, bare)
         async with offbook.connect(url, namespace="recovery") as client:
             found += await recovery.measure(client, url, "recovery", 50 if quick else 1000)
     return found
