@@ -8,8 +8,6 @@ from offbook.actors.ports import Inbox, Refused, StepTask, Unsure
 from offbook.adapters.memory import Latency, MemoryBackend, World
 from support.ports import Hands, Mailbox, partition, soon
 
-pytestmark = pytest.mark.virtual
-
 
 async def opened(world: World, **settings: float) -> MemoryBackend:
     backend = MemoryBackend(world, skew=settings.get("skew", 0.0))
@@ -21,6 +19,7 @@ async def owner(backend: MemoryBackend, box: Mailbox, epoch: int = 1) -> Inbox:
     return await backend.mail.open("lane", partition(backend, "r"), epoch, box)
 
 
+@pytest.mark.virtual
 async def test_the_calls_of_a_killed_process_never_return() -> None:
     world = World()
     one, other = await opened(world), await opened(world)
@@ -36,6 +35,7 @@ async def test_the_calls_of_a_killed_process_never_return() -> None:
     assert await other.log.get("r", "0") is not None
 
 
+@pytest.mark.virtual
 async def test_a_killed_process_hears_nothing_and_its_acks_go_nowhere() -> None:
     world = World()
     one, other = await opened(world), await opened(world)
@@ -53,6 +53,7 @@ async def test_a_killed_process_hears_nothing_and_its_acks_go_nowhere() -> None:
     assert await other.mail.waiting("lane") == 2
 
 
+@pytest.mark.virtual
 async def test_a_kill_is_told_at_once() -> None:
     backend = await opened(World())
     told = list[bool]()
@@ -62,6 +63,7 @@ async def test_a_kill_is_told_at_once() -> None:
     assert told == [False]
 
 
+@pytest.mark.virtual
 async def test_a_lease_runs_out_within_its_time_after_a_kill() -> None:
     world = World()
     one, other = await opened(world), await opened(world)
@@ -75,6 +77,7 @@ async def test_a_lease_runs_out_within_its_time_after_a_kill() -> None:
     assert await other.leases.live() == {}
 
 
+@pytest.mark.virtual
 async def test_a_paused_process_wakes_with_what_had_come() -> None:
     world = World()
     one, other = await opened(world), await opened(world)
@@ -97,6 +100,7 @@ async def test_a_paused_process_wakes_with_what_had_come() -> None:
     assert set(await other.leases.live()) == {"w"}
 
 
+@pytest.mark.virtual
 async def test_a_paused_owner_that_wakes_is_a_zombie() -> None:
     world = World()
     one, other = await opened(world), await opened(world)
@@ -113,6 +117,7 @@ async def test_a_paused_owner_that_wakes_is_a_zombie() -> None:
     assert await other.mail.waiting("lane") == 1
 
 
+@pytest.mark.virtual
 async def test_a_crash_of_the_server_leaves_calls_unsure_done_or_not() -> None:
     outcomes = Counter[bool]()
     for seed in range(20):
@@ -128,6 +133,7 @@ async def test_a_crash_of_the_server_leaves_calls_unsure_done_or_not() -> None:
     assert outcomes[False] > 0
 
 
+@pytest.mark.virtual
 async def test_calls_fail_while_the_server_is_down() -> None:
     world = World()
     backend = await opened(world)
@@ -139,6 +145,7 @@ async def test_calls_fail_while_the_server_is_down() -> None:
     assert await backend.log.history("r") == []
 
 
+@pytest.mark.virtual
 async def test_readers_come_back_after_a_crash_with_all_unacked_mail() -> None:
     world = World()
     backend = await opened(world)
@@ -153,6 +160,7 @@ async def test_readers_come_back_after_a_crash_with_all_unacked_mail() -> None:
     assert (await box.next()).kind == "hook"
 
 
+@pytest.mark.virtual
 @pytest.mark.parametrize(("forget", "most"), [(False, 0), (True, 20)])
 async def test_acks_just_before_a_crash_may_be_forgotten(forget: bool, most: int) -> None:  # noqa: FBT001 - a parameter
     world = World()
@@ -168,6 +176,7 @@ async def test_acks_just_before_a_crash_may_be_forgotten(forget: bool, most: int
     assert await backend.mail.waiting("lane") <= most
 
 
+@pytest.mark.virtual
 async def test_old_acks_are_not_forgotten() -> None:
     world = World()
     backend = await opened(world)
@@ -181,6 +190,7 @@ async def test_old_acks_are_not_forgotten() -> None:
     assert await backend.mail.waiting("lane") == 0
 
 
+@pytest.mark.virtual
 async def test_overdue_timers_and_tasks_come_after_an_outage() -> None:
     world = World()
     backend = await opened(world)
@@ -197,6 +207,7 @@ async def test_overdue_timers_and_tasks_come_after_an_outage() -> None:
     assert (await hands.next()).task.step == "0_1"
 
 
+@pytest.mark.virtual
 async def test_leases_that_ran_out_in_an_outage_are_taken_anew() -> None:
     world = World()
     backend, dead = await opened(world), await opened(world)
@@ -211,6 +222,7 @@ async def test_leases_that_ran_out_in_an_outage_are_taken_anew() -> None:
     assert set(await backend.leases.live()) == {"w1"}
 
 
+@pytest.mark.virtual
 async def test_messages_of_one_process_keep_their_order_at_any_latency() -> None:
     world = World()
     one = MemoryBackend(world, latency=Latency(7, 0.001, 0.5))
@@ -225,6 +237,7 @@ async def test_messages_of_one_process_keep_their_order_at_any_latency() -> None
     assert [m.kind for m in await box.take(20)] == [f"hook{i}" for i in range(20)]
 
 
+@pytest.mark.virtual
 async def test_a_cancelled_call_may_have_been_done() -> None:
     world = World()
     backend = MemoryBackend(world, latency=Latency(1, 1.0, 1.0))
@@ -236,6 +249,7 @@ async def test_a_cancelled_call_may_have_been_done() -> None:
         await backend.log.create("r", "0", b"")
 
 
+@pytest.mark.virtual
 async def test_a_closed_backend_is_unsure() -> None:
     backend = await opened(World())
     await backend.close()
@@ -243,6 +257,7 @@ async def test_a_closed_backend_is_unsure() -> None:
         await backend.log.get("r", "0")
 
 
+@pytest.mark.virtual
 async def test_a_fast_clock_fires_its_timers_late_not_early() -> None:
     world = World()
     fast, right = await opened(world, skew=60.0), await opened(world)
@@ -256,6 +271,7 @@ async def test_a_fast_clock_fires_its_timers_late_not_early() -> None:
     assert right.clock.now() >= due
 
 
+@pytest.mark.virtual
 async def test_two_worlds_of_one_seed_live_alike() -> None:
     async def life() -> list[Stored]:
         world = World(3)
