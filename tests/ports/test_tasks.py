@@ -132,13 +132,16 @@ async def test_a_killed_workers_task_comes_to_another(backend_factory: Factory) 
 async def test_a_released_task_goes_to_another_at_once(backend_factory: Factory) -> None:
     async with backend_factory() as one, backend_factory() as other:
         mine, theirs = Hands(), Hands()
-        await pull(one, mine, 1)
-        await one.tasks.publish(task())
-        got = await mine.next()
-        await pull(other, theirs, 1)
-        got.release()
-        again = await theirs.next()
-        assert (again.task, again.deliveries) == (got.task, 2)
+        await pull(one, mine, 2)
+        await one.tasks.publish(task("0_1"))
+        await one.tasks.publish(task("0_2"))
+        _, second = await mine.take(2)
+        await pull(other, theirs, 2)
+        second.release()
+        # The first, which is only not acked, comes when its time is over.
+        again = await theirs.take(2)
+        assert [got.task.step for got in again] == ["0_2", "0_1"]
+        assert {got.deliveries for got in again} == {2}
 
 
 async def test_a_withdrawn_step_is_gone_in_every_state(backend_factory: Factory) -> None:

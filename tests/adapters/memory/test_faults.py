@@ -7,7 +7,7 @@ import pytest
 from offbook.actors.ports import StepTask, Unsure
 from offbook.adapters.memory import Action, MemoryBackend, World, all_points
 from offbook.adapters.memory.faults import PHASES, Both, CrashAt, Noise, Recorder
-from support.ports import Hands, Mailbox, partition, soon
+from support.ports import Box, Hands, Mailbox, partition, soon
 
 SMALL = 0.05
 
@@ -137,6 +137,19 @@ async def test_a_reader_whose_opening_got_lost_calls_nobody() -> None:
         await backend.mail.open("lane", partition(backend, "r"), 1, box)
     await asyncio.sleep(3600)
     assert box.seen == []
+
+
+@pytest.mark.virtual
+async def test_a_listener_whose_answer_got_lost_hears_nothing() -> None:
+    backend = MemoryBackend(World(), seam=CrashAt("signals.listen", "lost"))
+    await backend.open()
+    lost, heard = Box[bytes](), Box[bytes]()
+    with pytest.raises(Unsure):
+        await backend.signals.listen("topic", lost)
+    await backend.signals.listen("topic", heard)
+    await backend.signals.say("topic", b"x")
+    assert await heard.next() == b"x"
+    assert lost.empty
 
 
 @pytest.mark.virtual

@@ -118,6 +118,23 @@ async def test_a_slow_peer_is_waited_for_in_real_time() -> None:
     assert loop.time() == 0
 
 
+def test_a_silent_socket_gets_its_grace_before_a_jump() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        here.settimeout(0)
+        with here, there:
+            peer = threading.Timer(0.05, there.send, [b"x"])
+            peer.start()
+            async with asyncio.timeout(3600):
+                assert await loop.sock_recv(here, 1) == b"x"
+            peer.join()
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(grace=20)) as runner:
+        assert runner.run(main()) == 0
+
+
 @pytest.mark.virtual
 async def test_a_child_process_is_waited_for_in_real_time() -> None:
     code = "import time; time.sleep(0.05); print('done')"

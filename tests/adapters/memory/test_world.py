@@ -177,6 +177,19 @@ async def test_acks_just_before_a_crash_may_be_forgotten(forget: bool, most: int
 
 
 @pytest.mark.virtual
+async def test_an_ack_under_way_is_lost_in_a_crash() -> None:
+    world = World()
+    backend = await opened(world)
+    box = Mailbox()
+    await owner(backend, box)
+    await backend.mail.send("lane", "r", "start", b"")
+    held = await box.next()
+    held.ack()
+    world.restart(forget_acks=False)
+    assert (await box.next()).origin == held.origin
+
+
+@pytest.mark.virtual
 async def test_old_acks_are_not_forgotten() -> None:
     world = World()
     backend = await opened(world)
