@@ -7,6 +7,7 @@ record runs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast, overload
 
 from . import failures, wire
@@ -230,7 +231,7 @@ def register(
     if (encode is None) != (decode is None):
         raise TypeError("register() needs both encode and decode, or neither")
     if cls is None:
-        return lambda decorated: register(decorated, name=name, encode=encode, decode=decode)
+        return partial(register, name=name, encode=encode, decode=decode)
     DEFAULT.register(cls, name, encode, decode)
     return cast("Any", cls)
 

@@ -10,6 +10,8 @@ import pydantic_core
 
 from . import failures, wire
 from .encoding import is_record
+from .errors import StepFailed
+from .paths import class_of
 from .table import Registered, Table
 
 # Up to this level the unpacker's state (40 KB) may lie on the C stack, deeper ones on the heap.
@@ -84,15 +86,13 @@ class Unpacking:
 
     def _list(self, data: bytes) -> list[Any]:
         value = self._nested(data)
-        if type(value) is not list:
+        kind = class_of(value)
+        if kind is not list:
             raise ValueError("not a list of items")
         return cast("list[Any]", value)
 
     def _pair(self, data: bytes) -> list[Any]:
-        value = self._list(data)
-        if len(value) != 2:  # noqa: PLR2004 - a pair
-            raise ValueError("not a pair")
-        return value
+        return _pair_of(self._list(data))
 
     def _tuple(self, data: bytes) -> tuple[Any, ...]:
         return tuple(self._list(data))
@@ -120,8 +120,9 @@ class Unpacking:
         return OrderedDict(_is(dict, self._nested(data)))
 
     def _counter(self, data: bytes) -> Counter[Any]:
+        # Not through its `update`, which counts.
         counter: Counter[Any] = Counter()
-        dict.update(counter, _is(dict, self._nested(data)))
+        _DICT.update(counter, _is(dict, self._nested(data)))
         return counter
 
     def _default_dict(self, data: bytes) -> defaultdict[Any, Any]:
@@ -241,7 +242,7 @@ def _no_class(key: str) -> None:
 
 def _report(error: BaseException, seen: set[int]) -> dict[str, Any]:
     report: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    if isinstance(error, failures.StepFailed):
+    if isinstance(error, StepFailed):
         report = {"type": error.type, "message": error.message, "attributes": error.attributes}
     if traceback := error.__dict__.get("remote_traceback"):
         report["traceback"] = traceback
@@ -269,26 +270,34 @@ def _rebuilt(entry: Registered, state: Any) -> Any:  # noqa: ANN401 - any value
     cls = entry.cls
     if issubclass(cls, Enum):
         return cls(state)
-    if isinstance(state, list):
-        return _rebuilt_builtin(cls, *cast("list[Any]", state))
-    value = cls.__new__(cls)
+    kind = class_of(state)
+    if kind is list:
+        return _rebuilt_builtin(cls, *_pair_of(state))
+    value = cast("Any", cls).__new__(cls)
     _set_attributes(value, state)
     return value
 
 
 def _rebuilt_builtin(cls: Any, base: Any, state: object) -> Any:  # noqa: ANN401 - any class
-    if isinstance(base, str | bytes | int | float | tuple | frozenset):
-        value = type(cast("object", base)).__new__(cls, cast("Any", base))
-    elif isinstance(base, dict):
-        value = dict.__new__(cls)
-        dict.update(value, cast("dict[Any, Any]", base))
-    elif isinstance(base, list):
-        value = list.__new__(cls)
-        list.extend(value, cast("list[Any]", base))
-    else:
-        value = set.__new__(cls)
-        set.update(value, cast("set[Any]", _is(set, base)))
+    kind = class_of(base)
+    if kind not in _IMMUTABLE and kind not in _MUTABLE:
+        raise ValueError("not what a builtin class is rebuilt from")
+    value = kind.__new__(cls, base) if kind in _IMMUTABLE else kind.__new__(cls)
+    if kind in _MUTABLE:
+        # Of the builtin type: what the class made of these is for its own use.
+        (kind.extend if kind is list else kind.update)(value, base)
     _set_attributes(value, state)
+    return value
+
+
+_IMMUTABLE: tuple[object, ...] = (str, bytes, int, float, tuple, frozenset)
+_MUTABLE: tuple[object, ...] = (list, dict, set)
+_DICT = cast("Any", dict)
+
+
+def _pair_of(value: list[Any]) -> list[Any]:
+    if len(value) != 2:  # noqa: PLR2004 - a pair
+        raise ValueError("not a pair")
     return value
 
 

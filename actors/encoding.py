@@ -11,7 +11,7 @@ import msgpack
 import pydantic
 
 from . import failures, wire
-from .paths import into, short
+from .paths import class_of, into, short
 from .table import Registered, Table
 
 Writer = Callable[["Packing", Any], Any]
@@ -20,7 +20,8 @@ Writer = Callable[["Packing", Any], Any]
 _NATIVE = frozenset({dict, list, str, float, bool, type(None), bytes, bytearray, memoryview})
 # msgpack's own megabyte per packer is slow to get where packers nest.
 _BUFFER = 2048
-_BASES = (str, bytes, int, float, list, dict, tuple, set, frozenset)
+_BASES: tuple[Any, ...] = (str, bytes, int, float, list, dict, tuple, set, frozenset)
+_FIELDS = "__dataclass_fields__"
 _FACTORIES: dict[type, str] = {
     cls: cls.__name__ for cls in (list, dict, set, tuple, int, float, str, bool, bytes)
 }
@@ -62,16 +63,17 @@ class Writers:
 
     def parts(self, value: Any) -> Iterator[tuple[str, object]] | None:  # noqa: ANN401 - any value
         """Return the parts of a value with their suffixes of a path; None where it has none."""
-        registered = self._table.registered_as(type(value))
+        cls = class_of(value)
+        registered = self._table.registered_as(cls)
         if registered is not None and not issubclass(registered.cls, BaseException):
             if registered.encode is not None:
                 return iter([("", registered.encode(value))])
             return _parts(value) if is_record(registered.cls) else _fields(_state(value))
         return _parts(value)
 
-    def _find(self, cls: type) -> Writer:
+    def _find(self, cls: Any) -> Writer:  # noqa: ANN401 - a class
         registered = self._table.registered_as(cls)
-        if registered is not None and not issubclass(cls, BaseException):
+        if registered is not None and BaseException not in cls.__mro__:
             return _registered(registered)
         reference = self._table.reference_as(cls)
         if reference is not None:
@@ -161,14 +163,14 @@ def _registered(entry: Registered) -> Writer:
     return lambda packing, value: packing.ext(wire.OBJECT, [name, _state(value)])
 
 
-def is_record(cls: type) -> bool:
+def is_record(cls: Any) -> bool:  # noqa: ANN401 - a class
     """Tell whether values of a class are stored field by field, with the fields' types known."""
     if issubclass(cls, pydantic.BaseModel):
         return True
-    return dataclasses.is_dataclass(cls) and not issubclass(cls, (*_BASES, Enum, BaseException))
+    return hasattr(cls, _FIELDS) and not issubclass(cls, (*_BASES, Enum, BaseException))
 
 
-def _by_kind(cls: type) -> Writer:  # noqa: PLR0911 - one line for each kind of class
+def _by_kind(cls: Any) -> Writer:  # noqa: ANN401, PLR0911 - a class; one line for each kind
     if issubclass(cls, BaseException):
         return Packing.failure
     if issubclass(cls, Enum):
@@ -177,15 +179,15 @@ def _by_kind(cls: type) -> Writer:  # noqa: PLR0911 - one line for each kind of 
         return _root_model
     if issubclass(cls, pydantic.BaseModel):
         return _model_writer(cls)
-    base = next((base for base in _BASES if issubclass(cls, base)), None)
-    if base is None and dataclasses.is_dataclass(cls):
+    base: Any = next((base for base in _BASES if issubclass(cls, base)), None)
+    if base is None and hasattr(cls, _FIELDS):
         return _dataclass_writer(cls)
     if base is tuple and hasattr(cls, "_fields"):
         return lambda packing, value: packing.ext(wire.TUPLE, list(value))
     if issubclass(cls, type):
         return Packing.class_
     if base is not None:
-        name = base.__name__
+        name: str = base.__name__
         raise Refused(f"it would come back as {name}: pass {name}(value)")
     raise Refused
 
@@ -302,7 +304,7 @@ def _state(value: Any) -> Any:  # noqa: ANN401 - any registered value
     """Return what a registered class is rebuilt from without a codec of its own."""
     if isinstance(value, Enum):
         return value.value
-    base = next((base for base in _BASES if isinstance(value, base)), None)
+    base: Any = next((base for base in _BASES if isinstance(value, base)), None)
     return attributes(value) if base is None else [base(value), attributes(value)]
 
 
@@ -326,7 +328,7 @@ def _mangled(cls: type, name: str) -> str:
 # Parts, to find the path of what has no stored form
 
 
-def _parts(value: Any) -> Iterator[tuple[str, object]] | None:  # noqa: ANN401 - any value
+def _parts(value: Any) -> Iterator[tuple[str, object]] | None:  # noqa: ANN401, PLR0911 - any value; one line for each kind
     if isinstance(value, Enum):
         return iter([("", value.value)])
     if isinstance(value, pydantic.RootModel):

@@ -11,12 +11,13 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, cast
 
 from .errors import StepFailed
+from .paths import class_of
 
 NODES = 1_000
 TREE = 10_000
@@ -164,7 +165,7 @@ def _state_of(error: BaseException) -> Iterator[tuple[str, object]]:
     for name, value in error.__dict__.items():
         if name != _REMOTE and not _is_special(name):
             yield name, value
-    for name, descriptor in _slots(type(error)).items():
+    for name, descriptor in _slots(cast("Any", type(error))).items():
         try:
             value = descriptor.__get__(error, type(error))
         except Exception:  # noqa: BLE001, S112 - an empty slot, or one that cannot be read
@@ -173,7 +174,7 @@ def _state_of(error: BaseException) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _slots(cls: type) -> dict[str, MemberDescriptorType | GetSetDescriptorType]:
     return {
         name: value
@@ -358,9 +359,11 @@ def _new_error(cls: type[BaseException]) -> BaseException | None:
 
 
 def _new_group(
-    cls: type | None, message: str, members: list[BaseException]
+    cls: Any,  # noqa: ANN401 - a class of groups, another one, or None
+    message: str,
+    members: list[BaseException],
 ) -> BaseException | None:
-    wanted = cls if cls is not None and issubclass(cls, BaseExceptionGroup) else None
+    wanted = cls if cls is not None and BaseExceptionGroup in cls.__mro__ else None
     for kind in (wanted, BaseExceptionGroup):
         try:
             if kind is not None:
@@ -371,7 +374,7 @@ def _new_group(
 
 
 def _give(error: BaseException, values: dict[str, Any]) -> None:
-    slots = _slots(type(error))
+    slots = _slots(cast("Any", type(error)))
     for name, value in values.items():
         descriptor = slots.get(name)
         if descriptor is None:
@@ -395,41 +398,35 @@ def _speaks(error: BaseException) -> bool:
 
 
 def _parse(raw: object, count: int) -> _Node:
-    if not isinstance(raw, list) or len(cast("list[object]", raw)) != 11:  # noqa: PLR2004 - the fields
+    fields = _list(raw)
+    if len(fields) != 11:  # noqa: PLR2004 - the fields of a node
         raise ValueError("not a node of a failure")
-    node = _Node(*cast("list[Any]", raw))
-    links = [node.cause, node.context, *_ints(node.members)]
+    node = _Node(*fields)
     stored = [*_list(node.args), *_map(node.attributes).values()]
-    links += [x for x in stored if not isinstance(x, bytes)]
+    links = [node.cause, node.context, *(x for x in stored if type(x) is not bytes)]
+    links = [x for x in links if x is not None]
     good = (
-        all(x is None or (type(x) is int and 0 <= x < count) for x in links)
-        and all(isinstance(x, str) for x in (node.key, node.message, node.traceback))
-        and all(isinstance(x, str) for x in _list(node.notes))
-        and isinstance(node.suppress, bool)
-        and isinstance(node.group, bool)
-        and not any(x is None for x in stored)
+        all(type(x) is int and 0 <= x < count for x in [*links, *_list(node.members)])
+        and all(x is not None for x in stored)
+        and all(type(x) is str for x in (node.key, node.message, node.traceback))
+        and all(type(x) is str for x in _list(node.notes))
+        and type(node.suppress) is bool
+        and type(node.group) is bool
     )
     if not good:
         raise ValueError("a broken node of a failure")
     return node
 
 
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
+def _list(value: Any) -> list[Any]:  # noqa: ANN401 - foreign data
+    kind = class_of(value)
+    if kind is not list:
         raise TypeError("a broken node of a failure")
     return cast("list[Any]", value)
 
 
-def _ints(value: object) -> list[int]:
-    if not all(type(x) is int for x in _list(value)):
-        raise ValueError("a broken node of a failure")
-    return _list(value)
-
-
-def _map(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
+def _map(value: Any) -> dict[str, Any]:  # noqa: ANN401 - foreign data
+    kind = class_of(value)
+    if kind is not dict or not all(type(x) is str and not _is_special(x) for x in value):
         raise TypeError("a broken node of a failure")
-    names = cast("dict[object, Any]", value)
-    if not all(isinstance(x, str) and not _is_special(x) for x in names):
-        raise ValueError("a broken node of a failure")
     return cast("dict[str, Any]", value)

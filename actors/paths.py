@@ -1,10 +1,14 @@
 """Paths inside values, as errors show them: `order.items[3].price`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _LONGEST = 200
+
+# `type`, without what a type checker makes of the value after it has been compared.
+class_of: Callable[[object], Any] = type
 
 
 def short(value: object, length: int = 40) -> str:

@@ -1,13 +1,19 @@
 """JSON Schemas of types, and the check of plain data against a stored one."""
 
-from typing import Any
+from typing import Any, cast
 
-import jsonschema
 import pydantic
 import referencing
-from jsonschema.protocols import Validator
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match  # pyright: ignore[reportUnknownVariableType] - its stub names no type
+from jsonschema.validators import validator_for
 
 from .errors import HookRejected
+from .paths import class_of
+
+# Empty, so that a reference which leads out of its schema is never fetched.
+_NOWHERE = cast("Any", referencing).Registry()
+_best = cast("Any", best_match)
 
 
 def schema_of(annotation: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an annotation is any object
@@ -36,28 +42,27 @@ def _apart(schema: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _repoint(part: Any, prefix: str) -> None:  # noqa: ANN401 - any part of a schema
-    if isinstance(part, dict):
-        target = part.get("$ref")
-        if isinstance(target, str):
-            part["$ref"] = target.replace("#/$defs/", f"#/$defs/{prefix}-", 1)
+    kind = class_of(part)
+    if kind is dict:
+        if type(part.get("$ref")) is str:
+            part["$ref"] = part["$ref"].replace("#/$defs/", f"#/$defs/{prefix}-", 1)
         for item in part.values():
             _repoint(item, prefix)
-    elif isinstance(part, list):
+    elif kind is list:
         for item in part:
             _repoint(item, prefix)
 
 
-def check(schema: dict[str, Any], value: object) -> None:
+def check(schema: dict[str, Any], value: Any) -> None:  # noqa: ANN401 - plain data of any shape
     """Check plain data against a schema.
 
     Raises:
         HookRejected: it does not fit, or the schema is not one.
     """
-    # An empty registry: a reference that leads out of the schema is never fetched.
-    cls = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    validator: Validator = cls(schema, registry=referencing.Registry())
     try:
-        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        cls = validator_for(schema, default=Draft202012Validator)
+        validator = cls(schema, registry=_NOWHERE)
+        error = cast("ValidationError | None", _best(validator.iter_errors(value)))
     except Exception as broken:
         raise HookRejected(f"its stored schema cannot be used: {str(broken)[:200]}") from broken
     if error is not None:

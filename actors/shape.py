@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, cast
 
 from . import wire
-from .paths import describe, into, short
+from .paths import class_of, describe, into, short
 
 Decode = Callable[[Any], Any]
 
@@ -49,7 +49,7 @@ class Shape:
         return self.free or self.exact.issuperset(map(type, values))
 
 
-_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+_SCALARS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
 FREE = Shape("anything", lambda value: value, _SCALARS, free=True)
 # Where records are among the data, what is not annotated must lose its marks.
 FREE_MARKED = Shape("anything", wire.without_marks, _SCALARS)
@@ -153,11 +153,12 @@ def array(expected: str, item: Shape) -> Shape:
     """Return the shape of a list."""
 
     def decode(value: Any) -> list[Any]:  # noqa: ANN401 - any value
-        if type(value) is not list:
-            if type(value) is not tuple:
-                raise misfit(expected, value)
-            value = list(cast("tuple[Any, ...]", value))
-        return value if item.fits(value) else items(item, value)
+        kind = class_of(value)
+        if kind is list and item.fits(value):
+            return cast("list[Any]", value)
+        if kind is not list and kind is not tuple:
+            raise misfit(expected, value)
+        return items(item, value)
 
     return Shape(expected, decode)
 
@@ -167,9 +168,10 @@ def made_of(expected: str, item: Shape, cls: Callable[[Any], Any], *sources: typ
     accepted = (cls, list, tuple, *sources)
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if type(value) not in accepted:
+        kind = class_of(value)
+        if kind not in accepted:
             raise misfit(expected, value)
-        if type(value) is cls and item.fits(value):
+        if kind is cls and item.fits(value):
             return value
         try:
             return cls(items(item, value))
@@ -195,7 +197,8 @@ def tuple_of(expected: str, shapes: list[Shape]) -> Shape:
     count = len(shapes)
 
     def decode(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any value
-        if type(value) not in {tuple, list}:
+        kind = class_of(value)
+        if kind is not tuple and kind is not list:
             raise misfit(expected, value)
         if len(value) != count:
             raise misfit(f"{count} items", value)
@@ -220,7 +223,7 @@ def any_of(expected: str, origin: type, kinds: dict[type, Shape]) -> Shape:
     """Return the shape of an abstract collection: each concrete type stays what it is."""
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        shape = kinds.get(type(value))
+        shape = kinds.get(class_of(value))
         if shape is not None:
             return shape.decode(value)
         if isinstance(value, origin):
@@ -236,13 +239,10 @@ def mapping(
     """Return the shape of a dict; `make` makes the wanted class of a plain one."""
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
+        old: dict[Any, Any] = value
         if not isinstance(value, dict):
             raise misfit(expected, value)
-        old = cast("dict[Any, Any]", value)
-        if key.fits(old) and item.fits(old.values()):
-            new = old
-        else:
-            new = _entries(key, item, old)
+        new = old if key.fits(old) and item.fits(old.values()) else _entries(key, item, old)
         return make(new) if make is not None and type(new) is dict else new
 
     return Shape(expected, decode)
@@ -291,7 +291,7 @@ def _is_number(cls: type, text: str) -> bool:
 def union(expected: str, members: list[Shape]) -> Shape:
     """Return the shape of a union: the exact member, then the named record, then the first fit."""
     early = [member for member in members if member.first]
-    exacts: frozenset[type] = frozenset().union(*(member.exact for member in members))
+    exacts = frozenset(cls for member in members for cls in member.exact)
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         for member in early:
@@ -308,7 +308,8 @@ def union(expected: str, members: list[Shape]) -> Shape:
 
 
 def _first_fit(expected: str, members: list[Shape], value: Any) -> Any:  # noqa: ANN401 - any value
-    ranked = _ranked(members, value) if type(value) is dict else members
+    kind = class_of(value)
+    ranked = _ranked(members, value) if kind is dict else members
     errors: list[Misfit] = []
     for member in ranked:
         try:
@@ -316,7 +317,7 @@ def _first_fit(expected: str, members: list[Shape], value: Any) -> Any:  # noqa:
         except Misfit as error:
             errors.append(error)
     deep = [error for error in errors if error.trail]
-    if deep and (type(value) is not dict or ranked[0].cls is not None):
+    if deep and (kind is not dict or ranked[0].cls is not None):
         raise deep[0]
     raise misfit(expected, value)
 

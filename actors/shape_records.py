@@ -9,7 +9,7 @@ import pydantic
 import typing_extensions
 
 from . import wire
-from .paths import describe, into
+from .paths import class_of, describe, into
 from .shape import Misfit, Shape, misfit, places
 
 Of = Callable[[Any], Shape]
@@ -34,9 +34,13 @@ class _Field:
             return self.default
         return self.factory() if self.factory is not None else _MISSING
 
+    def need(self) -> None:
+        if self.init:
+            raise Misfit(f"field {self.name!r}", "a record without it")
+
 
 class DataclassShape:
-    """A dataclass. A stored record gets its state without `__init__`; other data goes through it."""
+    """A dataclass. A record gets its state without `__init__`; other data goes through it."""
 
     def __init__(self, cls: Any, hints: dict[str, Any], of: Of) -> None:  # noqa: ANN401 - a dataclass
         self._cls = cls
@@ -56,7 +60,8 @@ class DataclassShape:
 
     def decode(self, value: Any) -> Any:  # noqa: ANN401 - any value
         """Return an instance of the class, or of a subclass that the record names."""
-        if type(value) is not dict:
+        kind = class_of(value)
+        if kind is not dict:
             if isinstance(value, self._cls):
                 return value
             raise misfit(self._cls.__name__, value)
@@ -77,9 +82,9 @@ class DataclassShape:
                 if value is _MISSING:
                     value = field.missing()
                     if value is _MISSING:
-                        if not field.init:
-                            continue
-                        raise Misfit(f"field {field.name!r}", "a record without it")
+                        # A field with init=False may have had no value.
+                        field.need()
+                        continue
                 elif type(value) not in field.shape.exact:
                     value = field.shape.decode(value)
                 _set(made, field.name, value)
@@ -95,8 +100,8 @@ class DataclassShape:
                     arguments[field.name] = field.shape.decode(record[field.name])
                 except Misfit as error:
                     raise _at(error, field) from None
-            elif field.init and field.missing() is _MISSING:
-                raise Misfit(f"field {field.name!r}", "a record without it")
+            elif field.default is dataclasses.MISSING and field.factory is None:
+                field.need()
         arguments |= {name: record[name] for name in self._variables if name in record}
         try:
             return self._cls(**arguments)
@@ -149,7 +154,7 @@ def named_other(cls: type, record: dict[Any, Any], names: frozenset[str]) -> typ
 
 def _subclass(cls: type, name: str) -> type | None:
     seen: set[type] = set()
-    waiting = list(cls.__subclasses__())
+    waiting: list[type] = list(cls.__subclasses__())
     while waiting:
         found = waiting.pop()
         if found.__name__ == name:
@@ -191,30 +196,32 @@ def _refused(error: pydantic.ValidationError) -> Misfit:
 
 
 def _unset(raw: Any, made: Any) -> None:  # noqa: ANN401 - any value and what became of it
-    if isinstance(made, pydantic.BaseModel) and type(raw) is dict:
+    kind = class_of(raw)
+    if kind is dict and pydantic.BaseModel in class_of(made).__mro__:
         record = cast("dict[Any, Any]", raw)
         mark = next(iter(record), None)
         if type(mark) is wire.Mark and isinstance(record[mark], list):
             made.model_fields_set.difference_update(record[mark])
-        for name in type(made).model_fields:
+        for name in class_of(made).model_fields:
             _unset(record.get(name), made.__dict__.get(name))
-    elif isinstance(raw, list | tuple) and isinstance(made, list | tuple):
-        for one, other in zip(cast("list[Any]", raw), cast("list[Any]", made), strict=False):
+    elif kind is class_of(made) and kind in {list, tuple}:
+        for one, other in zip(raw, made, strict=False):
             _unset(one, other)
-    elif isinstance(raw, dict) and isinstance(made, dict):
-        for key, one in cast("dict[Any, Any]", raw).items():
-            _unset(one, cast("dict[Any, Any]", made).get(key))
+    elif kind is class_of(made) and kind is dict:
+        for key, one in raw.items():
+            _unset(one, made.get(key))
 
 
-def model(cls: type[pydantic.BaseModel], of: Of) -> Shape:
+def model(cls: Any, of: Of) -> Shape:  # noqa: ANN401 - a model
     """Return the shape of a pydantic model, whose validators run."""
-    name = cls.__name__
+    name, is_root = cls.__name__, issubclass(cls, pydantic.RootModel)
     # For the choice in a union: a model's data may use names or aliases.
     names = frozenset(cls.model_fields)
     aliases = {f.alias for f in cls.model_fields.values() if f.alias}
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if type(value) is not dict or issubclass(cls, pydantic.RootModel):
+        kind = class_of(value)
+        if kind is not dict or is_root:
             if isinstance(value, cls):
                 return value
             return validated(name, cls.__pydantic_validator__.validate_python, value, by_alias=True)
@@ -226,7 +233,7 @@ def model(cls: type[pydantic.BaseModel], of: Of) -> Shape:
         validate = cls.__pydantic_validator__.validate_python
         return validated(name, validate, record, by_alias=other is None)
 
-    fields = None if issubclass(cls, pydantic.RootModel) else names | aliases
+    fields = None if is_root else names | aliases
     return Shape(name, decode, cls=cls, fields=fields)
 
 
@@ -252,15 +259,17 @@ def named_tuple(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN4
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, cls):
             return value
-        if type(value) is dict:
-            record = {**defaults, **cast("dict[Any, Any]", value)}
+        kind = class_of(value)
+        if kind is dict:
+            record = {**defaults, **value}
             value = [record[name] for name in names if name in record]
         if type(value) not in {tuple, list} or len(value) > len(names):
             raise misfit(cls.__name__, value)
         rest = [defaults[name] for name in names[len(value) :] if name in defaults]
         if len(value) + len(rest) != len(names):
             raise misfit(f"{cls.__name__} with {len(names)} items", value)
-        return tuple.__new__(cls, [*places(shapes, value), *rest])
+        made: Any = tuple.__new__(cls, [*places(shapes, value), *rest])  # pyright: ignore[reportUnknownMemberType] - of its items
+        return made
 
     return Shape(cls.__name__, decode)
 
@@ -273,7 +282,8 @@ def typed_dict(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN40
     other = of(Any)
 
     def decode(value: Any) -> dict[Any, Any]:  # noqa: ANN401 - any value
-        if type(value) is not dict:
+        kind = class_of(value)
+        if kind is not dict:
             raise misfit(name, value)
         record = cast("dict[Any, Any]", value)
         for key in required:

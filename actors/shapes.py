@@ -15,8 +15,9 @@ from collections import abc
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, ForwardRef, NewType, TypeVar
+from typing import Annotated, Any, ForwardRef, NewType, TypeVar, cast
 from uuid import UUID
 
 import pydantic
@@ -44,8 +45,8 @@ from .shape import (
 )
 
 _CACHE = 4096
-_FREE: tuple[Any, ...] = (Any, object, abc.Hashable, typing_extensions.Self)
-_TYPED_DICTS = tuple(
+_FREE: tuple[Any, ...] = (Any, object, abc.Hashable, cast("Any", typing).Self)
+_TYPED_DICTS: Any = tuple(
     {type(typing.TypedDict("_T", {})), type(typing_extensions.TypedDict("_T", {}))}  # type: ignore[operator]
 )
 # What JSON can say of standard types; pydantic knows how to read it.
@@ -133,7 +134,7 @@ class Shapes:
         if annotation is None:
             return _LEAVES[type(None)]
         if isinstance(annotation, str | ForwardRef):
-            raise NameError(f"{annotation!r} is only a name")
+            raise NameError(f"{annotation!r} is only a name")  # noqa: TRY004 - as for any such name
         return None
 
     def _form(self, annotation: Any) -> Shape:  # noqa: ANN401, PLR0911 - one line for each form
@@ -184,11 +185,11 @@ class Shapes:
             return records.model(cls, self.of)
         if isinstance(cls, _TYPED_DICTS):
             return records.typed_dict(cls, self._hints(cls, ()), self.of)
-        if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        if tuple in cls.__mro__ and hasattr(cls, "_fields"):
             return records.named_tuple(cls, self._hints(cls, ()), self.of)
         if hasattr(cls, "__get_pydantic_core_schema__") or hasattr(cls, "__pydantic_validator__"):
             return records.adapted(cls.__name__, cls)
-        if dataclasses.is_dataclass(cls) and not issubclass(cls, BaseException):
+        if hasattr(cls, "__dataclass_fields__") and BaseException not in cls.__mro__:
             return records.DataclassShape(cls, self._hints(cls, ()), self.of).shape()
         return self._container(cls, cls, ()) or instance(cls.__name__, cls)
 
@@ -199,9 +200,9 @@ class Shapes:
             return container
         if isinstance(origin, _TYPED_DICTS):
             return records.typed_dict(origin, self._hints(origin, arguments), self.of)
-        if issubclass(origin, tuple) and hasattr(origin, "_fields"):
+        if tuple in origin.__mro__ and hasattr(origin, "_fields"):
             return records.named_tuple(origin, self._hints(origin, arguments), self.of)
-        if dataclasses.is_dataclass(origin):
+        if hasattr(origin, "__dataclass_fields__"):
             return records.DataclassShape(origin, self._hints(origin, arguments), self.of).shape()
         if origin is type:
             return instance(name, type)
@@ -211,7 +212,7 @@ class Shapes:
         parameters = getattr(cls, "__parameters__", ())
         return records.hints_of(cls, dict(zip(parameters, arguments, strict=False)))
 
-    def _container(self, annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape | None:  # noqa: ANN401 - any annotation
+    def _container(self, annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape | None:  # noqa: ANN401, PLR0911 - any annotation; one line for each
         name = _name(annotation)
         if origin is tuple:
             return self._tuple(name, annotation, arguments)
@@ -225,27 +226,8 @@ class Shapes:
         if origin is collections.deque:
             return double_ended(name, item)
         if origin in _SEQUENCES:
-            return self._abstract(name, origin, item)
-        if origin is frozenset:
-            return made_of(name, item, frozenset, set)
-        if origin is set:
-            return made_of(name, item, set, frozenset)
-        frozen = made_of(name, item, frozenset)
-        kinds = {set: made_of(name, item, set), frozenset: frozen}
-        return any_of(name, origin, {**kinds, list: kinds[set]})
-
-    def _abstract(self, name: str, origin: type, item: Shape) -> Shape:
-        return any_of(
-            name,
-            origin,
-            {
-                list: array(name, item),
-                tuple: made_of(name, item, tuple),
-                set: made_of(name, item, set),
-                frozenset: made_of(name, item, frozenset),
-                collections.deque: double_ended(name, item),
-            },
-        )
+            return _sequence(name, origin, item)
+        return _set(name, origin, item)
 
     def _tuple(self, name: str, annotation: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - any annotation
         if not arguments and annotation in (tuple, typing.Tuple):  # noqa: UP006 - the old name
@@ -261,8 +243,7 @@ class Shapes:
         if origin is collections.defaultdict:
             factory = typing.get_origin(arguments[1]) or arguments[1] if arguments else None
             factory = factory if factory in _FACTORIES else None
-            make: Any = lambda plain: collections.defaultdict(factory, plain)  # noqa: E731 - a maker
-            return mapping(name, key, item, make)
+            return mapping(name, key, item, partial(cast("Any", collections.defaultdict), factory))
         return mapping(name, key, item, _MAKERS.get(origin))
 
 
@@ -303,6 +284,27 @@ _LEAVES: dict[type, Shape] = {
     bytearray: converted("bytearray", bytearray, bytes),
     memoryview: converted("memoryview", memoryview, bytes),
 }
+
+
+def _set(name: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN401 - a class
+    if origin is frozenset:
+        return made_of(name, item, frozenset, set)
+    plain = made_of(name, item, set, frozenset)
+    if origin is set:
+        return plain
+    frozen = made_of(name, item, frozenset)
+    return any_of(name, origin, {set: plain, list: plain, frozenset: frozen})
+
+
+def _sequence(name: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN401 - a class
+    kinds: dict[type, Shape] = {
+        list: array(name, item),
+        tuple: made_of(name, item, tuple),
+        set: made_of(name, item, set),
+        frozenset: made_of(name, item, frozenset),
+        collections.deque: double_ended(name, item),
+    }
+    return any_of(name, origin, kinds)
 
 
 def _standard(cls: type) -> Shape:

@@ -15,8 +15,8 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -151,16 +151,22 @@ def _load_timedelta(data: bytes) -> dt.timedelta:
     return dt.timedelta(*struct.unpack(">iii", data))
 
 
-def _dump_path(value: PurePosixPath | PureWindowsPath) -> bytes:
+def _dump_path(value: PurePath) -> bytes:
     return _PATHS[type(value)] + str(value).encode("utf-8", "surrogateescape")
 
 
-def _load_path(data: bytes) -> PurePosixPath | PureWindowsPath:
+def _load_path(data: bytes) -> PurePath:
     text = data[1:].decode("utf-8", "surrogateescape")
-    return {b"p": Path, b"P": PurePosixPath, b"W": PureWindowsPath}[data[:1]](text)
+    kinds: dict[bytes, type[PurePath]] = {b"p": Path, b"P": PurePosixPath, b"W": PureWindowsPath}
+    return kinds[data[:1]](text)
 
 
-_PATHS = {PosixPath: b"p", WindowsPath: b"p", PurePosixPath: b"P", PureWindowsPath: b"W"}
+_PATHS: dict[type, bytes] = {
+    PosixPath: b"p",
+    WindowsPath: b"p",
+    PurePosixPath: b"P",
+    PureWindowsPath: b"W",
+}
 
 
 def _dump_complex(value: complex) -> bytes:
@@ -196,8 +202,11 @@ def _dump_pattern(value: re.Pattern[Any]) -> bytes:
 
 
 def _load_pattern(data: bytes) -> re.Pattern[Any]:
+    text: Any
+    flags: int
     text, flags = msgpack.unpackb(data)
-    return re.compile(text, flags & ~re.DEBUG.value)
+    pattern: re.Pattern[Any] = re.compile(text, flags & ~re.DEBUG.value)
+    return pattern
 
 
 def _dump_text(value: object) -> bytes:
@@ -256,7 +265,7 @@ def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shap
     Raises:
         ValueError: a mark where no record is; nothing of ours writes that.
     """
-    cls = type(value)
+    cls = cast("Any", type(value))
     if cls is dict:
         return {
             without_marks(key) if type(key) is tuple else key: without_marks(item)
