@@ -19,6 +19,20 @@ class Gone(Exception):
     """The worker does not own the partition any more: stop without a trace."""
 
 
+class Doors(Protocol):
+    """Who has a backend and a blob store: a worker's `Env`, and a client."""
+
+    @property
+    def backend(self) -> Backend:
+        """The doors to the server."""
+        ...
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Where large payloads go."""
+        ...
+
+
 @dataclass(slots=True)
 class Slots:
     """How many step bodies may run at once in this worker, and which queues it serves."""

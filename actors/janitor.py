@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from .env import Env
+from .env import Doors, Env
 from .loading import read_run
 from .model import TOMBSTONE, History, pack
 from .names import partition_of
@@ -62,7 +62,7 @@ def _read(data: bytes) -> Summary | None:
         return None
 
 
-async def remove_run(env: Env, run: str, *, strict: bool) -> None:
+async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     """Remove an ended run: tombstone first, then its data; with `strict` the id stays taken.
 
     Idempotent: a removal that died half-way is done again.

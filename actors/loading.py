@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .context import RunInfo
-from .env import Env
+from .env import Doors, Env
 from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
 from .model import TOMBSTONE, Command, Event, Head, History, Stored, body_of, read_history
@@ -36,7 +36,7 @@ class Memory:
             self.machine = None
 
 
-async def read_run(env: Env, run: str) -> tuple[History | None, Stored | None]:
+async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]:
     """Read and verify the log of a run; also its tombstone.
 
     Raises:
