@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property, partial, update_wrapper
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .codec import know_module
@@ -100,11 +100,15 @@ class Parameters:
         return "kwargs" if kind is inspect.Parameter.VAR_KEYWORD else ""
 
 
+class _NoOwner:
+    """Stands for the class of a class method until that class is made."""
+
+
 def _unwrap(fn: object) -> Callable[..., Any]:
     inner = getattr(fn, "__func__", fn)
     if not callable(inner):
         raise InvalidOption("the decorated object", fn, "a function")
-    return inner
+    return MethodType(inner, _NoOwner) if isinstance(fn, classmethod) else inner
 
 
 def _module_name(fn: Callable[..., Any]) -> str:
@@ -123,9 +127,14 @@ def _default_name(fn: Callable[..., Any]) -> str:
 
 
 class Definition(Generic[P, R]):
-    """A named function: the common half of `Step` and `Workflow`."""
+    """A named function: the common half of `Step` and `Workflow`.
+
+    As a class member it may be a method (its object is the first argument, by value), a static
+    method, or a class method (which gets the class that defines it, also through a subclass).
+    """
 
     kind = "definition"
+    takes_object = True
     __call__: Callable[..., Any]
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
@@ -134,11 +143,17 @@ class Definition(Generic[P, R]):
         self.parameters = Parameters(self.name, fn)
         update_wrapper(self, fn)
 
+    def __set_name__(self, owner: type, _name: str) -> None:
+        if isinstance(self.fn, MethodType) and self.fn.__self__ is _NoOwner:
+            self.fn = self.__wrapped__ = MethodType(self.fn.__func__, owner)
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401
-        return self if instance is None else partial(self.__call__, instance)
+        if instance is None or not self.takes_object:
+            return self
+        return partial(self.__call__, instance)
 
     @property
     def where(self) -> str:
@@ -281,6 +296,7 @@ def workflow(fn: Any = None, /, *, name: str | None = None) -> Any:
     if not inspect.iscoroutinefunction(inner):
         raise InvalidOption("a workflow", inner, "an `async def` function")
     made: Workflow[..., Any] = Workflow(inner, name)
+    made.takes_object = not isinstance(fn, staticmethod | classmethod)
     _register(made)
     return made
 
@@ -338,6 +354,7 @@ def step(
         queue=check_name("queue", queue),
     )
     made: Step[..., Any] = Step(_unwrap(fn), name, options)
+    made.takes_object = not isinstance(fn, staticmethod | classmethod)
     for cls in raises:
         know_module(cls.__module__)
     _register(made)
