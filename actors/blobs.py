@@ -1,11 +1,11 @@
 """Large payloads: out of the record, into the blob store, and back."""
 
-import asyncio
 from typing import Any
 
+from .again import again
 from .errors import HistoryCorrupted, HistoryLost
 from .model import BlobRef, Payload, digest_of
-from .ports import Blobs, Unsure
+from .ports import Blobs
 
 
 class BlobStore:
@@ -20,13 +20,8 @@ class BlobStore:
         if len(payload) <= self._inline_limit and not force:
             return payload
         reference = BlobRef(digest_of(payload).hex(), len(payload))
-        while True:
-            try:
-                await self._blobs.put(run, reference.digest, payload)
-            except Unsure:
-                await asyncio.sleep(0.05)
-            else:
-                return reference
+        await again(lambda: self._blobs.put(run, reference.digest, payload))
+        return reference
 
     async def resolve(self, run: str, payload: Payload) -> bytes:
         """Return the bytes of a payload.

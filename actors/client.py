@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
+from .again import again
 from .arguments import encode_arguments
 from .blobs import BlobStore
 from .codec import Codec
@@ -40,13 +41,15 @@ from .model import (
     decode_head,
     decode_record,
     encode_record,
+    extend_history,
+    key_of,
     pack,
     read_history,
     unpack,
 )
 from .names import check_name, new_run_id
 from .options import Duration, Settings
-from .ports import Backend, Observer, Unsure
+from .ports import Backend, Observer
 from .references import register_references
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head, retention_of
@@ -335,7 +338,7 @@ class Client:
         """Send a payload to the hook that has this token; return the run's id.
 
         Returns once the payload cannot be lost. With the caller's own `id`, sending again is
-        safe: the hook gets it once.
+        safe: the run gets it once under this token.
 
         Raises:
             HookNotFound: no open hook has the token; nothing was written.
@@ -505,14 +508,17 @@ class Client:
         """Yield the history of a run."""
         async with self.backend.signals.growth(run) as wait:
             seen = -1
+            history = await self._history(run)
             while True:
-                history = await self._history(run)
                 for event in self._viewer.events(history, seen):
                     yield event
                 seen = len(history.records)
-                if not follow or state_of(history).end is not None:
+                if not follow or _has_ended(history):
                     return
-                await wait(_POLL)
+                if await wait(_POLL) is None:
+                    history = await self._history(run)
+                else:
+                    await self._grow(run, history)
 
     async def history(self, run: str) -> History:
         """Return the verified history of a run, for replay in tests and for the doctor."""
@@ -532,6 +538,21 @@ class Client:
             raise RunNotFound(run)
         return history
 
+    async def _grow(self, run: str, history: History) -> None:
+        """Read what was written after a history, and only that."""
+        while True:
+            key = key_of(history.next)
+            row = await self._again(lambda key=key: self.backend.log.get(run, key), "reading a run")
+            if row is None:
+                return
+            reference = body_of(row.data)
+            bodies = (
+                {}
+                if reference is None
+                else {reference.digest: await self.blobs.resolve(run, reference)}
+            )
+            extend_history(run, history, row, bodies)
+
     async def _head(self, run: str) -> Head:
         stored = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
         if stored is None:
@@ -545,11 +566,7 @@ class Client:
     async def _again(self, act: Any, doing: str) -> Any:  # noqa: ANN401 - any port's answer
         try:
             async with asyncio.timeout(_PATIENCE):
-                while True:
-                    try:
-                        return await act()
-                    except Unsure:
-                        await asyncio.sleep(0.05)
+                return await again(act)
         except TimeoutError as error:
             raise ServerUnavailable(doing) from error
 
@@ -557,6 +574,10 @@ class Client:
     def _outside(what: str, cure: str) -> None:
         if current_body() is not None:
             raise NotInWorkflowBody(what, cure)
+
+
+def _has_ended(history: History) -> bool:
+    return any(c.kind in ENDS for record in history.records[-1:] for c in record.commands)
 
 
 def _check_token(token: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from .again import again
 from .model import Stored, key_of
 from .ports import Log, Refused, Unsure
 
@@ -41,10 +42,4 @@ async def commit(log: Log, run: str, n: int, after: int, data: bytes) -> int:
 
 async def leader_read(log: Log, run: str, key: str) -> Stored | None:
     """Read one message, again until the leader answers."""
-    pause = 0.01
-    while True:
-        try:
-            return await log.get(run, key)
-        except Unsure:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.5)
+    return await again(lambda: log.get(run, key))

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .actor import RunActor
+from .again import again
 from .balance import plan
 from .env import Env, Gone
 from .model import unpack
@@ -121,7 +123,7 @@ class Owner:
 
     async def start(self) -> None:
         """Take the first partitions and go on balancing."""
-        self._unwatch = await self.env.backend.leases.watch(self._changed.set)
+        self._unwatch = await again(partial(self.env.backend.leases.watch, self._changed.set))
         await self._look()
         self._loop = self.tasks.spawn(self._balance(), "balance")
 

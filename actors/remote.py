@@ -2,8 +2,10 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from .again import again
 from .env import Env
 from .errors import OffbookError, StepLost
 from .model import pack, unpack
@@ -37,10 +39,11 @@ class RemoteSteps:
     async def start(self) -> None:
         """Serve the queues and listen for cancels."""
         backend = self._env.backend
-        self._stops.append(await backend.signals.listen("cancel", self._on_cancel))
+        listen = partial(backend.signals.listen, "cancel", self._on_cancel)
+        self._stops.append(await again(listen))
         for queue in sorted(self._env.slots.queues):
-            source = await backend.tasks.open(self._env.lane, queue, self._deliver)
-            self._sources.append(source)
+            take = partial(backend.tasks.open, self._env.lane, queue, self._deliver)
+            self._sources.append(await again(take))
         self._want()
         self._tasks.spawn(self._keep_alive(), "task progress")
 
@@ -135,15 +138,7 @@ class RemoteSteps:
     async def _send(self, assignment: Assignment, fields: dict[str, Any]) -> None:
         data = pack(fields)
         mail = self._env.backend.mail
-        pause = 0.02
-        while True:
-            try:
-                await mail.send(assignment.lane, assignment.run.id, "result", data)
-            except Unsure:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 1.0)
-            else:
-                return
+        await again(lambda: mail.send(assignment.lane, assignment.run.id, "result", data))
 
     def _on_cancel(self, data: bytes) -> None:
         try:

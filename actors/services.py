@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from .again import again
 from .attributes import check_attributes
 from .model import pack, unpack
 from .ports import Unsure
@@ -79,14 +80,8 @@ class ExecutionServices:
         """Send mail to the step's run (or another of its lane) until it is accepted."""
         assignment = self._execution.assignment
         data = pack(fields)
-        while True:
-            try:
-                mail = self._owner.env.backend.mail
-                await mail.send(assignment.lane, run or assignment.run.id, kind, data)
-            except Unsure:
-                await asyncio.sleep(0.05)
-            else:
-                return
+        mail = self._owner.env.backend.mail
+        await again(lambda: mail.send(assignment.lane, run or assignment.run.id, kind, data))
 
     def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
         """Call `cancelled(reason)` when the scope is cancelled from elsewhere."""

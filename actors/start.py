@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .again import again
 from .attributes import check_attributes
 from .blobs import BlobStore
 from .children import PYTHON, input_digest
@@ -116,13 +117,8 @@ async def _read(doors: Doors, run: str) -> bytes | None:
 
 
 async def _send(doors: Doors, head: Head, data: bytes) -> None:
-    while True:
-        try:
-            await doors.backend.mail.send(head.deployment, head.run, "start", data)
-        except Unsure:
-            await asyncio.sleep(0.05)
-        else:
-            return
+    mail = doors.backend.mail
+    await again(lambda: mail.send(head.deployment, head.run, "start", data))
 
 
 async def _attach(doors: Doors, head: Head, data: bytes, on_conflict: str) -> bool:

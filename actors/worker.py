@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from .again import again
 from .blobs import BlobStore
 from .context import StepServices
 from .define import Definition, Registry, registry
@@ -113,11 +115,14 @@ class Worker:
         self._tasks = TaskSet(self._failed)
         env = self._make_env()
         self._remote = RemoteSteps(env, self._tasks)
-        await publish_manifest(env)
-        self._lease = await backend.leases.hold(self.id, self._info(), self.settings.lease)
+        signals = backend.signals
+        await again(partial(publish_manifest, env))
+        hold = partial(backend.leases.hold, self.id, self._info(), self.settings.lease)
+        self._lease = await again(hold)
         self._owner = Owner(env, self._lease, self._tasks)
-        self._stops.append(await backend.signals.listen("held", self._on_held))
-        self._stops.append(await backend.signals.listen("scope", self._services.on_scope))
+        self._stops.append(await again(partial(signals.listen, "held", self._on_held)))
+        on_scope = self._services.on_scope
+        self._stops.append(await again(partial(signals.listen, "scope", on_scope)))
         self._tasks.spawn(self._services.poll(), "scopes")
         await self._remote.start()
         await self._owner.start()
