@@ -34,10 +34,13 @@ class NatsBlobs:
             "Offbook-Chunks": str(len(chunks)),
         }
         block = header_block(headers)
-        async with asyncio.TaskGroup() as group:
-            for index, chunk in enumerate(chunks):
-                subject = self._names.blob(run, digest, index).encode()
-                group.create_task(self._put(subject, chunk, block))
+        puts = [
+            self._put(self._names.blob(run, digest, index).encode(), chunk, block)
+            for index, chunk in enumerate(chunks)
+        ]
+        for outcome in await asyncio.gather(*puts, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def _put(self, subject: bytes, chunk: bytes, block: bytes) -> None:
         async with self._gate:

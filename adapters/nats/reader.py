@@ -66,6 +66,7 @@ class Reader:
         self._drained = asyncio.Event()
         self._trouble = asyncio.Event()
         self._reset = False
+        self._deleted = False
         self._keeper: asyncio.Task[None] | None = None
         self._forget: Callable[[], None] = _nothing
 
@@ -97,18 +98,22 @@ class Reader:
             except ApiError as error:
                 if error.err_code != NOT_UNIQUE:
                     raise error.typed() from error
-            if not await self._owned():
+            if not await self._owned(unclaimed=self._keeper is None):
                 raise Refused(f"partition {self._place.partition} has another owner")
             await self._evict()
             if attempt:
                 await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS)) - 1])
         raise Unsure(f"older readers of partition {self._place.partition} do not go away")
 
-    async def _owned(self) -> bool:
-        """Return whether no later epoch stands in the owner key."""
+    async def _owned(self, *, unclaimed: bool) -> bool:
+        """Return whether the owner key has this epoch.
+
+        `unclaimed` is the answer where nobody ever claimed the partition: whoever opens it then
+        takes it, and whoever was displaced leaves it.
+        """
         key = self._names.owner(self._place.lane, self._place.partition)
         found = await leader_get(self._link, f"KV_{self._names.leases}", {"last_by_subj": key})
-        return found is None or found.seq <= self._place.epoch
+        return unclaimed if found is None else found.seq == self._place.epoch
 
     async def _evict(self) -> None:
         """Delete the readers of other epochs."""
@@ -145,7 +150,10 @@ class Reader:
                 continue
             else:
                 return
-        await self._create()
+        info = await self._create()
+        if info["num_ack_pending"]:
+            # It is there after all and still holds what must come again.
+            raise Unsure(f"the reader {self._name} was not reset")
 
     # Reading
 
@@ -174,6 +182,7 @@ class Reader:
     def _ended(self, reason: str) -> None:
         logger.info("the reader %s was ended: %s", self._name, reason)
         self._reset = True
+        self._deleted = self._deleted or "Deleted" in reason
         self._trouble.set()
 
     def _lost_connection(self) -> None:
@@ -228,13 +237,16 @@ class Reader:
             attempt += 1
 
     async def _again(self) -> bool:
-        if not await self._owned():
-            self._stop()
-            return False
         self._stop()
-        if self._reset:
+        if not await self._owned(unclaimed=not self._deleted):
+            self._drained.set()
+            return False
+        if self._deleted:
+            await self._create()
+        elif self._reset:
             await self._rewind()
-            self._reset = self._trouble.is_set()
+        # Trouble in the meantime comes back to here, and then a reset is right in any case.
+        self._deleted, self._reset = False, self._trouble.is_set()
         self._start()
         return True
 

@@ -1,11 +1,16 @@
 """Hints to whoever listens now, on core NATS."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .link import Link
 from .names import Names
+
+Grown = Callable[[float], Awaitable[bytes | None]]
+
+_KEPT_MESSAGES = 1_000
 
 
 class NatsSignals:
@@ -33,29 +38,35 @@ class NatsSignals:
             raise
         return listener.stop
 
-    def growth(self, run: str) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
-        """Listen to a run's log; growth while nobody waits is kept for the next wait."""
+    def growth(self, run: str) -> AbstractAsyncContextManager[Grown]:
+        """Listen to a run's log; what comes while nobody waits is kept for the next wait.
+
+        A wait ends early with None after a reconnect: what came in between was missed.
+        """
         return self._growth(self._names.growth(run))
 
     @asynccontextmanager
-    async def _growth(self, subject: str) -> AsyncGenerator[Callable[[float], Awaitable[None]]]:
+    async def _growth(self, subject: str) -> AsyncGenerator[Grown]:
+        heard: deque[bytes | None] = deque(maxlen=_KEPT_MESSAGES)
         grown = asyncio.Event()
 
-        def hear(_subject: bytes, _reply: bytes, _headers: bytes, _data: bytes) -> None:
+        def keep(data: bytes | None) -> None:
+            heard.append(data)
             grown.set()
 
-        listener = self._link.listen(subject, hear)
-        # What was announced while disconnected is lost: look again.
-        forget = self._link.on_reconnect(grown.set)
-
-        async def wait(seconds: float) -> None:
+        async def wait(seconds: float) -> bytes | None:
             try:
                 async with asyncio.timeout(seconds):
                     await grown.wait()
             except TimeoutError:
-                return
-            grown.clear()
+                return None
+            data = heard.popleft()
+            if not heard:
+                grown.clear()
+            return data
 
+        listener = self._link.listen(subject, lambda _subject, _reply, _headers, data: keep(data))
+        forget = self._link.on_reconnect(lambda: keep(None))
         try:
             await self._link.flush()
             yield wait

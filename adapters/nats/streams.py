@@ -85,8 +85,7 @@ def _stream(names: Names, name: str, kinds: list[str], **more: object) -> Config
 
 def _log(names: Names, shard: int) -> Config:
     name = names.log_shard(shard)
-    # Headers only: who listens wants to know that a run grew, and reads it from the log.
-    announce = {"src": f"$KV.{name}.>", "dest": f"{names.root}.evt.>", "headers_only": True}
+    announce = {"src": f"$KV.{name}.>", "dest": f"{names.root}.evt.>"}
     extra = {"allow_msg_ttl": True, "allow_rollup_hdrs": False, "republish": announce}
     return bucket(names, name) | _write_once() | extra
 

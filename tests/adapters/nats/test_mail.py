@@ -82,18 +82,19 @@ async def test_an_older_owner_cannot_take_a_partition_back(nats_url: str, namesp
 
 
 async def test_a_deleted_reader_comes_back_while_it_owns(nats_url: str, namespace: str) -> None:
-    async with (
-        opened(nats_url, namespace, partitions=1) as backend,
-        opened(nats_url, namespace) as rival,
-    ):
+    async with opened(nats_url, namespace, partitions=1) as backend:
         epoch = await backend.leases.claim("d", 0, "w1", 0)
-        mine, theirs = Box(), Box()
+        mine = Box()
         inbox = await backend.mail.open("d", 0, epoch, mine.append)
-        # A rival that deletes our reader without having become owner in the owner key.
-        wrong = await rival.mail.open("d", 0, epoch + 100, theirs.append)
-        await wrong.close(delete=True)
-        await backend.mail.send("d", "r", "start", b"")
+        await backend.mail.send("d", "r", "start", b"1")
         await mine.holds(1)
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        verb = f"$JS.API.CONSUMER.DELETE.{namespace}_mail.d-0-{epoch}"
+        await link.ask(verb.encode(), b"")
+        await backend.mail.send("d", "r", "hook", b"2")
+        await until(lambda: {d.data for d in mine[1:]} == {b"1", b"2"})
+        with pytest.raises(Refused):
+            await backend.mail.open("d", 0, epoch + 100, Box().append)
         await inbox.close(delete=True)
 
 
