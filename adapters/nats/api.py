@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from offbook.actors.errors import OffbookError, PayloadTooLarge, ServerRefused
+from offbook.actors.errors import OffbookError, ServerRefused
 from offbook.actors.ports import Refused, Unsure
 
 from .link import NO_RESPONDERS, Link, Reply
@@ -17,7 +17,6 @@ NO_STREAM = 10059
 NO_CONSUMER = 10014
 NAME_IN_USE = 10058
 NOT_UNIQUE = 10100
-TOO_LARGE = 10054
 WRONG_SEQUENCE = 10071
 TAKEN = 10077
 
@@ -101,7 +100,7 @@ async def publish(link: Link, subject: bytes, data: bytes, headers: bytes = b"")
     Raises:
         Refused: the fence did not hold, or the write-once subject is taken.
         Unsure: no answer, or one that leaves the outcome open.
-        PayloadTooLarge: above the server's or the stream's limit.
+        PayloadTooLarge: above the server's limit; nothing was sent.
         ServerRefused: any other refusal.
     """
     return acked(await link.ask(subject, data, headers), subject)
@@ -129,8 +128,6 @@ def _refusal(data: bytes, subject: str) -> OffbookError:
         return Refused(f"{subject}: {text}")
     if number == TAKEN and "per subject" in text:
         return Refused(f"{subject} is taken")
-    if number == TOO_LARGE:
-        return PayloadTooLarge(subject, 0, 0)
     return ApiError(f"publishing to {subject}", int(error.get("code", 0)), number, text).typed()
 
 

@@ -74,14 +74,19 @@ async def test_an_ended_lease_is_told_to_those_who_watch(namespace: str) -> None
 async def test_renewals_are_no_change_and_owners_are(nats_url: str, namespace: str) -> None:
     async with opened(nats_url, namespace) as backend:
         changes: list[int] = []
+        renewals: list[int] = []
         lease = await backend.leases.hold("w1", b"", 1)
         stop = await backend.leases.watch(lambda: changes.append(1))
-        await asyncio.sleep(0.4)
-        seen_after_first_renewal = len(changes)
-        await asyncio.sleep(0.8)
-        assert len(changes) == seen_after_first_renewal <= 1
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        link.listen(f"{namespace}.lease.worker.w1", lambda *_: renewals.append(1))
+        # The first renewal that is heard tells of a worker that was not known.
+        await until(lambda: len(renewals) >= 2)
+        known = len(changes)
+        assert known <= 1
+        await until(lambda: len(renewals) >= 5)
+        assert len(changes) == known
         await backend.leases.claim("d", 1, "w1", 0)
-        await until(lambda: len(changes) > seen_after_first_renewal)
+        await until(lambda: len(changes) > known)
         stop()
         count = len(changes)
         await backend.leases.claim("d", 2, "w1", 0)
