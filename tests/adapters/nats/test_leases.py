@@ -78,7 +78,7 @@ async def test_renewals_are_no_change_and_owners_are(nats_url: str, namespace: s
         lease = await backend.leases.hold("w1", b"", 1)
         stop = await backend.leases.watch(lambda: changes.append(1))
         link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        link.listen(f"{namespace}.lease.worker.w1", lambda *_: renewals.append(1))
+        link.listen(f"{namespace}.lease.worker.w1", lambda _s, _r, _h, _d: renewals.append(1))
         # The first renewal that is heard tells of a worker that was not known.
         await until(lambda: len(renewals) >= 2)
         known = len(changes)
