@@ -75,6 +75,7 @@ class RunActor:
         self._retry: asyncio.TimerHandle | None = None
         self._pause = 1.0
         self._settled = False
+        self._owes = False
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -240,12 +241,14 @@ class RunActor:
         self._done(batch)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
+        self._owes = True
         await self.partition.cleared()
         if again:
             await self.partition.drained()
             await self.effects.resume(memory.state)
         else:
             await self.effects.carry_out(memory.state, turn.events, turn.commands)
+        self._owes = False
         self._tell(memory, turn)
 
     async def _memory(self, batch: list[Message]) -> Memory | None:
@@ -296,7 +299,8 @@ class RunActor:
 
     def _must_claim(self, state: RunState) -> bool:
         me = Writer(self.env.worker, self.partition.epoch)
-        return state.writer is not None and state.writer != me and state.open
+        foreign = state.writer is not None and state.writer != me
+        return state.open and (foreign or self._owes)
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
         state = memory.state

@@ -142,9 +142,12 @@ class Effects:
         if len(jobs) == 1:
             await jobs[0]
         elif jobs:
-            async with asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(_await(job))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for job in jobs:
+                        group.create_task(_await(job))
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None
 
     async def _surely(self, act: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         """Do it until the answer comes, for as long as this worker may."""
@@ -371,7 +374,8 @@ class Effects:
             jobs.append(self._start_child(state, child))
 
     async def _start_child(self, state: RunState, child: ChildState) -> None:
-        payload = await self._env.blobs.resolve(self.run, child.data["args"])
+        args = child.data["args"]
+        payload = await self._surely(lambda: self._env.blobs.resolve(self.run, args))
         stored = await self._env.blobs.offload(child.run, payload)
         head = child_head(state, child, payload, stored, self._now())
         kind, fields = await self._surely(lambda: launch(self._env, head))
@@ -456,11 +460,12 @@ class Effects:
             return
         if end.kind == "continue":
             head = successor_head(state, end, self._now())
-            payload = await self._env.blobs.resolve(self.run, end.data["args"])
+            args = end.data["args"]
+            payload = await self._surely(lambda: self._env.blobs.resolve(self.run, args))
             head.input = await self._env.blobs.offload(head.run, payload)
             await self._surely(lambda: launch(self._env, head))
         elif parent is not None and parent.command and not state.head.detached:
-            fields = await outcome_fields(self._env, state, parent.run)
+            fields = await self._surely(lambda: outcome_fields(self._env, state, parent.run))
             await self._mail(parent.lane, parent.run, "child", pack(fields))
 
     async def blocked(self, reason: str, error: BaseException) -> None:

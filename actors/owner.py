@@ -48,7 +48,8 @@ class OwnedPartition:
         before, self.epoch, self.died = self._inbox, epoch, False
         await self.open()
         if before is not None:
-            await before.close(delete=False)
+            with suppress(Unsure):
+                await before.close(delete=False)
 
     def _deliver(self, delivery: Delivery) -> None:
         if self._closed:
@@ -83,7 +84,8 @@ class OwnedPartition:
         """Stop, let commits and short local work finish, and free the mail for the next owner."""
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
-            await inbox.close(delete=False)
+            with suppress(Unsure):
+                await inbox.close(delete=False)
         actors = list(self.actors.values())
         await asyncio.gather(*(actor.stop(grace) for actor in actors))
         self._closed = True
@@ -99,7 +101,8 @@ class OwnedPartition:
             actor.drop()
         self.actors.clear()
         if self._inbox is not None:
-            await self._inbox.close(delete=False)
+            with suppress(Unsure):
+                await self._inbox.close(delete=False)
 
 
 class Owner:
@@ -206,7 +209,7 @@ class Owner:
             for p in range(partitions)
             if p not in taken
             and p not in self.partitions
-            and owners.get(p, Ownership("", 0)).worker not in mates
+            and owners.get(p, Ownership("", 0)).worker not in mates - {self.env.worker}
         ]
         self._waited = {p: self._waited.get(p, now) for p in free}
 
@@ -221,7 +224,7 @@ class Owner:
         leases = self.env.backend.leases
         try:
             epoch = await leases.claim(self.env.lane, number, self.env.worker, seen.epoch)
-        except Refused:
+        except (Refused, Unsure):
             return
         partition = OwnedPartition(self, number, epoch, died=bool(seen.worker))
         try:

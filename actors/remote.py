@@ -51,7 +51,8 @@ class RemoteSteps:
         """Take nothing more, let running bodies end within the grace, hand the rest back."""
         self._draining = True
         for source in self._sources:
-            await source.close()
+            with suppress(Unsure):
+                await source.close()
         tasks = [e.task for e, _ in self._running.values() if e.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)

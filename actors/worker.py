@@ -17,7 +17,7 @@ from .blobs import BlobStore
 from .context import StepServices
 from .define import Definition, Registry, registry
 from .env import Env, Slots
-from .errors import ClientClosed, InvalidOption, OffbookError
+from .errors import ClientClosed, InvalidOption
 from .guard import install, prepare_module
 from .janitor import Janitor
 from .manifest import publish_manifest
@@ -25,7 +25,7 @@ from .model import pack, unpack
 from .names import check_name
 from .options import Duration, Settings, seconds
 from .owner import OwnedPartition, Owner
-from .ports import Lease
+from .ports import Lease, Unsure
 from .remote import RemoteSteps
 from .services import Services
 from .steps import Execution, StepActor
@@ -200,16 +200,16 @@ class Worker:
         for stop in self._stops:
             stop()
         self._stops.clear()
-        with suppress(OffbookError):
-            async with asyncio.TaskGroup() as group:
-                if self._remote is not None:
-                    group.create_task(self._remote.stop(self.settings.grace))
-                if self._owner is not None:
-                    group.create_task(self._owner.stop(self.settings.grace))
+        async with asyncio.TaskGroup() as group:
+            if self._remote is not None:
+                group.create_task(self._remote.stop(self.settings.grace))
+            if self._owner is not None:
+                group.create_task(self._owner.stop(self.settings.grace))
         if self._tasks is not None:
             await self._tasks.close()
         if self._lease is not None:
-            await self._lease.close()
+            with suppress(Unsure):
+                await self._lease.close()
         if self._actor is not None:
             self._actor.close()
         self._owner = self._remote = self._lease = self._actor = None

@@ -5,9 +5,10 @@ it. The code under test is the code of production: only the doors to the world a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from offbook.actors.client import Client
@@ -24,9 +25,10 @@ from offbook.actors.turn import SILENT
 from offbook.actors.worker import Worker
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory import MemoryBackend, Noise, World
+from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
 from offbook.adapters.memory.time import run
 
-__all__ = ["Environment", "History", "Noise", "World", "replay", "run"]
+__all__ = ["CrashAt", "Environment", "History", "Noise", "Recorder", "World", "replay", "run"]
 
 T = TypeVar("T")
 
@@ -67,6 +69,8 @@ class Environment:
         self._observer = observer or Observers([LogObserver()])
         self._definitions = None if registry_of is None else tuple(registry_of)
         self._clients: list[Client] = []
+        self._burials: list[asyncio.Future[None]] = []
+        self._deaths: dict[Worker, asyncio.Event] = {}
         self._fakes: dict[str, Callable[..., Any]] = {}
         self.client = self.make_client()
 
@@ -84,15 +88,19 @@ class Environment:
         """Stop the workers, restore the steps, close the clients."""
         for worker in list(self.workers):
             await self.stop_worker(worker)
+        await asyncio.gather(*self._burials)
         for name, fn in self._fakes.items():
             _set_body(registry.steps[name], fn)
         for client in reversed(self._clients):
             await client.aclose()
 
-    def make_client(self) -> Client:
-        """Return another client of the same world, on its own connection."""
+    def make_client(self, seam: SeamHook | None = None) -> Client:
+        """Return another client of the same world, on its own connection.
+
+        seam: decides at each point of each port call, such as `CrashAt` or `Noise`.
+        """
         client = Client(
-            self._connection,
+            partial(self._connection, seam),
             observer=self._observer,
             deployment=self._deployment,
             settings=self.settings,
@@ -100,12 +108,21 @@ class Environment:
         self._clients.append(client)
         return client
 
-    def _connection(self) -> AbstractAsyncContextManager[Backend]:
-        return _opened(MemoryBackend(self.world, namespace=self.namespace))
+    def _connection(self, seam: SeamHook | None) -> AbstractAsyncContextManager[Backend]:
+        return _opened(MemoryBackend(self.world, namespace=self.namespace, seam=seam))
 
-    async def add_worker(self, **options: Any) -> Worker:  # noqa: ANN401 - options of Worker
-        """Start another worker, as a process of its own would be."""
-        client = self.make_client()
+    async def add_worker(
+        self,
+        *,
+        seam: SeamHook | None = None,
+        **options: Any,  # noqa: ANN401 - options of Worker
+    ) -> Worker:
+        """Start another worker, as a process of its own would be.
+
+        With a `seam` that crashes, the worker is gone as after SIGKILL; that may be before this
+        returns.
+        """
+        client = self.make_client(seam)
         await client.__aenter__()
         known: dict[str, Any] = {
             "queues": self._queues,
@@ -117,23 +134,52 @@ class Environment:
             known["workflows"] = [d for d in self._definitions if isinstance(d, Workflow)]
             known["steps"] = [d for d in self._definitions if isinstance(d, Step)]
         worker = Worker(client, **(known | options))
-        await worker.start()
         self.workers.append(worker)
+        backend = client.backend
+        if isinstance(backend, MemoryBackend):
+            self._deaths[worker] = asyncio.Event()
+            backend.when_killed(partial(self._on_kill, worker))
+        await self._mortal(worker, worker.start())
         return worker
+
+    def _on_kill(self, worker: Worker) -> None:
+        self._deaths[worker].set()
+        self._burials.append(asyncio.ensure_future(self._bury(worker)))
+
+    async def _mortal(self, worker: Worker, job: Coroutine[Any, Any, None]) -> None:
+        """Await a worker's job for as long as its process lives."""
+        died = self._deaths.get(worker)
+        if died is None:
+            await job
+            return
+        work = asyncio.ensure_future(job)
+        death = asyncio.ensure_future(died.wait())
+        await asyncio.wait((work, death), return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, death):
+            task.cancel()
+        await asyncio.wait((work, death))
+        if not work.cancelled():
+            work.result()
+
+    async def _bury(self, worker: Worker) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+        await worker.kill()
 
     async def stop_worker(self, worker: Worker) -> None:
         """Drain and stop a worker."""
         self.workers.remove(worker)
-        await worker.aclose()
-        await worker.client.aclose()
+        await self._mortal(worker, worker.aclose())
+        await self._mortal(worker, worker.client.aclose())
 
     async def kill_worker(self, worker: Worker) -> None:
         """End a worker as SIGKILL would: no hand-over, no goodbye."""
-        self.workers.remove(worker)
         backend = worker.client.backend
         if isinstance(backend, MemoryBackend):
             backend.kill()
-        await worker.kill()
+            await asyncio.gather(*self._burials)
+        else:
+            await self._bury(worker)
 
     # Waiting for what a run does
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend
+from offbook.adapters.memory.faults import SeamHook
 from offbook.adapters.nats import NatsBackend
 from offbook.testing import Environment
 
@@ -46,12 +47,13 @@ class ServerEnvironment(CatalogueEnvironment):
     """The same on a real server."""
 
     def __init__(self, url: str, name: str, **options: Any) -> None:
-        self._url = url
-        self._name = name
+        self.url = url
+        self.name = name
         super().__init__(_SCALE, **options)
 
-    def _connection(self) -> AbstractAsyncContextManager[Backend]:
-        return _opened(NatsBackend(self._url, namespace=self._name, partitions=2, shards=1))
+    def _connection(self, seam: SeamHook | None) -> AbstractAsyncContextManager[Backend]:
+        assert seam is None, "a real server has no seam"
+        return _opened(NatsBackend(self.url, namespace=self.name, partitions=2, shards=1))
 
 
 @asynccontextmanager
