@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any, TypeVar, cast, overload
 
 from . import failures, wire
-from .decoding import CheckUnpacking, PlainUnpacking, Unpacking, jsonable
+from .decoding import CheckUnpacking, PlainUnpacking, Unpacking
 from .encoding import Packing, Writers
 from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarge
 from .explain import Explainer
+from .jsonable import jsonable
 from .paths import joined, short
 from .schema import check, schema_of
 from .shape import Misfit
@@ -71,6 +72,8 @@ class Codec:
                 return wire.without_marks(raw) if unpacking.marked else raw
             shapes = self._marked if unpacking.marked else self._shapes
             return shapes.of(annotation).decode(raw)
+        except Misfit as error:
+            raise _mismatch(error, path) from error.__cause__
         except Exception as error:
             raise _mismatch(error, path) from error
 
@@ -100,7 +103,7 @@ class Codec:
             return
         data = payload if isinstance(payload, bytes) else self.encode(payload, "payload")
         try:
-            value = jsonable(CheckUnpacking(self._table, self._restore).clean(data), strict=False)
+            value = jsonable(CheckUnpacking(self._table, self._restore).clean(data), nan=True)
         except Exception as error:
             raise _mismatch(error, "payload") from error
         check(schema, value)

@@ -6,11 +6,11 @@ from enum import Enum
 from typing import Any, ClassVar, cast
 
 import msgpack
-import pydantic_core
 
 from . import failures, wire
 from .encoding import is_record
 from .errors import StepFailed
+from .jsonable import jsonable
 from .paths import class_of
 from .table import Registered, Table
 
@@ -179,6 +179,12 @@ class Unpacking:
     }
 
 
+class _Shown(dict[str, Any]):
+    """What stands for an object that may be a key or lie in a set."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
 class PlainUnpacking(Unpacking):
     """A decode for people and for JSON: no class of a user is looked up, no code of theirs runs."""
 
@@ -186,22 +192,22 @@ class PlainUnpacking(Unpacking):
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return the value of bytes as what JSON can hold."""
-        return jsonable(self.clean(data), strict=True)
+        return jsonable(self.clean(data))
 
     def _class(self, data: bytes) -> str:
         return data.decode().removeprefix("@")
 
     def _object(self, data: bytes) -> dict[str, Any]:
-        name, state = self._pair(data)
-        return {"class": name, "state": state}
+        name, state = wire.without_marks(self._pair(data))
+        return _Shown({"class": name, "state": state})
 
     def _reference(self, data: bytes) -> dict[str, Any]:
-        name, plain = self._pair(data)
-        return {"reference": name, "value": plain}
+        name, plain = wire.without_marks(self._pair(data))
+        return _Shown({"reference": name, "value": plain})
 
     def _failure(self, data: bytes) -> dict[str, Any]:
         error = failures.decode(self._nested(data), self.plain, _no_class, self._step)
-        return _report(error, set())
+        return _Shown(_report(error, set()))
 
     _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
         **Unpacking._METHODS,  # noqa: SLF001 - of the base class
@@ -218,22 +224,13 @@ class CheckUnpacking(PlainUnpacking):
     __slots__ = ()
 
     def _object(self, data: bytes) -> Any:  # noqa: ANN401 - any value
-        return self._pair(data)[1]
+        state = wire.without_marks(self._pair(data)[1])
+        return _Shown(state) if isinstance(state, dict) else state
 
     _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
         **PlainUnpacking._METHODS,  # noqa: SLF001 - of the base class
         wire.OBJECT: _object,
     }
-
-
-def jsonable(value: object, *, strict: bool) -> Any:  # noqa: ANN401 - plain data of any shape
-    """Return a value as what JSON can hold; if not `strict`, nan and infinity stay numbers."""
-    return pydantic_core.to_jsonable_python(
-        value,
-        bytes_mode="base64",
-        inf_nan_mode="strings" if strict else "constants",
-        serialize_unknown=True,
-    )
 
 
 def _no_class(key: str) -> None:
@@ -285,7 +282,7 @@ def _rebuilt_builtin(cls: Any, base: Any, state: object) -> Any:  # noqa: ANN401
     value = kind.__new__(cls, base) if kind in _IMMUTABLE else kind.__new__(cls)
     if kind in _MUTABLE:
         # Of the builtin type: what the class made of these is for its own use.
-        (kind.extend if kind is list else kind.update)(value, base)
+        getattr(kind, "extend" if issubclass(cls, list) else "update")(value, base)
     _set_attributes(value, state)
     return value
 

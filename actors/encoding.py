@@ -21,6 +21,8 @@ _NATIVE = frozenset({dict, list, str, float, bool, type(None), bytes, bytearray,
 # msgpack's own megabyte per packer is slow to get where packers nest.
 _BUFFER = 2048
 _BASES: tuple[Any, ...] = (str, bytes, int, float, list, dict, tuple, set, frozenset)
+# Exceptions inside the arguments and attributes of exceptions.
+_FAILURES = 8
 _FIELDS = "__dataclass_fields__"
 _FACTORIES: dict[type, str] = {
     cls: cls.__name__ for cls in (list, dict, set, tuple, int, float, str, bool, bytes)
@@ -65,7 +67,7 @@ class Writers:
         """Return the parts of a value with their suffixes of a path; None where it has none."""
         cls = class_of(value)
         registered = self._table.registered_as(cls)
-        if registered is not None and not issubclass(registered.cls, BaseException):
+        if registered is not None and BaseException not in cls.__mro__:
             if registered.encode is not None:
                 return iter([("", registered.encode(value))])
             return _parts(value) if is_record(registered.cls) else _fields(_state(value))
@@ -89,12 +91,13 @@ class Writers:
 class Packing:
     """One encode. After it, `keyed` says that a value was met which cannot be a key of a dict."""
 
-    __slots__ = ("_depth", "_writer", "_writers", "keyed")
+    __slots__ = ("_depth", "_failures", "_writer", "_writers", "keyed")
 
     def __init__(self, writers: Writers) -> None:
         self._writers = writers
         self._writer = writers.writer
         self._depth = 0
+        self._failures = 0
         self.keyed = False
 
     def pack(self, value: object) -> bytes:
@@ -146,8 +149,14 @@ class Packing:
 
     def failure(self, error: BaseException, *, local: bool = False) -> msgpack.ExtType:
         """Return an exception; `local` adds the frames of this process."""
-        nodes = failures.encode(error, self.nested, self._writers.key_of, local=local)
-        return self.ext(wire.FAILURE, nodes)
+        if self._failures >= _FAILURES:
+            raise Refused("exceptions nested too deep")
+        self._failures += 1
+        try:
+            nodes = failures.encode(error, self.nested, self._writers.key_of, local=local)
+            return self.ext(wire.FAILURE, nodes)
+        finally:
+            self._failures -= 1
 
     def _default(self, value: object) -> Any:  # noqa: ANN401 - what msgpack writes
         return self._writer(type(value))(self, value)

@@ -296,7 +296,9 @@ class _Reader:
     def _new(self, node: _Node, members: list[BaseException]) -> BaseException | None:
         cls = self._resolve(node.key)
         if node.group:
-            message = self._value(node.args[0]) if node.args else ""
+            # A group is made before what other arguments may point to.
+            stored = node.args[0] if node.args else 0
+            message = self._unpack(stored) if isinstance(stored, bytes) else ""
             return _new_group(cls, str(message), members) if members else None
         if cls is None or not issubclass(cls, BaseException):
             return None
@@ -388,10 +390,7 @@ def _give(error: BaseException, values: dict[str, Any]) -> None:
 
 def _speaks(error: BaseException) -> bool:
     try:
-        # The repr of a group is that of its members, which speak for themselves.
         str(error)
-        if not isinstance(error, BaseExceptionGroup):
-            repr(error)
     except Exception:  # noqa: BLE001 - a class that is broken without its __init__
         return False
     return True

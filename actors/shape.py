@@ -27,7 +27,8 @@ class Shape:
     """One compiled annotation.
 
     Values whose type is in `exact` are right as they are; a `free` shape takes everything. `cls`
-    and `fields` are those of a record. A `first` shape is tried before the exact ones of a union.
+    and `fields` are those of a record. A `first` shape is tried before the exact ones of a union; a
+    `closed` one takes nothing but its exact types.
     """
 
     expected: str
@@ -35,13 +36,14 @@ class Shape:
     exact: frozenset[type] = frozenset()
     free: bool = False
     first: bool = False
+    closed: bool = False
     cls: type | None = None
     fields: frozenset[str] | None = None
 
     def become(self, other: "Shape") -> None:
         """Take everything from another shape: this one stood in for it."""
         self.expected, self.decode, self.exact = other.expected, other.decode, other.exact
-        self.free, self.first = other.free, other.first
+        self.free, self.first, self.closed = other.free, other.first, other.closed
         self.cls, self.fields = other.cls, other.fields
 
     def fits(self, values: Iterable[Any]) -> bool:
@@ -68,7 +70,7 @@ def exact(expected: str, *types: type) -> Shape:
             return value
         raise misfit(expected, value)
 
-    return Shape(expected, decode, frozenset(types))
+    return Shape(expected, decode, frozenset(types), closed=True)
 
 
 def converted(expected: str, cls: Callable[[Any], Any], *sources: type) -> Shape:
@@ -292,6 +294,7 @@ def union(expected: str, members: list[Shape]) -> Shape:
     """Return the shape of a union: the exact member, then the named record, then the first fit."""
     early = [member for member in members if member.first]
     exacts = frozenset(cls for member in members for cls in member.exact)
+    rest = [member for member in members if not member.closed]
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         for member in early:
@@ -301,25 +304,33 @@ def union(expected: str, members: list[Shape]) -> Shape:
                 continue
         if type(value) in exacts:
             return value
-        return _first_fit(expected, members, value)
+        if len(rest) != 1:
+            return _first_fit(expected, rest, value)
+        try:
+            return rest[0].decode(value)
+        except Misfit as error:
+            raise _blamed(expected, rest, value, [error]) from None
 
     free = any(member.free for member in members)
     return Shape(expected, decode, frozenset() if early else exacts, free=free and not early)
 
 
 def _first_fit(expected: str, members: list[Shape], value: Any) -> Any:  # noqa: ANN401 - any value
-    kind = class_of(value)
-    ranked = _ranked(members, value) if kind is dict else members
+    ranked = _ranked(members, value) if class_of(value) is dict else members
     errors: list[Misfit] = []
     for member in ranked:
         try:
             return member.decode(value)
         except Misfit as error:
             errors.append(error)
-    deep = [error for error in errors if error.trail]
-    if deep and (kind is not dict or ranked[0].cls is not None):
-        raise deep[0]
-    raise misfit(expected, value)
+    raise _blamed(expected, ranked, value, errors)
+
+
+def _blamed(expected: str, members: list[Shape], value: object, errors: list[Misfit]) -> Misfit:
+    # The record that the data most likely are says best what is wrong with them.
+    if class_of(value) is dict and members and members[0].fields is not None:
+        return errors[0]
+    return next((error for error in errors if error.trail), misfit(expected, value))
 
 
 def _ranked(members: list[Shape], value: dict[Any, Any]) -> list[Shape]:

@@ -1,6 +1,8 @@
 """Shapes of records: dataclasses, pydantic models, named tuples, typed dicts."""
 
 import dataclasses
+import sys
+import types
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -60,37 +62,39 @@ class DataclassShape:
 
     def decode(self, value: Any) -> Any:  # noqa: ANN401 - any value
         """Return an instance of the class, or of a subclass that the record names."""
-        kind = class_of(value)
-        if kind is not dict:
-            if isinstance(value, self._cls):
-                return value
-            raise misfit(self._cls.__name__, value)
-        record = cast("dict[Any, Any]", value)
-        if self._mark in record:
-            return self._restored(record)
-        other = named_other(self._cls, record, self._names)
-        if other is None:
-            return self._constructed(record)
-        return self._restored(record) if other is self._cls else self._of(other).decode(record)
-
-    def _restored(self, record: dict[Any, Any]) -> Any:  # noqa: ANN401 - an instance
+        if class_of(value) is not dict or self._mark not in value:
+            return self._other(value)
+        # In one frame, so that chains of records may be long.
         made = self._cls.__new__(self._cls)
         field = None
         try:
             for field in self._fields:
-                value = record.get(field.name, _MISSING)
-                if value is _MISSING:
-                    value = field.missing()
-                    if value is _MISSING:
+                part = value.get(field.name, _MISSING)
+                if part is _MISSING:
+                    part = field.missing()
+                    if part is _MISSING:
                         # A field with init=False may have had no value.
                         field.need()
                         continue
-                elif type(value) not in field.shape.exact:
-                    value = field.shape.decode(value)
-                _set(made, field.name, value)
+                elif type(part) not in field.shape.exact:
+                    part = field.shape.decode(part)
+                _set(made, field.name, part)
         except Misfit as error:
             raise _at(error, field) from None
         return made
+
+    def _other(self, value: Any) -> Any:  # noqa: ANN401 - any value
+        if class_of(value) is not dict:
+            if isinstance(value, self._cls):
+                return value
+            raise misfit(self._cls.__name__, value)
+        record = cast("dict[Any, Any]", value)
+        other = named_other(self._cls, record, self._names)
+        if other is None:
+            return self._constructed(record)
+        if other is self._cls:
+            return self.decode({**record, self._mark: None})
+        return self._of(other).decode(record)
 
     def _constructed(self, record: dict[Any, Any]) -> Any:  # noqa: ANN401 - an instance
         arguments: dict[str, Any] = {}
@@ -315,6 +319,17 @@ def hints_of(cls: Any, arguments: dict[Any, Any]) -> dict[str, Any]:  # noqa: AN
     hints = typing_extensions.get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
     known = dict(_inherited(cls)) | arguments
     return {name: _replaced(hint, known) for name, hint in hints.items()}
+
+
+def resolved(annotation: Any, module: str) -> Any:  # noqa: ANN401 - an annotation is any object
+    """Return an annotation, evaluated in its module where it is text.
+
+    Raises:
+        NameError: it names what the module does not have.
+    """
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    names = vars(sys.modules[module]) if module in sys.modules else {}
+    return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
 
 
 def _inherited(cls: Any) -> dict[Any, Any]:  # noqa: ANN401 - a class

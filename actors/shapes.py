@@ -157,7 +157,7 @@ class Shapes:
 
     def _alias(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
         if hasattr(annotation, "__value__"):
-            value = annotation.__value__
+            value = records.resolved(annotation.__value__, annotation.__module__)
             arguments = typing.get_args(annotation)
             return self.of(value[arguments] if arguments else value)
         return self._free

@@ -266,12 +266,20 @@ def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shap
         ValueError: a mark where no record is; nothing of ours writes that.
     """
     cls = cast("Any", type(value))
+    if cls in _ATOMS:
+        return value
     if cls is dict:
-        return {
-            without_marks(key) if type(key) is tuple else key: without_marks(item)
-            for key, item in value.items()
-            if type(key) is not Mark
-        }
+        out: dict[Any, Any] = {}
+        for key, item in value.items():
+            if type(key) is not Mark:
+                out[without_marks(key) if type(key) is tuple else key] = without_marks(item)
+        return out
+    if cls is list:
+        # In one frame, so that chains of records may be long.
+        items: list[Any] = []
+        for item in value:
+            items.append(without_marks(item))  # noqa: PERF401 - a comprehension is a frame
+        return items
     rebuild = _REBUILD.get(cls)
     return value if rebuild is None else rebuild(value)
 
@@ -292,8 +300,8 @@ def _deque(value: Any) -> Any:  # noqa: ANN401 - a deque of anything
     return value
 
 
+_ATOMS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
 _REBUILD: dict[type, Callable[[Any], Any]] = {
-    list: lambda value: [without_marks(item) for item in value],
     tuple: lambda value: tuple([without_marks(item) for item in value]),
     set: lambda value: {without_marks(item) for item in value},
     frozenset: lambda value: frozenset([without_marks(item) for item in value]),

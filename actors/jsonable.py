@@ -1,0 +1,46 @@
+"""Decoded data as JSON can hold it: for people, and for checks against a JSON Schema."""
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+import pydantic_core
+
+# Python refuses to print longer integers in decimal.
+_BITS = 10_000
+
+
+def jsonable(value: Any, *, nan: bool = False) -> Any:  # noqa: ANN401 - any decoded value
+    """Return a value as plain JSON data; with `nan`, nan and infinity stay numbers.
+
+    Raises:
+        RecursionError: it nests too deep.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return hex(value) if value.bit_length() > _BITS else int(value)
+    if isinstance(value, float):
+        return value if nan or math.isfinite(value) else _infinite(value)
+    if isinstance(value, dict):
+        return {_key(key): jsonable(item, nan=nan) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - of anything
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [jsonable(item, nan=nan) for item in value]  # pyright: ignore[reportUnknownVariableType] - of anything
+    if isinstance(value, PurePath):
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    return pydantic_core.to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)
+
+
+def _infinite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _key(key: object) -> str:
+    plain = jsonable(key)
+    return plain if isinstance(plain, str) else _dump(plain)
+
+
+_dump: Callable[[Any], str] = json.dumps
