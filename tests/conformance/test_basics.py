@@ -273,7 +273,8 @@ class Calculator:
     @workflow
     @staticmethod
     async def squared(x: int) -> int:
-        return await Calculator.square(x)
+        square: int = await Calculator.square(x)
+        return square
 
     @step
     @classmethod
