@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from .loop import WorkflowLoop
@@ -146,7 +146,7 @@ class _Probe:
         self.seen.append(callback)
 
 
-def _task_step_type() -> type:
+def _task_step_type() -> type[Any]:
     async def nothing() -> None: ...
 
     probe: Any = _Probe()
@@ -154,7 +154,7 @@ def _task_step_type() -> type:
     task = asyncio.Task(coro, loop=probe)
     task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
     coro.close()
-    return type(probe.seen[0])
+    return cast("type[Any]", type(probe.seen[0]))
 
 
 TaskStep = _task_step_type()

@@ -239,9 +239,10 @@ class Machine(Core):
             args, kwargs = parameters.call(
                 decode_arguments(self.codec, parameters, self._arguments)
             )
-            return self.workflow.fn(*args, **kwargs)
         except OffbookError as error:
             return _raise(error)
+        body: Coroutine[Any, Any, Any] = self.workflow.fn(*args, **kwargs)
+        return body
 
     def timer_fired(self, event: Event) -> None:
         """Take `timer_fired`."""

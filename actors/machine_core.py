@@ -25,7 +25,7 @@ class Core:
         self.info = info
         self.seed = seed
         self.codec = codec
-        self.loop = WorkflowLoop(self, int.from_bytes(seed[:4]))
+        self.loop = WorkflowLoop(self, int.from_bytes(seed[:4]))  # type: ignore[abstract] # `shut` fills it
         self.replaying = False
         self.error: NonDeterminismError | None = None
         self.ended: Command | None = None

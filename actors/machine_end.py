@@ -127,7 +127,11 @@ def _message_of(main: WorkflowTask) -> str | None:
 
 
 def _continuing(error: BaseException) -> Continuing | None:
-    if isinstance(error, BaseExceptionGroup):
-        found = (_continuing(inner) for inner in error.exceptions)
-        return next((inner for inner in found if inner is not None), None)
-    return error if isinstance(error, Continuing) else None
+    if isinstance(error, Continuing):
+        return error
+    # A task group wraps what ends the body from one of its tasks.
+    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = (_continuing(inner) for inner in members)
+    return next((inner for inner in found if inner is not None), None)

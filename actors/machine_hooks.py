@@ -99,21 +99,18 @@ class Hook(Generic[T]):
             if self._closed:
                 raise HookDisposed(self.token)
             await self._changed()
-        return self._hooks.core.codec.decode(
-            self._payloads.popleft(), self._type, "the hook's payload"
-        )
+        payload = self._payloads.popleft()
+        decoded: T = self._hooks.core.codec.decode(payload, self._type, "the hook's payload")
+        return decoded
 
     async def _changed(self) -> None:
         future = self._hooks.core.loop.create_future()
         self._waiters.append(future)
         try:
             await future
-        except BaseException:
+        finally:
             if future in self._waiters:
                 self._waiters.remove(future)
-            elif self._waiters and self._payloads:
-                self._waiters.popleft().set_result(None)  # it was woken for a payload: pass it on
-            raise
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, deque()
@@ -129,6 +126,8 @@ class Hook(Generic[T]):
     def conflicts(self, owner: str) -> None:
         """The token is another run's."""
         self._owner = owner
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._wake()
 
     def received(self, payload: bytes) -> None:

@@ -1,10 +1,12 @@
 """`CancelScope`: a part of the work that can be cancelled as one, wherever it runs."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .context import current_body
+from .codec import extend
+from .context import current_body, step_context
 from .errors import NotSerializable
 
 Reference = dict[str, Any]
@@ -15,6 +17,10 @@ class ScopeServices(Protocol):
 
     def cancel_scope(self, run: str, scope: str, reason: Any) -> None:  # noqa: ANN401 - any storable
         """Tell the run that the scope belongs to; from any thread, without waiting."""
+        ...
+
+    def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
+        """Call `cancelled(reason)` in the scope's thread when it is cancelled from elsewhere."""
         ...
 
 
@@ -132,8 +138,10 @@ class CancelScope:
         return ours and kind is not None and issubclass(kind, asyncio.CancelledError)
 
     def bind(self, services: ScopeServices) -> None:
-        """Let `cancel` reach the run that the scope belongs to (the runtime calls it in steps)."""
+        """Tie a scope that came as an argument to its run, in both directions."""
         self._services = services
+        if self._identity is not None and not self.cancelled:
+            services.watch_scope(*self._identity, self.apply)
 
     def apply(self, reason: object) -> None:
         """Take a cancel that is recorded elsewhere, in the scope's own thread."""
@@ -168,6 +176,9 @@ class CancelScope:
         scope = cls()
         scope._identity = (reference["run"], reference["id"])
         scope.cancelled, scope.reason = reference["cancelled"], reference["reason"]
+        context = step_context.get()
+        if context is not None:
+            scope.bind(context.services)
         return scope
 
     def _declare_in_body(self) -> None:
@@ -195,3 +206,6 @@ class CancelScope:
         if self._task is not None and not self._delivered:
             self._delivered = True
             self._task.cancel(self.reason)
+
+
+extend("scope", CancelScope, CancelScope.reference, CancelScope.from_reference)

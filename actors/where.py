@@ -5,7 +5,7 @@ import gc
 import sys
 import sysconfig
 from pathlib import Path
-from types import AsyncGeneratorType, FrameType
+from types import FrameType
 from typing import Any
 
 from .active import line_of
@@ -60,5 +60,6 @@ def _awaited_by(at: object) -> object:
         if hasattr(at, name):
             return getattr(at, name)
     if type(at).__name__.startswith("async_generator_"):
-        return next((r for r in gc.get_referents(at) if isinstance(r, AsyncGeneratorType)), None)
+        held: list[object] = gc.get_referents(at)
+        return next((one for one in held if hasattr(one, "ag_frame")), None)
     return None
