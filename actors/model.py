@@ -359,7 +359,7 @@ def read_history(
         raise HistoryLost(run, "0")
     history = _read_head(run, rows[0])
     for row in rows[1:]:
-        _read_next(run, history, row, bodies)
+        extend_history(run, history, row, bodies)
     return history
 
 
@@ -373,7 +373,14 @@ def _read_head(run: str, row: Stored) -> History:
     return History(head, [], row.seq, digest_of(row.data))
 
 
-def _read_next(run: str, history: History, row: Stored, bodies: Mapping[str, bytes] | None) -> None:
+def extend_history(
+    run: str, history: History, row: Stored, bodies: Mapping[str, bytes] | None = None
+) -> None:
+    """Verify the next record of a run and add it to what was read before.
+
+    Raises:
+        HistoryCorrupted, HistoryLost: as `read_history`.
+    """
     n = history.next
     if row.key != key_of(n):
         raise HistoryLost(run, str(n))
