@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from pathlib import Path
 from offbook import current_run, hook, step, workflow
 
 _log = logging.getLogger("audit")
+_one_parser = threading.Lock()
+"""CPython 3.11 counts the depth of syntax trees for all threads together: two at once fail."""
 
 _SKIPPED = frozenset(
     {"__pycache__", "node_modules", "site-packages", ".git", ".venv", "venv", ".tox"}
@@ -120,13 +123,16 @@ def audit_file(root: str, path: str) -> FileReport:
     _log.info("measuring %s", path)
     try:
         source = Path(root, path).read_bytes()
-        tree = ast.parse(source, path)
     except OSError as error:
         return FileReport(path, error=error.strerror or "unreadable")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return FileReport(path, _count_lines(source), error=f"{type(error).__name__}: {error}")
     report = FileReport(path, _count_lines(source), marks=len(_MARK.findall(source)))
-    _Reader(report).read(tree)
+    try:
+        with _one_parser:
+            tree = ast.parse(source, path)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        report.error = f"{type(error).__name__}: {error}"
+    else:
+        _Reader(report).read(tree)
     return report
 
 
