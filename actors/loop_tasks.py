@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .loop import WorkflowLoop
@@ -146,7 +146,7 @@ class _Probe:
         self.seen.append(callback)
 
 
-def _task_step_type() -> type[Any]:
+def _task_step_type() -> Any:  # noqa: ANN401 - a type that has no public name
     async def nothing() -> None: ...
 
     probe: Any = _Probe()
@@ -154,7 +154,8 @@ def _task_step_type() -> type[Any]:
     task = asyncio.Task(coro, loop=probe)
     task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
     coro.close()
-    return cast("type[Any]", type(probe.seen[0]))
+    first: Any = probe.seen[0]
+    return first.__class__
 
 
 TaskStep = _task_step_type()

@@ -1,18 +1,22 @@
 """Plain asyncio in workflow bodies: every feature, many interleavings, live and replayed."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import contextlib
 import contextvars
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
+from operator import methodcaller
 from typing import Any
 
 import pytest
+
 from offbook.actors import api
 from offbook.actors.define import step, workflow
 from offbook.actors.errors import InvalidOption, NotInWorkflowBody
-from support.stage import Answer, completed, failed, replay, run, staged, usual, variant
+from support.stage import completed, failed, replay, run, staged, usual, variant
 
 INTERLEAVINGS = 20
 
@@ -36,7 +40,7 @@ def feature(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 @feature
 async def gather() -> list[str]:
-    return await asyncio.gather(work("a"), helper("b"), work("c"))
+    return list(await asyncio.gather(work("a"), helper("b"), work("c")))
 
 
 @feature
@@ -324,13 +328,13 @@ async def exit_stacks() -> list[str]:
     log: list[str] = []
 
     @contextlib.asynccontextmanager
-    async def opened(name: str) -> AsyncIterator[str]:
+    async def opened(name: str) -> AsyncGenerator[str, None]:
         yield await work(f"open {name}")
         log.append(await work(f"close {name}"))
 
     async with contextlib.AsyncExitStack() as stack:
         for name in "abc":
-            log.append(await stack.enter_async_context(opened(name)))
+            await stack.enter_async_context(opened(name))
     return log
 
 
@@ -472,9 +476,9 @@ def _task_made_by_hand(_: object) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda loop: loop.run_until_complete(None),
-        lambda loop: loop.set_task_factory(None),
-        lambda loop: loop.stop(),
+        methodcaller("run_until_complete", None),
+        methodcaller("set_task_factory", None),
+        methodcaller("stop"),
         _task_made_by_hand,
     ],
     ids=["run", "factory", "stop", "task"],

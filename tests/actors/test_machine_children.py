@@ -1,10 +1,13 @@
 """Child runs and attributes in workflow bodies."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from offbook.actors import api
 from offbook.actors.attributes import check_attributes
 from offbook.actors.context import current_body
@@ -86,7 +89,7 @@ def test_a_bound_workflow_is_started_too() -> None:
     ],
     ids=["failed", "cancelled", "terminated"],
 )
-def test_a_child_that_did_not_return_raises(fields: dict[str, Any], error: type) -> None:
+def test_a_child_that_did_not_return_raises(fields: dict[str, Any], error: type[Exception]) -> None:
     @variant
     async def body() -> str:
         run_id = await api.start(child, 1)

@@ -1,11 +1,14 @@
 """Hooks in workflow bodies."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from offbook.actors import api
 from offbook.actors.errors import HookConflict, HookDisposed, InvalidOption, NotInRun
 from offbook.actors.model import Event
@@ -204,11 +207,11 @@ def test_automatic_tokens_are_the_runs_own_and_leave_its_random_numbers_alone() 
 
     @variant
     async def with_hooks() -> list[Any]:
-        return [api.hook().token, api.hook().token, random.random()]  # noqa: S311 - the run's own
+        return [api.hook().token, api.hook().token, random.random()]
 
     @variant
     async def without() -> list[Any]:
-        return [random.random()]  # noqa: S311 - the run's own
+        return [random.random()]
 
     first, second, number = run(with_hooks)
     assert first != second

@@ -1,11 +1,14 @@
 """Cancel scopes, in workflow bodies and in steps."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from offbook.actors.api import CancelScope
 from offbook.actors.context import RunInfo, StepContext, step_context
 from offbook.actors.define import step

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from offbook.actors.errors import NonDeterminismError
 from support.programs import Program, answer, extended, interpreted, program, to_text
 from support.stage import Stage, Turn, machine_of, replay, staged

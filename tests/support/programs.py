@@ -4,11 +4,14 @@ Run as a script it replays recorded programs from standard input: another proces
 seed, the same commands or a message that says otherwise.
 """
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import base64
 import json
 import random
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 from offbook.actors import api
@@ -137,10 +140,11 @@ class Interpreter:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def do_pages(self, inner: list[Program]) -> None:
-        async def pages() -> Any:
+        async def pages() -> AsyncIterator[Program]:
             try:
                 for one in inner:
-                    yield await self.run(one)
+                    await self.run(one)
+                    yield one
             finally:
                 await self.do_step(9)
 

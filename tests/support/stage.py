@@ -1,7 +1,9 @@
 """Plays workflows on the replay machine alone: feeds events, collects commands, replays them."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -137,7 +139,7 @@ class Stage:
 @contextmanager
 def staged(
     workflow: Workflow[..., Any], *args: Any, answer: Answer = usual, **options: Any
-) -> Iterator[Stage]:
+) -> Generator[Stage, None, None]:
     """Give a stage for a run, and evict its machine at the end."""
     order = options.pop("order", None)
     machine = machine_of(workflow, *args, **options)
