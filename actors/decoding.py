@@ -225,7 +225,7 @@ class CheckUnpacking(PlainUnpacking):
 
     def _object(self, data: bytes) -> Any:  # noqa: ANN401 - any value
         state = wire.without_marks(self._pair(data)[1])
-        return _Shown(state) if isinstance(state, dict) else state
+        return _Shown(state) if class_of(state) is dict else state
 
     _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
         **PlainUnpacking._METHODS,  # noqa: SLF001 - of the base class

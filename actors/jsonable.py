@@ -9,8 +9,11 @@ from typing import Any
 
 import pydantic_core
 
+from .paths import class_of
+
 # Python refuses to print longer integers in decimal.
 _BITS = 10_000
+_ARRAYS: frozenset[type] = frozenset({list, tuple, set, frozenset, deque})
 
 
 def jsonable(value: Any, *, nan: bool = False) -> Any:  # noqa: ANN401 - any decoded value
@@ -19,16 +22,21 @@ def jsonable(value: Any, *, nan: bool = False) -> Any:  # noqa: ANN401 - any dec
     Raises:
         RecursionError: it nests too deep.
     """
+    kinds = class_of(value).__mro__
+    if dict in kinds:
+        return {_key(key): jsonable(item, nan=nan) for key, item in value.items()}
+    if not _ARRAYS.isdisjoint(kinds):
+        return [jsonable(item, nan=nan) for item in value]
+    return _scalar(value, nan=nan)
+
+
+def _scalar(value: Any, *, nan: bool) -> Any:  # noqa: ANN401 - any decoded value
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):
         return hex(value) if value.bit_length() > _BITS else int(value)
     if isinstance(value, float):
         return value if nan or math.isfinite(value) else _infinite(value)
-    if isinstance(value, dict):
-        return {_key(key): jsonable(item, nan=nan) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - of anything
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return [jsonable(item, nan=nan) for item in value]  # pyright: ignore[reportUnknownVariableType] - of anything
     if isinstance(value, PurePath):
         return str(value).encode("utf-8", "backslashreplace").decode()
     return pydantic_core.to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)

@@ -1,5 +1,7 @@
 """Values cross to bytes and back: standard types as themselves, records by annotation."""
 
+# ruff: noqa: ANN401, DTZ001 - values of any type are what is tested, naive times among them
+
 import datetime as dt
 import ipaddress
 import re
@@ -20,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offbook.actors.codec import Codec
+from offbook.actors.paths import class_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 codec = Codec()
@@ -51,7 +54,7 @@ STANDARD: list[object] = [
     (),
     (1, ("a", None)),
     {"a": {"b": 1}},
-    {1: "int", None: "none", True: "bool"},
+    {1: "int", None: "none", False: "bool"},
     {(1, (2, 3)): 1, b"bytes": 2, UUID(int=7): 3, dt.date(2024, 1, 1): 4, 1.5: 5},
     set(),
     {1, "a", None, (1, 2), 2**70},
@@ -60,8 +63,8 @@ STANDARD: list[object] = [
     dt.datetime(2024, 1, 2, tzinfo=dt.UTC),
     dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=45), "NPT")),
     dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(microseconds=-1))),
-    dt.datetime.min,
-    dt.datetime.max,
+    dt.datetime(1, 1, 1),
+    dt.datetime(9999, 12, 31, 23, 59, 59, 999999),
     dt.date(1, 1, 1),
     dt.time(1, 2, 3, 4),
     dt.time(1, tzinfo=dt.UTC),
@@ -133,6 +136,12 @@ def test_a_zone_of_another_kind_becomes_its_offset() -> None:
         def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
             return dt.timedelta(hours=3)
 
+        def dst(self, _: dt.datetime | None) -> None:
+            return None
+
+        def tzname(self, _: dt.datetime | None) -> str:
+            return "strange"
+
     found = crossed(dt.datetime(2024, 1, 1, tzinfo=Strange()))
     assert found.tzinfo == dt.timezone(dt.timedelta(hours=3))
 
@@ -152,8 +161,8 @@ def test_buffers_come_back_as_bytes_or_as_annotated(buffer: bytearray | memoryvi
 def test_equal_sets_are_equal_bytes_whatever_their_order() -> None:
     words = [f"w{i}" for i in range(50)]
     mixed: list[Hashable] = [*words, *range(20), (1, 2), None]
-    assert codec.encode(set(words)) == codec.encode(set(reversed(words)))
-    assert codec.encode(set(mixed)) == codec.encode(set(reversed(mixed)))
+    assert codec.encode(set(words)) == codec.encode({*words[25:], *words[:25]})
+    assert codec.encode(set(mixed)) == codec.encode({*mixed[30:], *mixed[:30]})
 
 
 class Color(Enum):
@@ -225,24 +234,23 @@ class Roots(pydantic.RootModel[list[int]]):
     pass
 
 
-@pytest.mark.parametrize(
-    ("value", "plain"),
-    [
-        (Point(1, 2), (1, 2)),
-        (
-            Item("a", Decimal(1), {"x"}),
-            {"sku": "a", "price": Decimal(1), "tags": {"x"}},
-        ),
-        (Place(1, 2), {"x": 1, "y": 2}),
-        (Model(name="a"), {"name": "a", "item": None}),
-        (Roots([1, 2]), [1, 2]),
-        ({"deep": [(Place(1, 2),)]}, {"deep": [({"x": 1, "y": 2},)]}),
-        (deque([Place(1, 2)], 3), deque([{"x": 1, "y": 2}], 3)),
-        (OrderedDict(a=Place(1, 2)), OrderedDict(a={"x": 1, "y": 2})),
-        ({Place(1, 2)}, [{"x": 1, "y": 2}]),
-    ],
-    ids=lambda value: type(value).__name__,
-)
+RECORDS: list[tuple[object, object]] = [
+    (Point(1, 2), (1, 2)),
+    (
+        Item("a", Decimal(1), {"x"}),
+        {"sku": "a", "price": Decimal(1), "tags": {"x"}},
+    ),
+    (Place(1, 2), {"x": 1, "y": 2}),
+    (Model(name="a"), {"name": "a", "item": None}),
+    (Roots([1, 2]), [1, 2]),
+    ({"deep": [(Place(1, 2),)]}, {"deep": [({"x": 1, "y": 2},)]}),
+    (deque([Place(1, 2)], 3), deque([{"x": 1, "y": 2}], 3)),
+    (OrderedDict(a=Place(1, 2)), OrderedDict(a={"x": 1, "y": 2})),
+    ({Place(1, 2)}, [{"x": 1, "y": 2}]),
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), RECORDS, ids=lambda value: type(value).__name__)
 def test_a_record_without_annotation_is_plain(value: object, plain: object) -> None:
     assert crossed(value) == plain
     assert type(crossed(value)) is type(plain)
@@ -305,11 +313,12 @@ def values() -> st.SearchStrategy[Any]:
 
 def alike(one: Any, other: Any) -> bool:
     """Equal, and of the same types all the way down."""
-    if type(one) is not type(other):
+    kind = class_of(one)
+    if kind is not class_of(other):
         return False
-    if isinstance(one, dict):
+    if kind is dict:
         return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple | deque):
+    if kind in {list, tuple, deque}:
         return len(one) == len(other) and all(map(alike, one, other))
     return bool(one == other)
 

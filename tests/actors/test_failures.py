@@ -1,5 +1,7 @@
 """Exceptions cross with class, arguments, attributes, notes, causes, members and traceback."""
 
+# ruff: noqa: ANN401, DTZ001 - values of any type are what is tested, naive times among them
+
 import asyncio
 import datetime as dt
 import json
@@ -9,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import pydantic
 import pytest
@@ -27,6 +29,7 @@ from offbook.actors.errors import (
     RunFailed,
     StepFailed,
 )
+from offbook.actors.paths import class_of
 
 codec = Codec()
 codec.know_module(__name__)
@@ -55,8 +58,10 @@ class Slotted(ValueError):
 
 
 class OwnNew(Exception):
-    def __new__(cls, first: int, second: int) -> "OwnNew":
-        return super().__new__(cls, first, second)
+    def __new__(cls, *numbers: int) -> Self:  # pyright: ignore[reportInconsistentConstructor] - the case
+        if len(numbers) != 2:
+            raise TypeError("two numbers")
+        return super().__new__(cls, *numbers)
 
 
 @dataclass
@@ -76,9 +81,13 @@ class Ended(SystemExit):
 
 
 class Members(ExceptionGroup[Exception]):
-    def __init__(self, message: str, excs: list[Exception]) -> None:  # noqa: ARG002 - as its base
-        super().__init__()
-        self.extra = [1, (2,)]
+    extra: Any = None
+
+
+def members(*errors: Exception) -> Members:
+    made = Members("m", errors)
+    made.extra = [1, (2,)]
+    return made
 
 
 def decode_failure() -> UnicodeDecodeError:
@@ -206,8 +215,6 @@ def test_every_error_of_the_library_keeps_its_fields(cls: Any) -> None:
     values: dict[str, Any] = {"seconds": 1.5, "size": 1, "limit": 2, "record": 3, "attributes": {}}
     values |= {"cause": ValueError("inner")}
     given_fields = {f.name: values.get(f.name, f"the {f.name}") for f in fields(cls)}
-    if cls.__name__ in {"RunFailed"}:
-        given_fields["error_code"] = "user-error"
     error = cls(**given_fields)
     found = crossed(error)
     assert type(found) is cls
@@ -249,18 +256,9 @@ def test_fatal_errors_stay_fatal_with_their_cause() -> None:
 
 
 def test_cause_context_and_suppression_are_kept() -> None:
-    def fail() -> None:
-        try:
-            raise KeyError("a")
-        except KeyError as first:
-            try:
-                raise ValueError("b")
-            except ValueError:
-                raise TypeError("c") from first
-
-    with pytest.raises(TypeError) as caught:
-        fail()
-    found = crossed(caught.value)
+    error, second, first = TypeError("c"), ValueError("b"), KeyError("a")
+    error.__cause__, error.__context__, second.__context__ = first, second, first
+    found = crossed(error)
     assert repr(found.__cause__) == "KeyError('a')"
     assert repr(found.__context__) == "ValueError('b')"
     assert found.__context__.__context__ is found.__cause__
@@ -323,16 +321,16 @@ def test_an_exception_is_a_value_like_others() -> None:
 
 def test_a_group_keeps_its_members_recursively() -> None:
     shared = ValueError("shared")
-    group = ExceptionGroup(
+    group: ExceptionGroup[Exception] = ExceptionGroup(
         "outer", [shared, ExceptionGroup("inner", [KeyError("k"), shared]), Declined("v", limit=1)]
     )
     group.add_note("a note")
-    found = crossed(group)
+    found: Any = crossed(group)
     assert repr(found) == repr(group)
-    assert type(found) is ExceptionGroup
+    assert class_of(found) is ExceptionGroup
     assert found.exceptions[0] is found.exceptions[1].exceptions[1]
     assert found.__notes__[0] == "a note"
-    assert found.split(Declined)[0].exceptions[0].card == "v"
+    assert found.exceptions[2].card == "v"
 
 
 def test_a_group_of_base_exceptions_stays_one() -> None:
@@ -342,13 +340,13 @@ def test_a_group_of_base_exceptions_stays_one() -> None:
 
 
 def test_a_class_of_groups_keeps_its_class_and_state() -> None:
-    found = crossed(Members("m", [ValueError(1)]))
+    found = crossed(members(ValueError(1)))
     assert type(found) is Members
     assert (found.message, found.extra) == ("m", [1, (2,)])
 
 
 def test_a_group_of_an_unknown_class_is_still_a_group() -> None:
-    found = crossed(Members("m", [ValueError(1), Declined("v", limit=1)]), Codec())
+    found = crossed(members(ValueError(1), Declined("v", limit=1)), Codec())
     assert type(found) is ExceptionGroup
     assert isinstance(found.exceptions[0], ValueError)
     assert isinstance(found.exceptions[1], StepFailed)
@@ -379,7 +377,7 @@ def test_an_unknown_class_becomes_step_failed_with_everything() -> None:
     assert "in fail" in found.traceback
     assert repr(found.__cause__) == "KeyError('k')"
     assert found.__notes__[0] == "a note"
-    assert "in fail" in found.remote_traceback
+    assert "in fail" in cast("Any", found).remote_traceback
 
 
 def test_step_failed_crosses_again_unchanged() -> None:
@@ -441,11 +439,11 @@ def test_what_cannot_be_stored_is_text_in_arguments_and_absent_in_attributes() -
 
 
 def test_the_same_error_is_the_same_bytes_without_its_frames() -> None:
+    def fail() -> None:
+        raise ValueError(object(), "x") from KeyError("k")
+
     def made() -> bytes:
-        try:
-            raise ValueError(object(), "x") from KeyError("k")
-        except ValueError as error:
-            return codec.encode_error(error, local=False)
+        return codec.encode_error(raised(fail), local=False)
 
     assert made() == made()
     assert codec.encode(ValueError("x")) == codec.encode_error(ValueError("x"), local=False)
@@ -572,7 +570,7 @@ def test_the_report_for_people_has_it_all() -> None:
 
 
 def node(**changes: Any) -> list[Any]:
-    fields_ = {
+    fields_: dict[str, Any] = {
         "key": "builtins:ValueError",
         "message": "m",
         "args": [],
