@@ -92,6 +92,11 @@ class Parameters:
             raise InvalidArguments(self.name, f"the argument {missing[0]!r} is missing")
         return list(bound.args), dict(bound.kwargs)
 
+    def takes(self, name: str) -> bool:
+        """Return whether a parameter of this name can be given by keyword."""
+        kind = self._kinds.get(name)
+        return kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
     def variadic(self, parameter: str) -> str:
         """Return `args` for the `*` parameter, `kwargs` for the `**` one, else nothing."""
         kind = self._kinds.get(parameter)

@@ -36,19 +36,19 @@ def connect(  # noqa: PLR0913 - each has a default
 ) -> Client:
     """Return a client, without I/O: `async with offbook.connect() as client:` opens it.
 
-    url: one or many NATS servers; without it `OFFBOOK_URL`, else an embedded server in `folder`
-    (default: `.offbook` in the working directory). namespace: default `OFFBOOK_NAMESPACE` or
-    `offbook`. deployment: the version of the code that starts are for, default
-    `OFFBOOK_DEPLOYMENT` or `default`. partitions, shards, replicas: fixed when the namespace is
-    created; left out, what is stored holds. options: TLS and credentials (default: the
-    `OFFBOOK_…` variables). observer: telemetry (default: logging, and OpenTelemetry where it is
-    set up).
+    url: one or many NATS servers; without it the embedded server of `folder` where that is given,
+    else `OFFBOOK_URL`, else an embedded server in `.offbook` in the working directory.
+    namespace: default `OFFBOOK_NAMESPACE` or `offbook`. deployment: the version of the code that
+    starts are for, default `OFFBOOK_DEPLOYMENT` or `default`. partitions, shards, replicas: fixed
+    when the namespace is created; left out, what is stored holds. options: TLS and credentials
+    (default: the `OFFBOOK_…` variables). observer: telemetry (default: logging, and OpenTelemetry
+    where it is set up).
 
     Raises:
         InvalidName: a name that cannot be one. ServerMissing: no URL, and no embedded server.
     """
     space = check_name("namespace", namespace or os.environ.get("OFFBOOK_NAMESPACE") or "offbook")
-    address = url or os.environ.get("OFFBOOK_URL") or None
+    address = url or (None if folder else os.environ.get("OFFBOOK_URL")) or None
     make = partial(
         NatsBackend, namespace=space, partitions=partitions, shards=shards, replicas=replicas
     )

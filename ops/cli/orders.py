@@ -1,0 +1,179 @@
+"""Commands that tell a run something: cancel, terminate, wake, resume, purge."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from offbook.actors.client import Client
+from offbook.actors.errors import RunNotEnded, RunNotFound
+from offbook.actors.janitor import remove_run
+from offbook.actors.state import FINAL
+
+from .output import emit, say
+from .runs import STATUSES
+from .setup import Setup, command
+from .values import SPAN, read_json
+
+_OPEN = tuple(status for status in STATUSES if status not in FINAL)
+
+
+def _bulk(fn: Any) -> Any:  # noqa: ANN401 - a decorator
+    """Give a command the options that choose runs."""
+    for option in reversed(
+        (
+            click.argument("run_ids", metavar="[RUN]...", nargs=-1),
+            click.option("--reason", help="kept with the run"),
+            click.option("--status", type=click.Choice(_OPEN), help="all runs of this status"),
+            click.option("--workflow", metavar="NAME", help="all open runs of this workflow"),
+            click.option("--limit", type=click.IntRange(1), default=1000, show_default=True),
+            click.option("--yes", is_flag=True, help="do not ask about many"),
+        )
+    ):
+        fn = option(fn)
+    return fn
+
+
+@command()
+@_bulk
+async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
+    """Ask runs to stop: by id, or all that are open of a --status or --workflow.
+
+    The body gets CancelledError and may clean up.
+    """
+    async with setup.connect() as client:
+        ids = await _chosen(client, "cancel", **chosen)
+        for run in ids:
+            await client.run(run).cancel(reason)
+    _tell(setup, "cancelled", ids)
+
+
+@command()
+@_bulk
+async def terminate(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
+    """End runs now, without their clean-up: by id, or all of a --status or --workflow."""
+    async with setup.connect() as client:
+        ids = await _chosen(client, "terminate", **chosen)
+        for run in ids:
+            await client.run(run).terminate(reason)
+    _tell(setup, "terminated", ids)
+
+
+async def _chosen(  # noqa: PLR0913 - one for each option
+    client: Client,
+    what: str,
+    *,
+    run_ids: Sequence[str],
+    status: str | None,
+    workflow: str | None,
+    limit: int,
+    yes: bool,
+) -> list[str]:
+    if bool(run_ids) == bool(status or workflow):
+        raise click.UsageError(f"say which runs to {what}: RUN..., or --status or --workflow")
+    if run_ids:
+        return list(run_ids)
+    found: list[str] = []
+    async for summary in client.runs(status=status, workflow=workflow):
+        if summary.status not in FINAL and len(found) < limit:
+            found.append(summary.id)
+    if found and not yes:
+        _ask(f"{what} {len(found)} run{'s' if len(found) != 1 else ''}?")
+    return found
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Say --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def _tell(setup: Setup, done: str, ids: Sequence[str]) -> None:
+    if setup.json:
+        emit({done: list(ids)})
+        return
+    for run in ids:
+        say(run)
+    if not ids:
+        say("no runs")
+
+
+@command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("timers", metavar="[TIMER]...", nargs=-1)
+async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
+    """End all pending sleeps of a run, or the timers named; print how many."""
+    async with setup.connect() as client:
+        woken = await client.run(run_id).wake(*timers)
+    if setup.json:
+        emit({"run": run_id, "woken": woken})
+    else:
+        say(f"{woken} woken")
+
+
+@command()
+@click.argument("token")
+@click.argument("payload", metavar="[JSON]", default="null")
+@click.option("--id", "caller", help="your id of this message: with it, sending again is safe")
+async def resume(setup: Setup, token: str, payload: str, caller: str | None) -> None:
+    """Send a payload to the hook that has this token; print the run's id.
+
+    JSON `-` reads the payload from standard input.
+    """
+    text = sys.stdin.read() if payload == "-" else payload
+    value = read_json(text, "payload")
+    async with setup.connect() as client:
+        run = await client.resume(token, value, id=caller)
+    if setup.json:
+        emit({"run": run})
+    else:
+        say(run)
+
+
+@command()
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.option("--ended", is_flag=True, help="all runs that have ended")
+@click.option("--older-than", type=SPAN, help="with --ended: that ended so long ago")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--yes", is_flag=True, help="needed: what is removed cannot be brought back")
+async def purge(  # noqa: PLR0913 - one for each option
+    setup: Setup,
+    run_ids: tuple[str, ...],
+    *,
+    ended: bool,
+    older_than: float | None,
+    limit: int,
+    yes: bool,
+) -> None:
+    """Remove ended runs: input, result and history. Their ids stay taken."""
+    if bool(run_ids) == ended:
+        raise click.UsageError("say what to purge: RUN..., or --ended")
+    if older_than is not None and not ended:
+        raise click.UsageError("--older-than goes with --ended")
+    async with setup.connect() as client:
+        ids = list(run_ids) or await _ended(client, older_than or 0.0, limit)
+        for run in run_ids:
+            await _check_ended(client, run)
+        if ids and not yes:
+            raise click.UsageError(f"{len(ids)} to remove for good: say --yes")
+        for run in ids:
+            await remove_run(client, run, strict=client.settings.strict_ids)
+    _tell(setup, "purged", ids)
+
+
+async def _check_ended(client: Client, run: str) -> None:
+    if not await client.exists(run):
+        raise RunNotFound(run)
+    status = await client.status_of(run)
+    if status not in FINAL:
+        raise RunNotEnded(run, status)
+
+
+async def _ended(client: Client, older_than: float, limit: int) -> list[str]:
+    before = client.backend.clock.now() - older_than * 1e6
+    found: list[str] = []
+    async for summary in client.runs():
+        if summary.ended is not None and summary.ended <= before and len(found) < limit:
+            found.append(summary.id)
+    return found

@@ -1,0 +1,127 @@
+"""`offbook runs` and `offbook result`."""
+
+import asyncio
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import click
+
+from offbook.actors.client import Client
+from offbook.actors.lists import summary_cursor
+from offbook.actors.run import Run
+from offbook.actors.summary import Summary
+
+from .failures import TIMEOUT, Failure
+from .output import emit, moment, pretty, say, since, table
+from .setup import Setup, command
+from .values import AGO, SPAN, pairs
+
+STATUSES = (
+    "pending", "running", "completed", "failed", "cancelled", "terminated", "continued", "blocked",
+)  # fmt: skip
+_TIMES = ("created", "updated", "ended", "next_wake")
+
+
+@command()
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--workflow", metavar="NAME")
+@click.option("--attribute", "attributes", metavar="KEY=VALUE", multiple=True)
+@click.option("--since", "after", type=AGO, help="made after: 2h ago, or 2030-01-31T12:00:00Z")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--cursor", help="go on after the last run of an earlier list")
+async def runs(  # noqa: PLR0913 - one for each option
+    setup: Setup,
+    status: str | None,
+    workflow: str | None,
+    attributes: tuple[str, ...],
+    after: datetime | None,
+    *,
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List runs, newest first. With --json a line for each, with a cursor to go on from."""
+    wanted = pairs(attributes, "--attribute")
+    async with setup.connect() as client:
+        listed = client.runs(
+            workflow=workflow,
+            status=status,
+            attributes=wanted,
+            since=after,
+            deployment=setup.deployment,
+            limit=limit + 1,
+            cursor=cursor,
+        )
+        found = [summary async for summary in listed]
+    shown = found[:limit]
+    if setup.json:
+        for summary in shown:
+            emit(as_data(summary))
+        return
+    columns = ("id", "workflow", "status", "age", "attributes", "waits for")
+    table(columns, [_row(summary) for summary in shown])
+    if len(found) > limit:
+        say(f"more: --cursor {summary_cursor(shown[-1])}")
+
+
+def as_data(summary: Summary) -> dict[str, Any]:
+    """Return a summary for JSON: times in ISO 8601, and the cursor that goes on after it."""
+    found: dict[str, Any] = {f.name: getattr(summary, f.name) for f in fields(summary)}
+    found |= {name: moment(found[name]) for name in _TIMES}
+    return found | {"cursor": summary_cursor(summary)}
+
+
+def _row(summary: Summary) -> tuple[str, ...]:
+    waits = list(summary.waits)
+    if summary.status == "blocked":
+        waits = [f"{summary.reason or ''}: {summary.detail or ''}".strip(": ")]
+    if summary.next_wake is not None:
+        waits.append(f"wakes {since(moment(summary.next_wake))}")
+    return (
+        summary.id,
+        summary.workflow,
+        summary.status,
+        since(moment(summary.created)),
+        " ".join(f"{key}={value}" for key, value in summary.attributes.items()),
+        ", ".join(waits),
+    )
+
+
+@command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--timeout", type=SPAN, help="give up after so long, with exit code 5")
+async def result(
+    setup: Setup,
+    run_id: str,
+    timeout: float | None,  # noqa: ASYNC109 - the option's name
+) -> None:
+    """Wait for the end of a run and print its result; 1 where it failed."""
+    async with setup.connect() as client:
+        run: Run[Any] = client.run(run_id)
+        tell_result(setup, client, run_id, await waited(run, timeout))
+
+
+async def waited(run: Run[Any], limit: float | None) -> Any:  # noqa: ANN401 - a run's result
+    """Return a run's result.
+
+    Raises:
+        Failure: it did not come in time. And the errors of `Run.result`.
+    """
+    began = asyncio.timeout(limit)
+    try:
+        async with began:
+            return await run.result()
+    except TimeoutError:
+        if not began.expired():
+            raise
+        message = f"run {run.id!r} has not ended after {limit:g} s"
+        raise Failure(message, "timeout", TIMEOUT) from None
+
+
+def tell_result(setup: Setup, client: Client, run: str, value: Any) -> None:  # noqa: ANN401
+    """Show a result."""
+    plain = client.codec.plain(client.codec.encode(value, "result"))
+    if setup.json:
+        emit({"run": run, "status": "completed", "result": plain})
+    elif plain is not None:
+        say(pretty(plain))

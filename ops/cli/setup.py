@@ -1,0 +1,108 @@
+"""Options that every command takes, before or after its name, and the client they lead to."""
+
+import asyncio
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from offbook.actors.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEY = "offbook.setup"
+
+
+@dataclass(slots=True)
+class Setup:
+    """What the common options say."""
+
+    url: str | None = None
+    namespace: str | None = None
+    deployment: str | None = None
+    folder: str | None = None
+    json: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether these options lead to an embedded server."""
+        return not self.url and bool(self.folder or not os.environ.get("OFFBOOK_URL"))
+
+    def connect(self, **more: Any) -> "Client":  # noqa: ANN401 - of offbook.connect
+        """Return a client that is not open.
+
+        Raises:
+            UsageError: a URL and a folder exclude each other.
+        """
+        from offbook import connect  # noqa: PLC0415 - --help should not load the runtime
+
+        if self.url and self.folder:
+            raise click.UsageError("--url and --folder exclude each other")
+        return connect(
+            self.url.split(",") if self.url else None,
+            namespace=self.namespace,
+            deployment=self.deployment,
+            folder=self.folder,
+            **more,
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the options that say the same to another process."""
+        given = {
+            "--url": self.url,
+            "--namespace": self.namespace,
+            "--deployment": self.deployment,
+            "--folder": self.folder,
+        }
+        found = [part for name, value in given.items() if value for part in (name, value)]
+        return [*found, *(["--json"] if self.json else [])]
+
+
+def setup_of(context: click.Context) -> Setup:
+    """Return the one set-up of an invocation."""
+    found: Setup = context.meta.setdefault(_KEY, Setup())
+    return found
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
+    if value:
+        setattr(setup_of(context), parameter.name or "", value)
+
+
+_option = functools.partial(click.option, callback=_keep, expose_value=False)
+
+_COMMON = (
+    _option("--url", metavar="URL", help="NATS server [default: $OFFBOOK_URL, else embedded]"),
+    _option("--namespace", metavar="NAME", help="[default: $OFFBOOK_NAMESPACE, else offbook]"),
+    _option("--deployment", metavar="NAME", help="[default: $OFFBOOK_DEPLOYMENT, else default]"),
+    _option("--folder", metavar="PATH", help="of the embedded server [default: .offbook]"),
+    _option("--json", is_flag=True, help="JSON on standard output, and nothing else"),
+)
+
+
+def common(fn: F) -> F:
+    """Give a command the common options."""
+    for option in reversed(_COMMON):
+        fn = option(fn)
+    return fn
+
+
+def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401 - click's
+    """Make a function a command; it gets the `Setup` first, and may be async."""
+
+    def make(fn: Callable[..., Any]) -> click.Command:
+        @functools.wraps(fn)
+        def call(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - what click passes
+            found = fn(setup_of(click.get_current_context()), *args, **kwargs)
+            if inspect.iscoroutine(found):
+                asyncio.run(found)
+
+        made: click.Command = click.command(**attributes)(common(call))
+        return made
+
+    return make

@@ -1,0 +1,182 @@
+"""`offbook show` and `offbook events`."""
+
+import os
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import click
+
+from offbook.actors.client import Client
+from offbook.actors.define import registry
+from offbook.actors.errors import NonDeterminismError, OffbookError
+from offbook.actors.locate import locate
+from offbook.actors.model import History
+from offbook.actors.run import RunView, StepView
+from offbook.actors.state import FINAL
+
+from .code import load
+from .failures import said
+from .output import clock, emit, facts, one_line, say, short, since, span, table
+from .setup import Setup, command
+
+
+@command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--module", default=None, help="import it to tell in which line the run waits [$OFFBOOK_MODULE]"
+)
+async def show(setup: Setup, run_id: str, module: str | None) -> None:
+    """Show a run: status, steps and attempts, what it waits for, and where it is now."""
+    module = module or os.environ.get("OFFBOOK_MODULE")
+    if module:
+        load(module)
+    async with setup.connect() as client:
+        view = await client.run(run_id).view()
+        history = await client.history(run_id)
+        where, note = await _where(client, history, view, module)
+    children = _children(history)
+    if setup.json:
+        data = {f.name: getattr(view, f.name) for f in fields(view)}
+        emit(data | {"children": children, "where": where, "where_note": note})
+    else:
+        _show(view, children, where, note)
+
+
+async def _where(
+    client: Client, history: History, view: RunView, module: str | None
+) -> tuple[list[str], str | None]:
+    """Return the lines that the run waits in, or why they are not known."""
+    if view.status in FINAL:
+        return [], None
+    workflow = registry.workflows.get(view.workflow)
+    if workflow is None:
+        if module:
+            return [], f"module {module!r} does not register {view.workflow!r}"
+        return [], "say --module to see the line"
+    try:
+        return await locate(client, history, workflow), None
+    except NonDeterminismError as error:
+        return [], f"this code is not what the run began with: {error}"
+    except OffbookError as error:
+        return [], said(error)
+
+
+def _children(history: History) -> list[dict[str, Any]]:
+    """Return the children that a run has started, with how they ended as far as it knows."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in history.records:
+        for event in record.events:
+            if event.kind == "child_ended" and event.id in found:
+                found[event.id]["status"] = event.data.get("status")
+            elif event.kind == "child_conflict" and event.id in found:
+                found[event.id]["status"] = "conflict"
+        for command_ in record.commands:
+            if command_.kind == "child":
+                found[command_.id] = {
+                    "id": command_.id,
+                    "run": command_.data["run"],
+                    "workflow": command_.name,
+                    "status": "running",
+                    "detached": bool(command_.data.get("detached")),
+                }
+    return list(found.values())
+
+
+def _show(
+    view: RunView, children: list[dict[str, Any]], where: list[str], note: str | None
+) -> None:
+    facts(_head(view))
+    _blocked(view)
+    _waits(view, where, note)
+    if view.steps:
+        say()
+        columns = ("step", "name", "status", "try", "worker", "took", "error")
+        table(columns, [row for step in view.steps for row in _rows(step)])
+    if children:
+        say()
+        rows = [(c["run"], c["workflow"], c["status"]) for c in children]
+        table(("child", "workflow", "status"), rows)
+
+
+def _head(view: RunView) -> list[tuple[str, object]]:
+    return [
+        ("run", view.id),
+        ("workflow", view.workflow),
+        ("status", view.status),
+        ("reason", view.reason),
+        ("deployment", view.deployment),
+        ("created", _when(view.created_at)),
+        ("started", _when(view.started_at)),
+        ("ended", _when(view.ended_at)),
+        ("attributes", " ".join(f"{k}={v}" for k, v in view.attributes.items())),
+        ("parent", view.parent),
+        ("root", view.root if view.root != view.id else None),
+        ("continues", view.previous),
+        ("continued as", view.continued_as),
+        ("records", view.records),
+        ("input", short(view.input)),
+        ("output", short(view.output) if view.output is not None else None),
+        ("error", said(view.error) if view.error is not None else None),
+    ]
+
+
+def _when(at: datetime | None) -> str:
+    return f"{clock(at)} ({since(at)} ago)" if at is not None else ""
+
+
+def _blocked(view: RunView) -> None:
+    if view.detail:
+        say()
+        say(view.detail)
+
+
+def _waits(view: RunView, where: list[str], note: str | None) -> None:
+    if view.status in FINAL:
+        return
+    waits = [_wait(wait) for wait in view.waits]
+    waits += [f"step {s.name} [{s.id}]" for s in view.steps if s.ended_at is None]
+    say()
+    facts([("waits for", "\n".join(waits)), ("is at", "\n".join(where) or note)])
+
+
+def _wait(wait: dict[str, Any]) -> str:
+    if wait["kind"] == "timer":
+        return f"timer {wait['id']}, due {since(wait['due'])} ({clock(wait['due'])})"
+    if wait["kind"] == "child":
+        return f"child {wait['run']} ({wait['name']})"
+    opened = "" if wait["open"] else ", not open yet"
+    return f"hook {wait['id']}, for {since(wait['since'])}{opened}"
+
+
+def _rows(step: StepView) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for attempt in step.attempts:
+        began, ended, error = attempt["started_at"], attempt["ended_at"], attempt["error"]
+        took = span((ended - began).total_seconds()) if began and ended else ""
+        told = said(error) if error is not None else ""
+        outcome = attempt["outcome"]
+        number = attempt["attempt"] or ""
+        worker = attempt["worker"] or ""
+        rows.append((step.id, step.name, outcome, number, worker, took, told))
+    if step.ended_at is None:
+        where = "in a queue or at a worker" if step.remote else ""
+        status = "retrying" if step.status == "retrying" else "running"
+        rows.append((step.id, step.name, status, step.attempt, where, "", ""))
+    return rows
+
+
+@command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--follow", is_flag=True, help="go on until the run ends")
+async def events(setup: Setup, run_id: str, *, follow: bool) -> None:
+    """Print the history of a run, oldest first. With --json a line for each event."""
+    async with setup.connect() as client:
+        async for event in client.run(run_id).events(follow=follow):
+            if setup.json:
+                emit(event)
+            else:
+                name = one_line(" ".join(part for part in (event.name, event.id) if part))
+                data = short(event.data) if event.data else ""
+                kind = event.type.ljust(18)
+                say(f"{event.n:>4}  {clock(event.at)}  {kind}  {name}  {data}".rstrip())
