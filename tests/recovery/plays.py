@@ -1,0 +1,154 @@
+"""Workflows whose steps are witnessed; gates hold them where a test wants to disturb them."""
+
+import asyncio
+import os
+import time
+
+import offbook
+from offbook import Retry, current_run, hook, sleep, step, workflow
+from support.ledger import Ledger
+
+
+@step
+async def add(value: int, label: str) -> int:
+    with Ledger.of_process().body(label):
+        return value + 1
+
+
+@step(queue="far")
+async def add_far(value: int, label: str) -> int:
+    with Ledger.of_process().body(label):
+        await asyncio.sleep(0.02)
+        return value + 1
+
+
+@step(retry=Retry(attempts=3, first=0.1, jitter=0))
+async def gated(label: str) -> str:
+    ledger = Ledger.of_process()
+    with ledger.body(label):
+        await ledger.gate(label)
+        return label
+
+
+@step(queue="far")
+async def gated_far(label: str) -> str:
+    ledger = Ledger.of_process()
+    with ledger.body(label):
+        await ledger.gate(label)
+        return label
+
+
+@step
+async def exits(label: str) -> str:
+    """End the whole process, each time."""
+    with Ledger.of_process().body(label):
+        os._exit(3)
+
+
+@step(queue="far")
+async def exits_far(label: str) -> str:
+    with Ledger.of_process().body(label):
+        os._exit(3)
+
+
+@step(retry=0)
+async def blocks(label: str, seconds: float) -> str:
+    """Hold the event loop, which no step should."""
+    with Ledger.of_process().body(label):
+        time.sleep(seconds)  # noqa: ASYNC251  the fault under test
+        return label
+
+
+@workflow
+async def working(label: str) -> int:
+    value = await add(0, f"{label}-before")
+    await gated(label)
+    return await add(value, f"{label}-after")
+
+
+@workflow
+async def sending(label: str) -> int:
+    value = await add(0, f"{label}-before")
+    await gated_far(label)
+    return await add(value, f"{label}-after")
+
+
+@workflow
+async def napping(label: str, seconds: float) -> int:
+    value = await add(0, f"{label}-before")
+    await sleep(seconds)
+    return await add(value, f"{label}-after")
+
+
+@workflow
+async def asking(label: str) -> int:
+    value = await add(0, f"{label}-before")
+    value += await hook(int, token=label)
+    return await add(value, f"{label}-after")
+
+
+@workflow
+async def counting(label: str, payloads: int) -> list[int]:
+    found: list[int] = []
+    async with hook(int, token=label) as box:
+        for _ in range(payloads):
+            found.append(await box)  # noqa: PERF401  one at a time
+    return found
+
+
+@workflow
+async def parenting(label: str) -> int:
+    value = await add(0, f"{label}-before")
+    child = await offbook.start(working, f"{label}-child", id=f"{current_run().id}-child")
+    return await add(value + await child.result(), f"{label}-after")
+
+
+@workflow
+async def stepping(label: str, count: int) -> int:
+    value = 0
+    for i in range(count):
+        value = await add(value, f"{label}-{i}")
+        await sleep(0.05)
+    return value
+
+
+@workflow
+async def poisonous(label: str) -> str:
+    return await exits(label)
+
+
+@workflow
+async def poisonous_far(label: str) -> str:
+    try:
+        return await exits_far(label)
+    except offbook.StepLost:
+        return "lost"
+
+
+@workflow
+async def blocking(label: str, seconds: float) -> str:
+    return await blocks(label, seconds)
+
+
+@workflow
+async def spinning(label: str) -> str:
+    await add(0, label)
+    while True:
+        pass
+
+
+@workflow
+async def mixed(label: str, turns: int) -> int:
+    """A bit of everything."""
+    value = 0
+    for i in range(turns):
+        value = await add(value, f"{label}-{i}")
+        value = await add_far(value, f"{label}-far{i}")
+        await sleep(0.2)
+        both = await asyncio.gather(add(value, f"{label}-l{i}"), add(value, f"{label}-r{i}"))
+        value = sum(both) - value
+    child = await offbook.start(stepping, f"{label}-child", 3, id=f"{current_run().id}-child")
+    value += await child.result()
+    await sleep(1.0)
+    value += await hook(int, token=label)
+    return await add(value, f"{label}-last")

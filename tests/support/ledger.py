@@ -1,0 +1,103 @@
+"""An independent witness: what step bodies really did, in files that outlive every kill."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from offbook import current_step
+
+FOLDER = "LEDGER_FOLDER"
+_LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line: a body was entered, was left, or raised. `at` is in microseconds since 1970."""
+
+    at: int
+    pid: int
+    run: str
+    step: str
+    attempt: int
+    phase: str
+    label: str
+
+
+class Ledger:
+    """A folder with a file of lines for each process, and gates that hold bodies up."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of_process(cls) -> "Ledger":
+        """Return the ledger that this process was started with."""
+        return cls(Path(os.environ[FOLDER]))
+
+    def note(self, phase: str, label: str) -> None:
+        """Write a line about the current step; it is whole or absent, whatever happens next."""
+        here = current_step()
+        call = Call(
+            at=time.time_ns() // 1000,
+            pid=os.getpid(),
+            run=here.run.id,
+            step=here.id,
+            attempt=here.attempt,
+            phase=phase,
+            label=label,
+        )
+        line = json.dumps(asdict(call)).encode() + b"\n"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        file = os.open(self.folder / f"{call.pid}.jsonl", flags, 0o600)
+        try:
+            os.write(file, line)
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def body(self, label: str) -> Iterator[None]:
+        """Surround a step's body."""
+        self.note("enter", label)
+        try:
+            yield
+        except BaseException:
+            self.note("raise", label)
+            raise
+        self.note("exit", label)
+
+    def calls(self) -> list[Call]:
+        """Return all lines so far, oldest first."""
+        found = [
+            Call(**json.loads(line))
+            for file in self.folder.glob("*.jsonl")
+            for line in file.read_bytes().splitlines(keepends=True)
+            if line.endswith(b"\n")
+        ]
+        return sorted(found, key=lambda call: call.at)
+
+    def entered(self, label: str) -> list[Call]:
+        """Return the calls that entered bodies of this label."""
+        return [c for c in self.calls() if c.phase == "enter" and c.label == label]
+
+    async def reached(self, label: str, times: int = 1) -> Call:
+        """Return the newest entry once a body of this label was entered so often."""
+        while len(found := self.entered(label)) < times:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return found[-1]
+
+    # Gates
+
+    def open_gate(self, label: str) -> None:
+        """Let all bodies pass that wait at this gate, now and later."""
+        (self.folder / f"{label}.gate").touch()
+
+    async def gate(self, label: str) -> None:
+        """Wait until the gate is open."""
+        while not (self.folder / f"{label}.gate").exists():  # noqa: ASYNC110  another process's
+            await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,36 @@
+"""A worker in a process of its own: `python -m support.player URL NAMESPACE MODULE OPTIONS`.
+
+It says "ready" when it serves, and drains on SIGTERM.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from importlib import import_module
+
+import offbook
+
+
+async def main(url: str, namespace: str, module: str, options: str) -> None:
+    import_module(module)
+    chosen = json.loads(options)
+    settings = offbook.Settings(**chosen.pop("settings"))
+    where = {"folder": url.removeprefix("folder:")} if url.startswith("folder:") else {"url": url}
+    async with (
+        offbook.connect(**where, namespace=namespace, settings=settings) as client,
+        offbook.Worker(client, settings=settings, **chosen) as worker,
+    ):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+        say("ready")
+        await worker.serve()
+        say("draining")
+
+
+def say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
