@@ -25,6 +25,7 @@ from .model import (
     BlobRef,
     Command,
     Event,
+    Payload,
     Record,
     Writer,
     decode_head,
@@ -35,7 +36,7 @@ from .model import (
 )
 from .ports import Delivery, Refused, Unsure
 from .state import ENDS, RunState, first_state, state_of
-from .turn import SILENT, Context, Message, Wait, decide, hook_of, read_message
+from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
 
 _PARKED: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
@@ -310,7 +311,8 @@ class RunActor:
             state.take(event)
             turn.events.append(event)
         for message in batch:
-            for event in self._events(memory, message, turn.at):
+            check = await self._check(memory, message)
+            for event in self._events(memory, message, turn.at, check):
                 turn.waits += _wait_of(state, event, turn.at)
                 state.take(event)
                 turn.events.append(event)
@@ -328,14 +330,25 @@ class RunActor:
         data = {"worker": self.env.worker, "died": died, "alone": died and state.deaths > 0}
         return Event("owner_changed", data=data)
 
-    def _events(self, memory: Memory, message: Message, at: int) -> list[Event]:
-        machine = memory.machine
+    async def _check(self, memory: Memory, message: Message) -> Refuses:
+        """Return what says why a hook refuses this message's payload."""
+        machine, payload = memory.machine, message.fields.get("payload")
+        if machine is None or payload is None:
+            return _accepts
+        try:
+            data = await self.env.blobs.resolve(self.run, payload)
+        except (HistoryCorrupted, HistoryLost) as error:
+            why = str(error)
+            return lambda _hook, _payload: why
+        return lambda hook, _payload: machine.refuses(hook, data)
+
+    def _events(self, memory: Memory, message: Message, at: int, refuses: Refuses) -> list[Event]:
         context = Context(
             state=memory.state,
             now=at,
             noise=random.uniform(-1, 1),  # noqa: S311 - jitter, recorded as a time
             encode_error=self.env.codec.encode_error,
-            refuses=machine.refuses if machine is not None else _accepts,
+            refuses=refuses,
         )
         try:
             found = decide(message, context)
@@ -499,7 +512,7 @@ def _reason_of(error: BaseException) -> str:
     return _PARKED.get(type(error), "stuck")
 
 
-def _accepts(_hook: str, _payload: bytes) -> str | None:
+def _accepts(_hook: str, _payload: Payload) -> str | None:
     return None
 
 

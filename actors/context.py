@@ -93,6 +93,11 @@ class StepContext:
         """The idempotency key: equal for every attempt of this call, and for no other call."""
         return f"{self.run.id}:{self.id}"
 
+    @property
+    def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
+        """The worker's client: for what a step does to other runs, such as `client.resume`."""
+        return self.services.client
+
     def heartbeat(self, detail: Any = None) -> None:  # noqa: ANN401 - any storable value
         """Say that the attempt is alive; a later attempt finds the detail in `last_heartbeat`."""
         self.services.beat(detail)

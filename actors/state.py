@@ -220,6 +220,10 @@ def _hook_received(state: RunState, event: Event) -> None:
     if hook is None:
         return
     hook.accepted.append(event.data["caller"])
+    _not_early(state, event)
+
+
+def _not_early(state: RunState, event: Event) -> None:
     state.early = [e for e in state.early if e["caller"] != event.data["caller"]]
 
 
@@ -270,6 +274,7 @@ _EVENTS = {
     "hook_opened": _hook_opened,
     "hook_conflict": _hook_gone,
     "hook_received": _hook_received,
+    "hook_rejected": _not_early,
     "hook_early": _hook_early,
     "child_started": _child_started,
     "child_conflict": _child_gone,

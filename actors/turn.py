@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import StepTimeout
-from .model import Event, unpack
+from .model import Event, Payload, unpack
 from .ports import Delivery
 from .state import HookState, RunState, StepState
 
@@ -32,6 +32,10 @@ class Wait:
     timer: str
 
 
+Refuses = Callable[[str, Payload], str | None]
+"""Says why a hook refuses a payload; None where it takes it."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a decision may know: the state, the time, a random number, and how to encode errors."""
@@ -40,7 +44,7 @@ class Context:
     now: int
     noise: float
     encode_error: Callable[[BaseException], bytes]
-    refuses: Callable[[str, bytes], str | None]
+    refuses: Refuses
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -180,17 +184,26 @@ def _hook(fields: dict[str, Any], context: Context) -> Decision:
     state = context.state
     hook = state.hooks.get(fields["hook"]) if "hook" in fields else hook_of(state, fields["token"])
     if hook is None:
-        return _unclaimed(fields, caller)
+        return _unclaimed(fields, caller, context)
+    key = _payload_key(token_key(hook.token), caller)
+    if key in state.seen:
+        return []
     reason = context.refuses(hook.id, fields["payload"])
-    key = f"hook:{hook.id}:{caller}"
     if reason is not None:
-        return [Event("hook_rejected", hook.id, key, {"reason": reason, "caller": caller})]
+        # A key of its own: the same caller may send a better payload.
+        data = {"reason": reason, "caller": caller}
+        return [Event("hook_rejected", hook.id, f"rejected:{key}", data)]
     data = {"payload": fields["payload"], "caller": caller}
     return [Event("hook_received", hook.id, key, data)]
 
 
-def _unclaimed(fields: dict[str, Any], caller: str) -> Decision:
-    if not fields.get("early"):
+def _payload_key(token: str, caller: str) -> str:
+    # By token, not by hook: a sender that repeats itself must not reach the token's next hook.
+    return f"hook:{token[:16]}:{caller}"
+
+
+def _unclaimed(fields: dict[str, Any], caller: str, context: Context) -> Decision:
+    if not fields.get("early") or _payload_key(fields["token"], caller) in context.state.seen:
         return []
     data = {"token": fields["token"], "payload": fields["payload"], "caller": caller}
     return [Event("hook_early", key=f"early:{fields['token']}:{caller}", data=data)]

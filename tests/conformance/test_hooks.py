@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from support.notes import note, notes
-from support.worlds import CatalogueEnvironment
 
 from offbook import (
     HookConflict,
@@ -15,6 +13,8 @@ from offbook import (
     step,
     workflow,
 )
+from support.notes import note, notes
+from support.worlds import CatalogueEnvironment
 
 
 @step
