@@ -41,9 +41,7 @@ def plan(  # noqa: PLR0913, PLR0917 - these six facts decide it
     # What is ours by its key but not in hand was claimed by a call whose answer was lost.
     others = set(mates) - {worker}
     free = [
-        p
-        for p in range(partitions)
-        if p not in mine and owners.get(p, nobody).worker not in others
+        p for p in range(partitions) if p not in mine and owners.get(p, nobody).worker not in others
     ]
     free.sort(key=lambda p: _rank(worker, p))
     room = max(0, share - len(mine))

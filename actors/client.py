@@ -233,11 +233,14 @@ class Client:
         return Run(self, run_id, definition)
 
     def _bind(
-        self, workflow: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        workflow: Workflow[..., Any] | Bound[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[Workflow[..., Any], dict[str, Any]]:
         if isinstance(workflow, Bound):
             return workflow.workflow, workflow.arguments
-        if not isinstance(workflow, Workflow):
+        if not isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("workflow", workflow, "a function decorated with @workflow")
         return workflow, workflow.parameters.bind(args, kwargs)
 

@@ -187,6 +187,7 @@ class Step(Definition[P, R]):
         return self.options.to_wire()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Ask for the step in a workflow body; elsewhere call the function."""
         body = current_body()
         if body is not None:
             return body.call_step(self, args, kwargs)
@@ -216,6 +217,7 @@ class Workflow(Definition[P, R]):
     kind = "workflow"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function inline: its steps belong to the caller's run."""
         return typing.cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -260,7 +262,7 @@ class Registry:
         for definition in definitions:
             if not isinstance(definition, Definition):
                 raise InvalidOption("workflows or steps", definition, "made by @workflow or @step")
-            chosen.add(definition)
+            chosen.add(typing.cast("Definition[..., Any]", definition))
         return chosen
 
 
@@ -321,7 +323,7 @@ def step(
     queue: str = "default",
     raises: Iterable[type[BaseException]] = (),
 ) -> "_StepDecorator": ...
-def step(
+def step(  # noqa: PLR0913 - a step has that many options
     fn: Any = None,
     /,
     *,

@@ -124,9 +124,10 @@ class Effects:
         jobs: list[Job] = []
         self._resuming = True
         for step in list(state.steps.values()):
-            self._issue_step(state, step, jobs)
             if step.cancelling:
                 self._stop_step(step, jobs)
+            else:
+                self._issue_step(state, step, jobs)
         self._resuming = False
         for timer in state.timers.values():
             self.alarm(timer.id, timer.due)

@@ -164,9 +164,7 @@ class ServerUnfit(ConfigurationError):
     required: str
 
     def __str__(self) -> str:
-        return (
-            f"the server's setting {self.setting} is {self.found}, offbook needs {self.required}"
-        )
+        return f"the server's setting {self.setting} is {self.found}, offbook needs {self.required}"
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .env import Env
-from .model import pack, unpack
+from .model import pack, unpack_map
 from .ports import Backend, Refused
 
 
@@ -17,7 +17,7 @@ async def publish_manifest(env: Env) -> None:
             if entry is None:
                 await table.create(env.lane, pack(mine))
                 return
-            merged = _merge(unpack(entry.value), mine)
+            merged = _merge(unpack_map(entry.value), mine)
             if pack(merged) == entry.value:
                 return
             await table.swap(env.lane, pack(merged), entry.revision)
@@ -35,10 +35,9 @@ def _manifest(env: Env) -> dict[str, Any]:
     }
 
 
-def _merge(old: Any, mine: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - stored data
-    known: dict[str, Any] = old if isinstance(old, dict) else {}
+def _merge(old: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
     return {
-        kind: dict(sorted({**known.get(kind, {}), **mine[kind]}.items()))
+        kind: dict(sorted({**old.get(kind, {}), **mine[kind]}.items()))
         for kind in ("workflows", "steps")
     }
 
@@ -49,7 +48,6 @@ async def read_manifest(backend: Backend, deployment: str) -> dict[str, Any] | N
     if entry is None:
         return None
     try:
-        found = unpack(entry.value)
+        return unpack_map(entry.value)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None

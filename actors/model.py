@@ -56,7 +56,7 @@ Times are whole microseconds since 1970 UTC.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -230,6 +230,18 @@ def unpack(data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         raise ValueError("nested too deep") from error
     except Exception as error:
         raise ValueError(f"not a message of offbook: {error}") from error
+
+
+def unpack_map(data: bytes) -> dict[str, Any]:
+    """Decode a map.
+
+    Raises:
+        ValueError: foreign or damaged bytes, or something else than a map.
+    """
+    found = unpack(data)
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} where a map belongs")  # noqa: TRY004
+    return cast("dict[str, Any]", found)
 
 
 def encode_head(head: Head) -> bytes:

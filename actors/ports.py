@@ -391,5 +391,3 @@ class Backend(Protocol):
     async def health(self) -> dict[str, Any]:
         """Return facts about the server: url, version, latency, sync, replicas, problems."""
         ...
-
-

@@ -157,6 +157,7 @@ class RemoteSteps:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS)
+            self._want()  # what was said before may be lost with a connection
             for key, (execution, delivery) in list(self._running.items()):
                 delivery.progress()
                 await self._check(key, execution)

@@ -186,7 +186,8 @@ def _client() -> "Client":
 
 @step(name="offbook.run_result", retry=0)
 async def _result(run: str) -> Any:  # noqa: ANN401 - the result of any workflow
-    return await _client().run(run).result()
+    found: Run[Any] = _client().run(run)
+    return await found.result()
 
 
 @step(name="offbook.run_status")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .model import HEAD, TOMBSTONE, decode_record, pack, unpack
+from .model import HEAD, TOMBSTONE, decode_record, pack, unpack, unpack_map
 from .ports import Backend, Refused
 from .state import ENDS, HookState
 from .turn import token_key
@@ -157,5 +157,4 @@ class Tokens:
         entry = await self._table.get(key)
         if entry is None:
             return None
-        found = unpack(entry.value)
-        return found if isinstance(found, dict) else None
+        return unpack_map(entry.value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import StepTimeout
-from .model import Event, Payload, unpack
+from .model import Event, Payload, unpack_map
 from .ports import Delivery
 from .state import HookState, RunState, StepState
 
@@ -58,9 +58,7 @@ def read_message(delivery: Delivery) -> Message:
         return Message("fire", {"timer": delivery.data.decode("utf-8", "replace")}, delivery)
     if delivery.kind == "start":
         return Message("start", {"head": delivery.data}, delivery)
-    fields = unpack(delivery.data)
-    if not isinstance(fields, dict):
-        raise ValueError(f"a {delivery.kind} that is no map")  # noqa: TRY004 - foreign bytes
+    fields = unpack_map(delivery.data)
     return Message(delivery.kind, fields, delivery)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ _PORT = {"default": 34221, "always": 34222}
 
 
 @asynccontextmanager
-async def server(sync: str) -> AsyncIterator[str]:
+async def server(sync: str) -> AsyncGenerator[str]:
     """Run a nats-server with this sync interval on loopback; yield its URL."""
     with tempfile.TemporaryDirectory(prefix="offbook-bench-") as folder:
         config = Path(folder) / "bench.conf"
@@ -36,7 +36,7 @@ async def server(sync: str) -> AsyncIterator[str]:
             f"jetstream {{ store_dir: {json.dumps(folder)}\n{line}\n}}\n"
         )
         log = (Path(folder) / "log").open("wb")
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - started once, before anything runs
             [find_binary(), "-c", config], stdout=log, stderr=subprocess.STDOUT
         )
         try:

@@ -29,7 +29,7 @@ async def ticking(count: int) -> int:
 
 async def measure(client: Client, url: str, namespace: str, runs: int) -> list[Row]:
     """Kill the worker that serves all runs while another one stands by."""
-    first = _spawn(url, namespace)
+    first = second = _spawn(url, namespace)
     try:
         await _until_owners(client, 1)
         handles = await asyncio.gather(*(client.start(ticking, 10_000) for _ in range(runs)))
@@ -42,7 +42,7 @@ async def measure(client: Client, url: str, namespace: str, runs: int) -> list[R
         await asyncio.gather(*(_reached(client, run, n + 6) for run, n in marks.items()))
         took = time.perf_counter() - killed
     finally:
-        for process in (first, second):
+        for process in {first, second}:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return [
@@ -66,9 +66,10 @@ def _spawn(url: str, namespace: str) -> "subprocess.Popen[bytes]":
 
 
 async def _until_owners(client: Client, count: int) -> None:
-    while len(await client.backend.leases.live()) < count:
+    while len(await client.backend.leases.live()) < count:  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.05)
-    while len(await client.backend.leases.owners("default")) < client.backend.namespace.partitions:
+    partitions = client.backend.namespace.partitions
+    while len(await client.backend.leases.owners("default")) < partitions:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
@@ -78,7 +79,7 @@ async def _records(client: Client, run: str) -> int:
 
 
 async def _reached(client: Client, run: str, n: int) -> None:
-    while await _records(client, run) < n:
+    while await _records(client, run) < n:  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.1)
 
 

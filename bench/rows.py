@@ -11,7 +11,7 @@ import psutil
 import offbook
 from offbook.actors.client import Client
 from offbook.actors.worker import Worker
-from offbook.testing import replay
+from offbook.testing import History, replay
 
 from . import ceiling, work
 
@@ -142,9 +142,7 @@ async def replays(client: Client, count: int) -> list[Row]:
         events = sum(len(record.events) for record in history.records)
         best = min(_replay(history, workflow) for _ in range(3))
         rate = events / best
-        rows.append(
-            Row(f"replay, {name}", round(rate), "events/s", f">= {bound:,}", rate >= bound)
-        )
+        rows.append(Row(f"replay, {name}", round(rate), "events/s", f">= {bound:,}", rate >= bound))
         if name == "sequential":
             began = time.perf_counter()
             replay(await client.history(run.id), workflow)
@@ -153,7 +151,7 @@ async def replays(client: Client, count: int) -> list[Row]:
     return rows
 
 
-def _replay(history: Any, workflow: Any) -> float:
+def _replay(history: History, workflow: offbook.Workflow[..., Any]) -> float:
     began = time.perf_counter()
     replay(history, workflow)
     return time.perf_counter() - began

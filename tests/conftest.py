@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from offbook.adapters.memory.time import VirtualLoop
+
 pytest_plugins = ["support.plugin"]
 
 
@@ -26,9 +28,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def _loop_factory(item: pytest.Function) -> Any:
+def _loop_factory(item: pytest.Function) -> type[VirtualLoop] | None:
     if item.get_closest_marker("virtual") is None:
         return None
-    from offbook.adapters.memory.time import VirtualLoop
-
     return VirtualLoop

@@ -1,7 +1,7 @@
 """`connect`: from an address to a client."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -91,7 +91,7 @@ def _check_embedded() -> None:
 @asynccontextmanager
 async def _remote(
     make: Callable[..., NatsBackend], address: str | Sequence[str], options: ConnectOptions
-) -> AsyncIterator[Backend]:
+) -> AsyncGenerator[Backend]:
     backend = make(address, options=options)
     await backend.open()
     try:
@@ -103,7 +103,7 @@ async def _remote(
 @asynccontextmanager
 async def _embedded(
     make: Callable[..., NatsBackend], folder: Path, options: ConnectOptions
-) -> AsyncIterator[Backend]:
+) -> AsyncGenerator[Backend]:
     async with EmbeddedServer(folder) as server:
         address = server.address
         login = replace(options, user=address.user, password=address.password)

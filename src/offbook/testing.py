@@ -5,7 +5,8 @@ it. The code under test is the code of production: only the doors to the world a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -86,6 +87,9 @@ class Environment:
 
     async def __aexit__(self, *_exc: object) -> None:
         """Stop the workers, restore the steps, close the clients."""
+        for client in self._clients:
+            if client.is_open and isinstance(client.backend, MemoryBackend):
+                client.backend.seam = None
         for worker in list(self.workers):
             await self.stop_worker(worker)
         await asyncio.gather(*self._burials)
@@ -222,11 +226,11 @@ class Environment:
 
 def _set_body(step: Step[..., Any], body: Callable[..., Any]) -> None:
     step.fn = body
-    step.is_async = asyncio.iscoroutinefunction(body)
+    step.is_async = inspect.iscoroutinefunction(body)
 
 
 @asynccontextmanager
-async def _opened(backend: MemoryBackend) -> AsyncIterator[Backend]:
+async def _opened(backend: MemoryBackend) -> AsyncGenerator[Backend]:
     await backend.open()
     try:
         yield backend

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.worlds import WAYS, CatalogueEnvironment, environment
 
 from offbook.adapters.memory.time import VirtualLoop
+from support.worlds import WAYS, CatalogueEnvironment, environment
 
 
 @pytest.fixture(params=WAYS)

@@ -33,12 +33,12 @@ class Scene:
         self.accepted: dict[str, list[str]] = {}
         self._results: dict[str, object] = {}
 
-    async def add(self, count: int = 1, **options: Any) -> list[Player]:
+    async def add(self, count: int = 1, **options: Any) -> list[Player]:  # noqa: ANN401 - of Worker
         """Start workers that serve all queues."""
         chosen = {"queues": ["default", "far"], **options}
         return await asyncio.gather(*(self.troupe.add(**chosen) for _ in range(count)))
 
-    async def start(self, play: Any, label: str, *args: Any, right: object) -> Run[Any]:
+    async def start(self, play: Any, label: str, *args: Any, right: object) -> Run[Any]:  # noqa: ANN401
         """Start a run whose id is its label; `right` is what it must return."""
         run: Run[Any] = await self.client.start(play, label, *args, id=label)
         self.expected[run.id] = right
@@ -108,7 +108,7 @@ class Scene:
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
     """Return once something holds; the test's own timeout ends a wait in vain."""
-    while not await holds():
+    while not await holds():  # noqa: ASYNC110 - what is awaited has no event of its own
         await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from offbook.actors.model import Event, History, Record
 from offbook.actors.state import FINAL, state_of
@@ -85,7 +86,7 @@ def _records(history: History) -> Iterator[tuple[str, str]]:
 
 
 def _chain(records: list[Record]) -> Iterator[tuple[str, str]]:
-    for before, record in zip(records, records[1:], strict=False):
+    for before, record in pairwise(records):
         if record.prev_seq <= before.prev_seq or record.prev_hash == before.prev_hash:
             yield "I1", f"record {record.n} does not follow the one before it"
 

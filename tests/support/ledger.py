@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ class Ledger:
             os.close(file)
 
     @contextmanager
-    def body(self, label: str) -> Iterator[None]:
+    def body(self, label: str) -> Generator[None]:
         """Surround a step's body."""
         self.note("enter", label)
         try:
@@ -87,7 +87,7 @@ class Ledger:
 
     async def reached(self, label: str, times: int = 1) -> Call:
         """Return the newest entry once a body of this label was entered so often."""
-        while len(found := self.entered(label)) < times:
+        while len(found := self.entered(label)) < times:  # noqa: ASYNC110 - another process
             await asyncio.sleep(_LOOK_SECONDS)
         return found[-1]
 

@@ -16,9 +16,11 @@ async def main(url: str, namespace: str, module: str, options: str) -> None:
     import_module(module)
     chosen = json.loads(options)
     settings = offbook.Settings(**chosen.pop("settings"))
-    where = {"folder": url.removeprefix("folder:")} if url.startswith("folder:") else {"url": url}
+    folder = url.removeprefix("folder:") if url.startswith("folder:") else None
     async with (
-        offbook.connect(**where, namespace=namespace, settings=settings) as client,
+        offbook.connect(
+            None if folder else url, folder=folder, namespace=namespace, settings=settings
+        ) as client,
         offbook.Worker(client, settings=settings, **chosen) as worker,
     ):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)

@@ -104,7 +104,7 @@ class Troupe:
         self.acts: list[Act] = []
         self.log = ledger.folder / "workers.log"
 
-    async def add(self, **options: Any) -> Player:
+    async def add(self, **options: Any) -> Player:  # noqa: ANN401 - of Worker
         """Start a worker and return when it serves."""
         chosen = json.dumps({"settings": asdict(self._settings), **options})
         environment = os.environ | {

@@ -28,7 +28,7 @@ _SCALE = 0.03
 class CatalogueEnvironment(Environment):
     """A world with a clock of its own scale: `env.seconds(10)` are ten of the catalogue's."""
 
-    def __init__(self, scale: float, **options: Any) -> None:
+    def __init__(self, scale: float, **options: Any) -> None:  # noqa: ANN401 - of Environment
         settings = Settings()
         self.scale = scale
         scaled = replace(settings, short_timer=settings.short_timer * scale)
@@ -46,7 +46,7 @@ class CatalogueEnvironment(Environment):
 class ServerEnvironment(CatalogueEnvironment):
     """The same on a real server."""
 
-    def __init__(self, url: str, name: str, **options: Any) -> None:
+    def __init__(self, url: str, name: str, **options: Any) -> None:  # noqa: ANN401
         self.url = url
         self.name = name
         super().__init__(_SCALE, **options)
