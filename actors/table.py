@@ -41,7 +41,7 @@ _STANDARD = frozenset(
         "zoneinfo._common",
     }
 )
-_OWN = f"{__package__}.errors"
+_OWN = frozenset(f"{__package__}.{name}" for name in ("errors", "errors_base", "errors_setup"))
 
 
 @dataclass(slots=True, frozen=True)
@@ -159,7 +159,7 @@ class Table:
             entry = self.registered_named(key[1:])
             return entry.cls if entry else None
         module, _, qualname = key.partition(":")
-        if module in {"builtins", _OWN} or self._knows(module):
+        if module == "builtins" or module in _OWN or self._knows(module):
             found = _walk(sys.modules.get(module), qualname)
             if found is not None and _names(found, module, qualname):
                 return found

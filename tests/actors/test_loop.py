@@ -16,7 +16,7 @@ import pytest
 from offbook.actors import api
 from offbook.actors.define import step, workflow
 from offbook.actors.errors import InvalidOption, NotInWorkflowBody
-from support.stage import completed, failed, replay, run, staged, usual, variant
+from support.stage import check_replay, completed, failed, replay, run, staged, usual, variant
 
 INTERLEAVINGS = 20
 
@@ -418,7 +418,7 @@ def answer(command: Any) -> Any:
 def test_plain_asyncio_replays_in_the_same_order(fn: Callable[[], Any]) -> None:
     body = variant(fn)
     for seed in range(INTERLEAVINGS):
-        run(body, answer=answer, order=seed)
+        check_replay(body, answer=answer, order=seed)
 
 
 @pytest.mark.parametrize("fn", FEATURES, ids=lambda fn: fn.__name__)
@@ -546,7 +546,9 @@ async def nested() -> str:
     return "early"
 
 
-def _nested_in(factory: Callable[[], asyncio.AbstractEventLoop] | None, *, debug: bool) -> None:
+def _check_nested_in(
+    factory: Callable[[], asyncio.AbstractEventLoop] | None, *, debug: bool
+) -> None:
     async def outside() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         hooks = sys.get_asyncgen_hooks()
@@ -563,12 +565,12 @@ def _nested_in(factory: Callable[[], asyncio.AbstractEventLoop] | None, *, debug
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_machine_runs_inside_a_running_loop(debug: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    _nested_in(None, debug=debug)
+    _check_nested_in(None, debug=debug)
 
 
 def test_a_machine_runs_inside_uvloop() -> None:
     uvloop: Any = pytest.importorskip("uvloop")
-    _nested_in(uvloop.new_event_loop, debug=False)
+    _check_nested_in(uvloop.new_event_loop, debug=False)
 
 
 def test_two_machines_take_turns_on_one_thread() -> None:

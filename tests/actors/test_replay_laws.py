@@ -34,6 +34,7 @@ def recorded(seed: int) -> tuple[Program, list[Turn]]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_replay_of_a_history_gives_its_commands(seed: int) -> None:
     instructions, turns = recorded(seed)
+    assert turns
     replay(interpreted, turns, instructions)
 
 

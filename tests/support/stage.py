@@ -158,6 +158,11 @@ def run(workflow: Workflow[..., Any], *args: Any, **options: Any) -> Any:
         return stage.result
 
 
+def check_replay(workflow: Workflow[..., Any], *args: Any, **options: Any) -> None:
+    """Play a run and replay it: `run` for those who do not want the result."""
+    run(workflow, *args, **options)
+
+
 def replay(workflow: Workflow[..., Any], turns: list[Turn], *args: Any, **options: Any) -> None:
     """Feed the turns again, two to a record, each checked against its commands.
 

@@ -1,0 +1,21 @@
+"""The root of offbook's errors."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+
+def _rebuild(
+    cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]
+) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class OffbookError(Exception):
+    """The root of every error that offbook raises itself."""
+
+    code: ClassVar[str] = "offbook"
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
