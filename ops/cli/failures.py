@@ -95,8 +95,17 @@ def _of_run(error: errors.RunFailed) -> dict[str, Any]:
     found: dict[str, Any] = {"code": error.code, "message": str(error), "run": error.run}
     found["error_code"] = error.error_code
     if error.cause is not None:
-        found["cause"] = {"type": type(error.cause).__name__, "message": str(error.cause)}
+        kind, text = _named(error.cause)
+        found["message"] = f"run {error.run!r} failed: {kind}: {text}"
+        found["cause"] = {"type": kind, "message": text}
     return found
+
+
+def _named(error: BaseException) -> tuple[str, str]:
+    """Return type and text of an exception; of one whose class is unknown here, what it was."""
+    if isinstance(error, errors.StepFailed):
+        return error.type, error.message
+    return type(error).__name__, str(error)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
@@ -125,5 +134,6 @@ def _show(error: BaseException, found: dict[str, Any]) -> None:
 
 def said(error: BaseException) -> str:
     """Return type and first line of an exception."""
-    text = one_line(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind, text = _named(error)
+    line = one_line(text)
+    return f"{kind}: {line}" if line else kind

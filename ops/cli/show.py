@@ -47,7 +47,7 @@ async def _where(
     client: Client, history: History, view: RunView, module: str | None
 ) -> tuple[list[str], str | None]:
     """Return the lines that the run waits in, or why they are not known."""
-    if view.status in FINAL:
+    if view.status in FINAL or view.started_at is None:
         return [], None
     workflow = registry.workflows.get(view.workflow)
     if workflow is None:
