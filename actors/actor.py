@@ -233,7 +233,9 @@ class RunActor:
         turn = await self._collect(memory, batch, claiming=claiming)
         if turn.events:
             await self._commit(memory.state, turn)
-            await self._follow(memory, turn, again=claiming or _nudged(turn))
+            self._tell(memory, turn)
+        if turn.events or self._owes:
+            await self._follow(memory, turn, again=claiming or self._owes or _nudged(turn))
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
@@ -242,15 +244,19 @@ class RunActor:
         self._done(batch)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
+        """Carry out what the turn asks; after a takeover also what earlier turns asked.
+
+        That comes last, when the mail that waited is recorded: most outcomes are in it.
+        """
         self._owes = True
         await self.partition.cleared()
-        if again:
+        await self.effects.carry_out(memory.state, turn.events, turn.commands)
+        if again and memory.state.end is None:
             await self.partition.drained()
+            if self._inbox:
+                return
             await self.effects.resume(memory.state)
-        else:
-            await self.effects.carry_out(memory.state, turn.events, turn.commands)
         self._owes = False
-        self._tell(memory, turn)
 
     async def _memory(self, batch: list[Message]) -> Memory | None:
         if self.memory is not None:
@@ -300,8 +306,7 @@ class RunActor:
 
     def _must_claim(self, state: RunState) -> bool:
         me = Writer(self.env.worker, self.partition.epoch)
-        foreign = state.writer is not None and state.writer != me
-        return state.open and (foreign or self._owes)
+        return state.open and state.writer is not None and state.writer != me
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
         state = memory.state

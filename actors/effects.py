@@ -132,6 +132,8 @@ class Effects:
         for timer in state.timers.values():
             self.alarm(timer.id, timer.due)
         jobs += [self._open_hook(hook) for hook in state.hooks.values() if not hook.opened]
+        jobs += [self._close_hook(hook, data) for hook, data in state.closed.items()]
+        jobs += [self._cancel_scope(state, s, reason) for s, reason in state.scopes.items()]
         for child in state.children.values():
             if not child.started:
                 jobs.append(self._start_child(state, child))

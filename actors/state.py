@@ -100,6 +100,7 @@ class RunState:
     hooks: dict[str, HookState] = field(default_factory=dict[str, HookState])
     children: dict[str, ChildState] = field(default_factory=dict[str, ChildState])
     scopes: dict[str, Any] = field(default_factory=dict[str, Any])
+    closed: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     sources: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     seen: set[str] = field(default_factory=set[str])
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -325,6 +326,8 @@ def _hook(state: RunState, command: Command, at: int) -> None:
 
 def _close_hook(state: RunState, command: Command, _at: int) -> None:
     state.hooks.pop(command.id, None)
+    if "token" in command.data:
+        state.closed[command.id] = command.data
 
 
 def _child(state: RunState, command: Command, at: int) -> None:

@@ -140,7 +140,12 @@ def unfinished(name: str, text: str) -> Iterator[Finding]:
             yield node.lineno, "NotImplementedError"
 
 
-LOGICAL_TIME = ("tests/actors/test_loop", "tests/actors/test_machine", "tests/crash/")
+LOGICAL_TIME = (
+    "tests/actors/test_loop",
+    "tests/actors/test_machine",
+    "tests/crash/",
+    "tests/support/programs.py",
+)
 """There all sleeps are those of workflow bodies without a clock, or on the virtual loop."""
 
 
