@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Generator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar, overload
 
-from .attributes import check_attributes
+from .attributes import check_attributes, merged_changes
 from .context import RunInfo, body_of, current_body, step_context
 from .define import Bound, Workflow
 from .errors import InvalidOption, NotInRun
@@ -128,8 +128,8 @@ class _Landed:
 
 
 def set_attributes(
-    mapping: Mapping[str, Any] | None = None, /, **attributes: Any
-) -> Awaitable[None]:  # noqa: ANN401
+    mapping: Mapping[str, object] | None = None, /, **attributes: object
+) -> Awaitable[None]:
     """Change attributes of the run; None removes one. It counts whether awaited or not.
 
     Keys are 1 to 256 characters and do not begin with `$`; values are text of at most 256 bytes,
@@ -139,7 +139,7 @@ def set_attributes(
         NotInRun: the caller is neither a workflow body nor a step.
         InvalidAttributes: a rule is broken; nothing was written.
     """
-    changes = {**(mapping or {}), **attributes}
+    changes = merged_changes(mapping, attributes)
     body = current_body()
     if body is None:
         return _set_in_step(changes)
@@ -155,7 +155,7 @@ def _set_in_step(changes: dict[str, Any]) -> Awaitable[None]:
     context = step_context.get()
     if context is None:
         raise NotInRun("set_attributes()", "a workflow or step")
-    return context.services.set_attributes(check_attributes(changes, {}))
+    return context.services.set_attributes(check_attributes(changes, context.run.attributes))
 
 
 def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401

@@ -15,6 +15,20 @@ PER_CALL_BYTES = 8192
 _INTEGERS = range(-(2**63), 2**63)
 
 
+def merged_changes(mapping: object, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes of one call: those of a mapping (None: nothing), then the named ones.
+
+    Raises:
+        InvalidAttributes: it is no mapping.
+    """
+    if mapping is None:
+        return dict(named)
+    if not isinstance(mapping, Mapping):
+        rule = f"attributes are a mapping of names to values, not {type(mapping).__name__}"
+        raise InvalidAttributes("", rule)
+    return {**mapping, **named}
+
+
 def check_attributes(
     changes: Mapping[str, Any], current: Mapping[str, Any], *, reserved: bool = False
 ) -> dict[str, Any]:

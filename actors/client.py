@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
@@ -60,6 +60,8 @@ from .turn import token_key
 from .view import Viewer
 
 R = TypeVar("R")
+
+Growth = Callable[[float], Awaitable[bytes | None]]
 
 _UNSET: Any = object()
 _TOKEN_MAX = 1024
@@ -410,7 +412,7 @@ class Client:
         return failed
 
     async def _end_of(self, run: str) -> Command:
-        async with self.backend.signals.growth(run) as wait:
+        async with self._listening(run) as wait:
             found = self._end_in(run, await self._tail(run))
             while found is None:
                 data = await wait(_POLL)
@@ -419,6 +421,12 @@ class Client:
                 else:
                     found = await self._peek(run, data)
         return found
+
+    @asynccontextmanager
+    async def _listening(self, run: str) -> AsyncGenerator[Growth]:
+        growth = self.backend.signals.growth
+        async with AsyncExitStack() as stack:
+            yield await again(lambda: stack.enter_async_context(growth(run)))
 
     async def _peek(self, run: str, data: bytes) -> Command | None:
         try:
@@ -509,7 +517,7 @@ class Client:
 
     async def run_events(self, run: str, *, follow: bool) -> AsyncIterator[RunEvent]:
         """Yield the history of a run."""
-        async with self.backend.signals.growth(run) as wait:
+        async with self._listening(run) as wait:
             seen = -1
             history = await self._history(run)
             while True:

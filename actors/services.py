@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .again import again
-from .attributes import check_attributes
 from .model import pack, unpack
 from .ports import Unsure
 from .tokens import Tokens, beat_key, scope_key
@@ -61,11 +60,12 @@ class ExecutionServices:
 
     async def set_attributes(self, changes: dict[str, Any]) -> None:
         """Change the run's attributes; returns once the change cannot be lost."""
-        check_attributes(changes, {})
         assignment = self._execution.assignment
         writer = {"step": assignment.step, "attempt": assignment.attempt}
         fields = {"id": secrets.token_hex(8), "changes": changes, "writer": writer}
         await self.mail("attributes", fields)
+        # The result may overtake the mail, and the run end with it: it takes them along.
+        self._execution.changes.append(fields)
 
     def cancel_scope(self, run: str, scope: str, reason: Any) -> None:  # noqa: ANN401
         """Cancel a scope of a run; from any thread, without waiting."""

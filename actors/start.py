@@ -38,6 +38,7 @@ class StartOptions:
     run: str
     deployment: str
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    reserved: bool = False
     at: datetime | Duration | None = None
     retention: float | None = None
     on_conflict: str = "same"
@@ -52,7 +53,7 @@ def retention_of(value: object) -> float:
 async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:
     """Return the head of a new run; a large input is kept elsewhere first."""
     now = doors.backend.clock.now()
-    check_attributes(options.attributes, {})
+    attributes = check_attributes(options.attributes, {}, reserved=options.reserved)
     head = Head(
         run=options.run,
         workflow=workflow,
@@ -63,7 +64,7 @@ async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartO
         nonce=secrets.token_hex(12),
         at=now,
         python=PYTHON,
-        attributes=dict(options.attributes),
+        attributes={name: value for name, value in attributes.items() if value is not None},
         root="",
         start_at=None if options.at is None else micros("at", options.at, now),
         retention=options.retention,

@@ -114,14 +114,15 @@ class Execution:
     expires: float | None = None
     detail: bytes | None = None
     on_beat: Callable[["Execution"], None] | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def cancel(self, reason: object = None) -> None:
         """Ask the body to stop: it gets CancelledError with the reason."""
-        if self.cancelling or self.task is None:
-            return
-        self.cancelling = True
-        self.task.cancel(reason)
+        if not self.cancelling:
+            self.cancelling = True
+            if self.task is not None:
+                self.task.cancel(reason)
 
 
 class StepActor:
@@ -175,6 +176,8 @@ class StepActor:
             "started": started,
             "ended": self._clock.now(),
         }
+        if execution.changes:
+            fields["changes"] = execution.changes
         run = assignment.run.id
         if outcome.kind == "completed":
             fields["result"] = await self._blobs.offload(run, outcome.result)
@@ -208,6 +211,8 @@ class StepActor:
         return outcome
 
     async def _outcome(self, execution: Execution) -> Outcome:
+        if execution.cancelling:
+            return Outcome("cancelled")
         try:
             definition = self._definition(execution.assignment.name)
             args, kwargs = await self._arguments(execution, definition)

@@ -17,6 +17,7 @@ _STANDARD = frozenset(
         "concurrent.futures._base",
         "configparser",
         "csv",
+        "dataclasses",
         "_csv",
         "decimal",
         "email.errors",

@@ -100,6 +100,12 @@ def _result(fields: dict[str, Any], context: Context) -> Decision:
     step = context.state.steps.get(fields["step"])
     if step is None or step.attempt != fields["attempt"]:
         return []
+    # The attempt's attributes come by mail too; the result may have overtaken it.
+    changes = [_attributes_of(change) for change in fields.get("changes", ())]
+    return [*changes, _outcome(step, fields, context)]
+
+
+def _outcome(step: StepState, fields: dict[str, Any], context: Context) -> Event:
     outcome: str = fields["outcome"]
     facts: dict[str, Any] = {
         name: fields[name]
@@ -108,10 +114,10 @@ def _result(fields: dict[str, Any], context: Context) -> Decision:
     }
     key = f"result:{step.id}:{step.attempt}"
     if outcome == "completed":
-        return [Event("step_completed", step.id, key, {**facts, "result": fields["result"]})]
+        return Event("step_completed", step.id, key, {**facts, "result": fields["result"]})
     if outcome == "cancelled":
-        return [Event("step_cancelled", step.id, key, {**facts, "reason": step.reason})]
-    return [_failure(step, fields, facts, key, context)]
+        return Event("step_cancelled", step.id, key, {**facts, "reason": step.reason})
+    return _failure(step, fields, facts, key, context)
 
 
 def _failure(
@@ -241,8 +247,12 @@ def _scope(fields: dict[str, Any], context: Context) -> Decision:
 
 
 def _attributes(fields: dict[str, Any], _context: Context) -> Decision:
+    return [_attributes_of(fields)]
+
+
+def _attributes_of(fields: dict[str, Any]) -> Event:
     data = {"changes": fields["changes"], "writer": fields["writer"]}
-    return [Event("attributes_set", key=f"attributes:{fields['id']}", data=data)]
+    return Event("attributes_set", key=f"attributes:{fields['id']}", data=data)
 
 
 def _opened(fields: dict[str, Any], context: Context) -> Decision:

@@ -47,7 +47,7 @@ class Workers:
         command = offbook("worker", "audit", "--slots", str(_SLOTS), "--grace", "2s")
         with (self._project / f"worker-{self._started}.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-                [*command, "--with-parent"],
+                [*command, "--parent", str(os.getpid())],
                 cwd=self._project,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

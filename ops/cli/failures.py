@@ -128,7 +128,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 def _show(error: BaseException, found: dict[str, Any]) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {safe(found['message'])}", err=True)
-    if type(error).__module__ == errors.__name__:
+    if isinstance(error, errors.OffbookError):
         click.echo(f"  see docs/errors/{found['code']}.md", err=True)
 
 

@@ -32,7 +32,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.option("--eager/--no-eager", default=None, help="run steps beside their workflow")
 @click.option("--grace", type=SPAN, help="how long a drain waits for steps [default: 30s]")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
-@click.option("--with-parent", is_flag=True, hidden=True, help="stop when the parent is gone")
+@click.option("--parent", type=int, hidden=True, help="stop when this parent is gone")
 def worker(  # noqa: PLR0913 - one for each option
     setup: Setup,
     target: str,
@@ -42,7 +42,7 @@ def worker(  # noqa: PLR0913 - one for each option
     eager: bool | None,
     grace: float | None,
     log_level: str,
-    with_parent: bool,
+    parent: int | None,
 ) -> None:
     """Serve the workflows and steps of a module.
 
@@ -53,7 +53,7 @@ def worker(  # noqa: PLR0913 - one for each option
     given = {"queues": queues or None, "slots": slots, "eager": eager, "grace": grace}
     options = {name: value for name, value in given.items() if value is not None}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(setup, target, options, with_parent=with_parent))
+        runner.run(_serve(setup, target, options, parent=parent))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -64,7 +64,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(setup: Setup, target: str, options: dict[str, Any], *, with_parent: bool) -> None:
+async def _serve(setup: Setup, target: str, options: dict[str, Any], *, parent: int | None) -> None:
     ending = _Ending()
     with ending:
         async with setup.connect() as client:
@@ -72,7 +72,7 @@ async def _serve(setup: Setup, target: str, options: dict[str, Any], *, with_par
             async with made:
                 ending.serves(made)
                 _ready(setup, made)
-                guard = asyncio.create_task(_follow_parent(made)) if with_parent else None
+                guard = asyncio.create_task(_follow(parent, made)) if parent else None
                 await made.serve()
                 if guard is not None:
                     guard.cancel()
@@ -117,9 +117,8 @@ class _Ending:
             self._task.cancel()
 
 
-async def _follow_parent(served: Worker) -> None:
+async def _follow(parent: int, served: Worker) -> None:
     """Stop when the process that started this one is gone."""
-    parent = os.getppid()
     while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(_PARENT_SECONDS)
     served.stop()

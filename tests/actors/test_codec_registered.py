@@ -270,27 +270,29 @@ class TypedHandle(Handle):
 
 
 def test_a_reference_crosses_as_a_name_and_plain_data(codec: Codec) -> None:
-    codec.extend("run", Handle, lambda handle: {"run": handle.run}, lambda x: Handle(x["run"]))
+    codec.extend(
+        "handle", Handle, lambda handle: {"handle": handle.run}, lambda x: Handle(x["handle"])
+    )
     found = crossed(codec, {"a": [Handle("r1"), TypedHandle("r2")]})["a"]
     assert [(type(handle), handle.run) for handle in found] == [(Handle, "r1"), (Handle, "r2")]
     assert crossed(codec, Handle("r1"), Handle).run == "r1"
     assert crossed(codec, Handle("r1"), Handle | None).run == "r1"
     assert codec.plain(codec.encode(Handle("r1"))) == {
-        "reference": "run",
-        "value": {"run": "r1"},
+        "reference": "handle",
+        "value": {"handle": "r1"},
     }
 
 
 def test_a_reference_that_nobody_knows_here_is_a_mismatch(codec: Codec) -> None:
-    codec.extend("run", Handle, lambda handle: handle.run, Handle)
-    with pytest.raises(PayloadMismatch, match="no reference of kind 'run'"):
+    codec.extend("handle", Handle, lambda handle: handle.run, Handle)
+    with pytest.raises(PayloadMismatch, match="no reference of kind 'handle'"):
         Codec().decode(codec.encode(Handle("r1")))
 
 
 def test_a_kind_of_reference_belongs_to_one_class(codec: Codec) -> None:
-    codec.extend("run", Handle, str, str)
+    codec.extend("handle", Handle, str, str)
     with pytest.raises(DuplicateName):
-        codec.extend("run", Account, str, str)
+        codec.extend("handle", Account, str, str)
 
 
 def test_references_can_be_known_to_every_codec() -> None:

@@ -250,7 +250,7 @@ def test_a_second_signal_ends_the_worker_at_once(tmp_path: Path) -> None:
     ("target", "message"),
     [
         ("shop:nothing", "has no 'nothing'"),
-        ("shop:Path", "gave PosixPath, not a Worker"),
+        ("shop:Order", "gave Order, not a Worker"),
         ("json", "registers no workflow and no step"),
         ("nowhere", "there is no module 'nowhere'"),
     ],
