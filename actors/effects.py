@@ -131,7 +131,7 @@ class Effects:
         self._resuming = False
         for timer in state.timers.values():
             self.alarm(timer.id, timer.due)
-        jobs += [self._open_hook(hook) for hook in state.hooks.values() if not hook.opened]
+        jobs += [self._open_hook(state, hook) for hook in state.hooks.values() if not hook.opened]
         jobs += [self._close_hook(hook, data) for hook, data in state.closed.items()]
         jobs += [self._cancel_scope(state, s, reason) for s, reason in state.scopes.items()]
         for child in state.children.values():
@@ -353,10 +353,10 @@ class Effects:
     def _on_hook(self, state: RunState, command: Command, jobs: list[Job]) -> None:
         hook = state.hooks.get(command.id)
         if hook is not None:
-            jobs.append(self._open_hook(hook))
+            jobs.append(self._open_hook(state, hook))
 
-    async def _open_hook(self, hook: HookState) -> None:
-        owner = await self._surely(lambda: self._tokens.take(self.run, hook))
+    async def _open_hook(self, state: RunState, hook: HookState) -> None:
+        owner = await self._surely(lambda: self._tokens.take(self.run, hook, state.hooks))
         fields: dict[str, Any] = {"hook": hook.id}
         if owner is not None:
             fields["owner"] = owner

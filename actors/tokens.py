@@ -1,6 +1,7 @@
 """Hook tokens: which run and hook a token wakes. The token itself is stored nowhere."""
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +76,11 @@ class Tokens:
         self._env = env
         self._table = env.backend.hooks
 
-    async def take(self, run: str, hook: HookState) -> str | None:
-        """Take the token for a hook; return its owner where another run holds it.
+    async def take(self, run: str, hook: HookState, others: Container[str]) -> str | None:
+        """Take the token for a hook; return its owner where another hook holds it.
+
+        `others` are the run's open hooks: a token that a closed one of them held is free, though
+        its record may not say so yet.
 
         Raises:
             Unsure: an answer was lost; taking again is no change.
@@ -90,13 +94,15 @@ class Tokens:
             try:
                 await self._table.create(key, record)
             except Refused:
-                owner = await self._contest(key, record, run, hook.id)
+                owner = await self._contest(key, record, run, hook.id, others)
                 if owner is not None:
                     return owner or None
             else:
                 return None
 
-    async def _contest(self, key: str, record: bytes, run: str, hook: str) -> str | None:
+    async def _contest(
+        self, key: str, record: bytes, run: str, hook: str, others: Container[str]
+    ) -> str | None:
         """Return the owner, nothing ("") where it is ours now, or None: look again."""
         entry = await self._table.get(key)
         if entry is None:
@@ -104,7 +110,7 @@ class Tokens:
         held = TokenRecord.from_bytes(entry.value)
         if (held.run, held.hook, held.spent) == (run, hook, False):
             return ""
-        if not await self._free(held, run):
+        if not await self._free(held, run, others):
             return held.run
         try:
             await self._table.swap(key, record, entry.revision)
@@ -112,9 +118,11 @@ class Tokens:
             return None
         return ""
 
-    async def _free(self, held: TokenRecord, run: str) -> bool:
+    async def _free(self, held: TokenRecord, run: str, others: Container[str]) -> bool:
+        if held.run == run:
+            return held.spent or held.hook not in others
         if held.spent:
-            return held.run == run or held.until <= self._env.backend.clock.now()
+            return held.until <= self._env.backend.clock.now()
         return await has_ended(self._env.backend, held.run)
 
     async def spend(self, run: str, hook: str, data: dict[str, Any]) -> None:
