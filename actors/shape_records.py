@@ -17,6 +17,7 @@ from .shape import Misfit, Shape, misfit, places
 Of = Callable[[Any], Shape]
 
 _MISSING: Any = object()
+_ARRAYS: tuple[object, ...] = (list, tuple)
 _set = object.__setattr__
 
 
@@ -172,7 +173,14 @@ def _subclass(cls: type, name: str) -> type | None:
 # What pydantic validates
 
 
-def validated(expected: str, validate: Callable[..., Any], record: Any, *, by_alias: bool) -> Any:  # noqa: ANN401 - any value
+def validated(
+    expected: str,
+    validate: Callable[..., Any],
+    record: Any,  # noqa: ANN401 - any value
+    of: Of,
+    *,
+    by_alias: bool,
+) -> Any:  # noqa: ANN401 - any value
     """Return what pydantic makes of decoded data.
 
     Raises:
@@ -184,8 +192,7 @@ def validated(expected: str, validate: Callable[..., Any], record: Any, *, by_al
         raise _refused(error) from error
     except Exception as error:  # a validator is user code
         raise Misfit(expected, f"{type(error).__name__}: {error}") from error
-    _unset(record, made)
-    return made
+    return _exact(record, made, of)
 
 
 def _refused(error: pydantic.ValidationError) -> Misfit:
@@ -199,21 +206,42 @@ def _refused(error: pydantic.ValidationError) -> Misfit:
     return found
 
 
-def _unset(raw: Any, made: Any) -> None:  # noqa: ANN401 - any value and what became of it
-    kind = class_of(raw)
-    if kind is dict and pydantic.BaseModel in class_of(made).__mro__:
-        record = cast("dict[Any, Any]", raw)
-        mark = next(iter(record), None)
-        if type(mark) is wire.Mark and isinstance(record[mark], list):
-            made.model_fields_set.difference_update(record[mark])
-        for name in class_of(made).model_fields:
-            _unset(record.get(name), made.__dict__.get(name))
-    elif kind is class_of(made) and kind in {list, tuple}:
-        for one, other in zip(raw, made, strict=False):
-            _unset(one, other)
-    elif kind is class_of(made) and kind is dict:
-        for key, one in raw.items():
-            _unset(one, made.get(key))
+def _exact(raw: Any, made: Any, of: Of) -> Any:  # noqa: ANN401 - data, and what became of them
+    """Return what pydantic made, with what it cannot know: subclasses, and fields not set."""
+    kind, cls = class_of(raw), class_of(made)
+    if kind is dict and hasattr(cls, "__dataclass_fields__") and not _is_pydantic_dataclass(cls):
+        marked = type(next(iter(raw), None)) is wire.Mark
+        return of(cls).decode(raw) if marked else made
+    if pydantic.BaseModel in cls.__mro__:
+        return _exact_model(raw, made, of)
+    if kind is cls and kind is dict:
+        made.update({key: _exact(raw[key], made[key], of) for key in made if key in raw})
+    elif kind is cls and kind in _ARRAYS and len(raw) == len(made):
+        return cls([_exact(*pair, of) for pair in zip(raw, made, strict=True)])
+    return made
+
+
+def _exact_model(raw: Any, made: Any, of: Of) -> Any:  # noqa: ANN401 - data and a model
+    cls = class_of(made)
+    if pydantic.RootModel in cls.__mro__:
+        made.__dict__["root"] = _exact(raw, made.root, of)
+        return made
+    if class_of(raw) is not dict:
+        return made
+    mark = next(iter(raw), None)
+    if type(mark) is wire.Mark:
+        found = _subclass(cls, mark[0].decode("utf-8", "replace"))
+        if found is not None:
+            return of(found).decode(raw)
+        made.model_fields_set.difference_update(raw[mark] or ())
+    for name in cls.model_fields:
+        if name in raw and name in made.__dict__:
+            made.__dict__[name] = _exact(raw[name], made.__dict__[name], of)
+    return made
+
+
+def _is_pydantic_dataclass(cls: Any) -> bool:  # noqa: ANN401 - a class
+    return hasattr(cls, "__pydantic_validator__")
 
 
 def model(cls: Any, of: Of) -> Shape:  # noqa: ANN401 - a model
@@ -228,25 +256,30 @@ def model(cls: Any, of: Of) -> Shape:  # noqa: ANN401 - a model
         if kind is not dict or is_root:
             if isinstance(value, cls):
                 return value
-            return validated(name, cls.__pydantic_validator__.validate_python, value, by_alias=True)
+            return validated(name, _validate(cls), value, of, by_alias=True)
         record = cast("dict[Any, Any]", value)
         allowed = cls.model_config.get("extra") == "allow"
         other = named_other(cls, record, names | set(record) if allowed else names)
         if other is not None and other is not cls:
             return of(other).decode(record)
-        validate = cls.__pydantic_validator__.validate_python
-        return validated(name, validate, record, by_alias=other is None)
+        return validated(name, _validate(cls), record, of, by_alias=other is None)
 
     fields = None if is_root else names | aliases
     return Shape(name, decode, cls=cls, fields=fields)
 
 
-def adapted(expected: str, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
+def _validate(cls: Any) -> Callable[..., Any]:  # noqa: ANN401 - a model
+    # Looked up late: a model with forward references gets another one when it is rebuilt.
+    validate: Callable[..., Any] = cls.__pydantic_validator__.validate_python
+    return validate
+
+
+def adapted(expected: str, annotation: Any, of: Of) -> Shape:  # noqa: ANN401 - an annotation is any object
     """Return the shape of what only pydantic understands."""
     adapter = pydantic.TypeAdapter[Any](annotation)
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        return validated(expected, adapter.validate_python, value, by_alias=True)
+        return validated(expected, adapter.validate_python, value, of, by_alias=True)
 
     return Shape(expected, decode)
 

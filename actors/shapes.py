@@ -170,7 +170,7 @@ class Shapes:
 
     def _annotated(self, annotation: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - an annotation
         if any(_is_pydantic(x) for x in arguments[1:]):
-            return records.adapted(_name(annotation), annotation)
+            return records.adapted(_name(annotation), annotation, self.of)
         return self.of(arguments[0])
 
     def _class(self, cls: Any) -> Shape:  # noqa: ANN401, PLR0911 - one line for each kind
@@ -188,7 +188,7 @@ class Shapes:
         if tuple in cls.__mro__ and hasattr(cls, "_fields"):
             return records.named_tuple(cls, self._hints(cls, ()), self.of)
         if hasattr(cls, "__get_pydantic_core_schema__") or hasattr(cls, "__pydantic_validator__"):
-            return records.adapted(cls.__name__, cls)
+            return records.adapted(cls.__name__, cls, self.of)
         if hasattr(cls, "__dataclass_fields__") and BaseException not in cls.__mro__:
             return records.DataclassShape(cls, self._hints(cls, ()), self.of).shape()
         return self._container(cls, cls, ()) or instance(cls.__name__, cls)

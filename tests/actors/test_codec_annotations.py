@@ -361,6 +361,41 @@ class Checked:
         self.doubled = self.amount * scale
 
 
+class Base(pydantic.BaseModel):
+    k: str = ""
+
+
+class Derived(Base):
+    more: Item | None = None
+
+
+class Holder(pydantic.BaseModel, frozen=True):
+    one: Base
+    many: list[Base] = []
+    pair: tuple[int, Base] | None = None
+    dog: Dog | None = None
+    checked: Checked | None = None
+    roots: Roots | None = None
+
+
+def test_subclasses_and_dataclasses_inside_of_models_are_not_sliced() -> None:
+    checked = Checked(3)
+    checked.doubled = -7
+    derived = Derived(k="a", more=ITEM)
+    holder = Holder(
+        one=derived,
+        many=[Base(k="b"), derived],
+        pair=(1, derived),
+        dog=Puppy("x", 3),
+        checked=checked,
+        roots=Roots([Leaf()]),
+    )
+    found = crossed([holder], list[Holder])[0]
+    assert repr(found) == repr(holder)
+    assert type(found.many[1]) is Derived
+    assert found.roots.root[0].model_fields_set == set()
+
+
 def test_a_stored_record_is_restored_without_its_init() -> None:
     value = Checked(3, scale=5)
     value.amount = -7
