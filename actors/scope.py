@@ -62,6 +62,7 @@ class CancelScope:
         self._parents = parents
         self._children: list[CancelScope] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._delivered = False
@@ -98,6 +99,13 @@ class CancelScope:
         """Raise CancelledError if the scope is cancelled."""
         if self.cancelled:
             raise asyncio.CancelledError(self.reason)
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call back once the scope is cancelled: before `cancel` returns, or now if it is."""
+        if self.cancelled:
+            callback()
+        else:
+            self._callbacks.append(callback)
 
     async def wait_cancelled(self) -> Any:  # noqa: ANN401 - any storable value
         """Wait until the scope is cancelled; return the reason."""
@@ -147,6 +155,9 @@ class CancelScope:
         """Take a cancel that is recorded elsewhere, in the scope's own thread."""
         if not self.cancelled:
             self.cancelled, self.reason = True, reason
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
         waiters, self._waiters = self._waiters, []
         for future in waiters:
             if not future.done():
