@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, overload
 
 from .again import again
 from .arguments import encode_arguments
+from .attributes import merged_changes
 from .blobs import BlobStore
 from .codec import Codec
 from .context import current_body
@@ -161,6 +162,7 @@ class Client:
         *args: Any,  # noqa: ANN401 - checked against the signature when it is called
         id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        allow_reserved: bool = False,
         at: datetime | Duration | None = None,
         retention: Duration | None = ...,
         deployment: str | None = None,
@@ -177,6 +179,7 @@ class Client:
         *,
         id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        allow_reserved: bool = False,
         at: datetime | Duration | None = None,
         retention: Duration | None = ...,
         deployment: str | None = None,
@@ -191,6 +194,7 @@ class Client:
         *args: Any,
         id: str | None = None,  # noqa: A002 - the face says so
         attributes: Mapping[str, Any] | None = None,
+        allow_reserved: bool = False,
         at: datetime | Duration | None = None,
         retention: Duration | None = _UNSET,
         deployment: str | None = None,
@@ -201,13 +205,13 @@ class Client:
     ) -> Any:
         """Start a run; returns once it cannot be lost, before it executes.
 
-        id: the run's id, idempotent for ever (default: a new one). at: when it starts (an aware
-        datetime or a delay). retention: how long it is kept after its end; None is for ever
-        (default: the deployment's, 7 days). on_conflict, where the id is taken: "same" attaches
-        to a run of equal workflow and arguments, "raise" never does, "attach" always does,
-        "supersede" cancels that run and starts the next one when it has ended (its id is
-        `<id>-s1`, then `-s2`, …). resume: a hook's token and payload, which reach the run,
-        new or old, in the same act; resume_id makes retries of it safe.
+        id: the run's id, idempotent for ever (default: a new one). allow_reserved: attributes may
+        begin with `$`. at: when it starts (an aware datetime or a delay). retention: how long it
+        is kept after its end; None is for ever (default: the deployment's, 7 days). on_conflict,
+        where the id is taken: "same" attaches to a run of equal workflow and arguments, "raise"
+        never does, "attach" always does, "supersede" cancels that run and starts the next one
+        when it has ended (its id is `<id>-s1`, then `-s2`, …). resume: a hook's token and payload,
+        which reach the run, new or old, in the same act; resume_id makes retries of it safe.
 
         Raises:
             RunConflict: the id is taken. InvalidArguments, NotSerializable, PayloadTooLarge,
@@ -224,7 +228,8 @@ class Client:
         options = StartOptions(
             run=new_run_id() if id is None else check_name("id", id),
             deployment=check_name("deployment", deployment or self.deployment),
-            attributes=dict(attributes or {}),
+            attributes=merged_changes(attributes, {}),
+            allow_reserved=allow_reserved,
             at=at,
             retention=None if retention is _UNSET else retention_of(retention),
             on_conflict=on_conflict,

@@ -38,7 +38,7 @@ class StartOptions:
     run: str
     deployment: str
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
-    reserved: bool = False
+    allow_reserved: bool = False
     at: datetime | Duration | None = None
     retention: float | None = None
     on_conflict: str = "same"
@@ -53,7 +53,7 @@ def retention_of(value: object) -> float:
 async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:
     """Return the head of a new run; a large input is kept elsewhere first."""
     now = doors.backend.clock.now()
-    attributes = check_attributes(options.attributes, {}, reserved=options.reserved)
+    attributes = check_attributes(options.attributes, {}, reserved=options.allow_reserved)
     head = Head(
         run=options.run,
         workflow=workflow,
