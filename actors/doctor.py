@@ -411,6 +411,8 @@ _Loss = tuple[str, Level, str, tuple[str, ...]]
 def _lost(state: RunState, look: Look, before: int, lane: Lane) -> Iterator[_Loss]:
     """Yield what seems lost: code, level, message, and the runs that a nudge would help."""
     me = (state.head.run,)
+    if state.at > before:
+        return  # its summary is behind, which is no fault
     if state.end is not None:
         yield "summary-behind", "warning", "it has ended, but its end is not known everywhere", me
         return
