@@ -48,7 +48,7 @@ from .model import (
     read_history,
     unpack,
 )
-from .names import check_name, new_run_id
+from .names import check_name, check_token, new_run_id
 from .options import Duration, Settings
 from .ports import Backend, Observer
 from .references import register_references
@@ -65,7 +65,6 @@ R = TypeVar("R")
 Growth = Callable[[float], Awaitable[bytes | None]]
 
 _UNSET: Any = object()
-_TOKEN_MAX = 1024
 _PATIENCE = 10.0
 """Seconds in which a server must answer."""
 
@@ -257,7 +256,7 @@ class Client:
         token, payload = resume
         return [
             {
-                "token": token_key(_check_token(token)),
+                "token": token_key(check_token(token)),
                 "payload": self.codec.encode(payload, "payload"),
                 "caller": caller or secrets.token_hex(8),
             }
@@ -357,7 +356,7 @@ class Client:
         """
         self._outside("client.resume", "call it in a @step")
         data = self.codec.encode(payload, "payload")
-        key = token_key(_check_token(token))
+        key = token_key(check_token(token))
         caller = id or secrets.token_hex(8)
         entry = await self._again(lambda: self.backend.hooks.get(key), "resuming a hook")
         if entry is None:
@@ -380,7 +379,7 @@ class Client:
         Raises:
             HookNotFound: no hook has, or lately had, this token.
         """
-        key = token_key(_check_token(token))
+        key = token_key(check_token(token))
         entry = await self._again(lambda: self.backend.hooks.get(key), "reading a hook")
         if entry is None:
             raise HookNotFound
@@ -594,9 +593,3 @@ class Client:
 
 def _has_ended(history: History) -> bool:
     return any(c.kind in ENDS for record in history.records[-1:] for c in record.commands)
-
-
-def _check_token(token: object) -> str:
-    if not isinstance(token, str) or not 1 <= len(token.encode("utf-8", "replace")) <= _TOKEN_MAX:
-        raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
-    return token

@@ -52,7 +52,9 @@ class Janitor:
             return False
         default = self._env.settings.retention
         keep = default if summary.retention is None else summary.retention
-        return keep is not None and keep >= 0 and now - summary.ended >= keep * 1e6
+        if keep is None or keep < 0:
+            return False
+        return now - summary.ended >= max(keep, self._env.settings.last_look) * 1e6
 
 
 def _read(data: bytes) -> Summary | None:

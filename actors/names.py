@@ -5,9 +5,10 @@ import os
 import re
 import time
 
-from .errors import InvalidName
+from .errors import InvalidName, InvalidOption
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+_HOOK_TOKEN_BYTES = 1024
 
 
 def check_name(field: str, value: object) -> str:
@@ -19,6 +20,17 @@ def check_name(field: str, value: object) -> str:
     if isinstance(value, str) and _TOKEN.match(value):
         return value
     raise InvalidName(field, value)
+
+
+def check_token(token: object) -> str:
+    """Return a hook's token if it is text of 1 to 1,024 bytes.
+
+    Raises:
+        InvalidOption: it is not.
+    """
+    if isinstance(token, str) and 1 <= len(token.encode("utf-8", "replace")) <= _HOOK_TOKEN_BYTES:
+        return token
+    raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
 
 
 def new_run_id() -> str:

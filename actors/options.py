@@ -143,6 +143,7 @@ class Settings:
     poison: a run whose owners died this often while it alone was active is blocked.
     blocked_loop: a workflow body that holds the event loop longer is stopped and parked.
     retention: how long an ended run is kept, unless its start says otherwise.
+    last_look: it is kept at least so long, that those who wait for its end may read it.
     strict_ids: keep the id of a removed run taken for ever.
     """
 
@@ -156,6 +157,7 @@ class Settings:
     poison: int = 2
     blocked_loop: float = 2.0
     retention: float | None = 7 * 86400.0
+    last_look: float = 10.0
     strict_ids: bool = True
     summary_delay: float = 0.5
     gc_interval: float = 60.0

@@ -71,7 +71,9 @@ async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartO
         early=options.early,
     )
     head.trace = doors.observer.start(head)
-    head.input = await doors.blobs.offload(options.run, payload)
+    # A head outlives its run: what shall not be kept must not be in it.
+    nothing_stays = options.retention == 0
+    head.input = await doors.blobs.offload(options.run, payload, force=nothing_stays)
     return head
 
 

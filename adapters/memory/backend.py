@@ -103,6 +103,7 @@ class MemoryBackend:
         started = self.world.time()
         await self._link.call("backend.health", _answered)
         return {
+            "connected": True,
             "url": "memory:",
             "version": "memory",
             "latency": self.world.time() - started,

@@ -1,13 +1,15 @@
 """The worlds that the conformance catalogue runs in."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from offbook.actors.model import Head
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend
+from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory.faults import SeamHook
 from offbook.adapters.nats import NatsBackend
 from offbook.testing import Environment
@@ -25,14 +27,43 @@ _SCALE = 0.03
 """Real seconds on a real server for one second of the catalogue."""
 
 
+class Ends(LogObserver):
+    """Keeps what the workers tell of the ends of runs."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Head, Mapping[str, Any]]] = []
+        self._news = asyncio.Event()
+
+    def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
+        """Keep it, and wake who waits."""
+        super().ended(head, facts)
+        self.told.append((head, facts))
+        self._news.set()
+
+    async def of(self, run: str) -> tuple[Head, Mapping[str, Any]]:
+        """Return what was told of the end of a run, once it is."""
+        while True:
+            for head, facts in self.told:
+                if head.run == run:
+                    return head, facts
+            self._news.clear()
+            await self._news.wait()
+
+
 class CatalogueEnvironment(Environment):
     """A world with a clock of its own scale: `env.seconds(10)` are ten of the catalogue's."""
 
     def __init__(self, scale: float, **options: Any) -> None:  # noqa: ANN401 - of Environment
         settings = Settings()
         self.scale = scale
-        scaled = replace(settings, short_timer=settings.short_timer * scale)
-        super().__init__(settings=scaled, **options)
+        scaled = replace(
+            settings,
+            short_timer=settings.short_timer * scale,
+            gc_interval=settings.gc_interval * scale,
+            last_look=settings.last_look * scale,
+        )
+        self.ends = Ends()
+        super().__init__(settings=scaled, observer=Observers([self.ends]), **options)
 
     def seconds(self, count: float) -> float:
         """Return the time that stands for so many seconds of the catalogue."""
