@@ -25,13 +25,16 @@ from .model import (
     BlobRef,
     Command,
     Event,
+    Head,
+    History,
     Payload,
     Record,
+    Stored,
     Writer,
-    decode_head,
     digest_of,
     encode_record,
     pack,
+    read_head,
     record_body,
 )
 from .ports import Delivery, Refused, Unsure
@@ -224,8 +227,9 @@ class RunActor:
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
-        if any(message.kind == "terminate" for message in batch):
-            await self._terminate(memory, batch)
+        order = _order_to_terminate(batch)
+        if order is not None:
+            await self._terminate(memory, batch, order)
             return
         claiming = self._must_claim(memory.state)
         if claiming and memory.state.deaths:
@@ -261,7 +265,7 @@ class RunActor:
     async def _memory(self, batch: list[Message]) -> Memory | None:
         if self.memory is not None:
             return self.memory
-        history, tombstone = await read_run(self.env, self.run)
+        history, tombstone = await self._read(batch)
         if tombstone is not None:
             return None
         if history is None:
@@ -270,13 +274,24 @@ class RunActor:
         if history.head.deployment != self.env.lane:
             await self._forward(history.head.deployment, batch)
             return None
-        if any(message.kind == "terminate" for message in batch):
+        if _order_to_terminate(batch) is not None:
             return Memory(state_of(history))
         if not any(message.kind == "nudge" for message in batch):
             self._check_guilt(state_of(history))
         self.memory = await load(self.env, history)
         self._pause = 1.0
         return self.memory
+
+    async def _read(self, batch: list[Message]) -> tuple[History | None, Stored | None]:
+        """Read the run; one that cannot be read can still be terminated."""
+        try:
+            return await read_run(self.env, self.run)
+        except (HistoryCorrupted, HistoryLost):
+            order = _order_to_terminate(batch)
+            if order is None:
+                raise
+            await self.effects.bury(order.fields.get("reason"))
+            return await read_run(self.env, self.run)
 
     async def _forward(self, lane: str, batch: list[Message]) -> None:
         """Send mail on to the deployment that the run is pinned to."""
@@ -286,11 +301,10 @@ class RunActor:
                 await self.env.backend.mail.send(lane, self.run, message.kind, data)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
-        start = next((m for m in batch if m.kind == "start"), None)
-        if start is None:
+        found = self._first_head(batch)
+        if found is None:
             return None
-        data: bytes = start.fields["head"]
-        head = decode_head(data)
+        head, data = found
         try:
             seq = await self.env.backend.log.create(self.run, HEAD, data)
         except Refused as error:
@@ -298,6 +312,17 @@ class RunActor:
         memory = Memory(first_state(head, seq, digest_of(data)))
         memory.machine = await start_machine(self.env, memory.state)
         return memory
+
+    def _first_head(self, batch: list[Message]) -> tuple[Head, bytes] | None:
+        for message in batch:
+            if message.kind != "start":
+                continue
+            data: bytes = message.fields["head"]
+            try:
+                return read_head(self.run, data), data
+            except HistoryCorrupted as error:
+                self.env.observer.log("warning", "mail_refused", run=self.run, reason=str(error))
+        return None
 
     def _check_guilt(self, state: RunState) -> None:
         if state.guilty >= self.env.settings.poison:
@@ -419,8 +444,7 @@ class RunActor:
             raise TypeError("a forced payload stayed inline")
         return encode_record(record, body)
 
-    async def _terminate(self, memory: Memory, batch: list[Message]) -> None:
-        order = next(message for message in batch if message.kind == "terminate")
+    async def _terminate(self, memory: Memory, batch: list[Message], order: Message) -> None:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
         turn = Turn(max(self.env.backend.clock.now(), memory.state.at), commands=[command])
         memory.state.give(command, turn.at)
@@ -515,6 +539,10 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, RunBlocked):
         return error.reason
     return _PARKED.get(type(error), "stuck")
+
+
+def _order_to_terminate(batch: list[Message]) -> Message | None:
+    return next((message for message in batch if message.kind == "terminate"), None)
 
 
 def _accepts(_hook: str, _payload: Payload) -> str | None:

@@ -22,7 +22,6 @@ from .errors import (
     NotInWorkflowBody,
     RunCancelled,
     RunConflict,
-    RunExpired,
     RunFailed,
     RunNotFound,
     RunTerminated,
@@ -39,14 +38,13 @@ from .model import (
     History,
     Stored,
     body_of,
-    decode_head,
     decode_record,
     encode_record,
     extend_history,
     key_of,
     pack,
+    read_head,
     read_history,
-    unpack,
 )
 from .names import check_name, check_token, new_run_id
 from .options import Duration, Settings
@@ -55,8 +53,9 @@ from .references import register_references
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head, retention_of
 from .state import ENDS, state_of
-from .summary import Summary
+from .summary import Summary, read_summary
 from .tokens import TokenRecord
+from .tombs import Tombstone
 from .turn import token_key
 from .view import Viewer
 
@@ -359,9 +358,9 @@ class Client:
         key = token_key(check_token(token))
         caller = id or secrets.token_hex(8)
         entry = await self._again(lambda: self.backend.hooks.get(key), "resuming a hook")
-        if entry is None:
+        record = None if entry is None else TokenRecord.read(entry.value)
+        if record is None:
             raise HookNotFound
-        record = TokenRecord.from_bytes(entry.value)
         if record.spent:
             if caller in record.accepted:
                 return record.run
@@ -381,9 +380,9 @@ class Client:
         """
         key = token_key(check_token(token))
         entry = await self._again(lambda: self.backend.hooks.get(key), "reading a hook")
-        if entry is None:
+        record = None if entry is None else TokenRecord.read(entry.value)
+        if record is None:
             raise HookNotFound
-        record = TokenRecord.from_bytes(entry.value)
         meta = None if record.metadata is None else self.codec.decode(record.metadata)
         return HookInfo(record.run, record.hook, not record.spent, meta, record.schema)
 
@@ -454,17 +453,20 @@ class Client:
     @staticmethod
     def _end_in(run: str, tail: Stored) -> Command | None:
         if tail.key == TOMBSTONE:
-            raise RunExpired(run, str(unpack(tail.data).get("status", "")))
+            raise Tombstone.from_bytes(tail.data).error(run)
         if tail.key == HEAD:
             return None
-        record = decode_record(tail.data)
+        try:
+            record = decode_record(tail.data)
+        except ValueError:
+            return None  # the run is blocked: it may be mended, or terminated
         return next((c for c in record.commands if c.kind in ENDS), None)
 
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""
         tail = await self._tail(run)
         if tail.key == TOMBSTONE:
-            return str(unpack(tail.data).get("status", ""))
+            return Tombstone.from_bytes(tail.data).status
         end = self._end_in(run, tail)
         if end is not None:
             return ENDS[end.kind]
@@ -476,8 +478,8 @@ class Client:
         entry = await self._again(lambda: self.backend.runs.get(run), "reading a run")
         if entry is None:
             return None
-        summary = Summary.from_bytes(entry.value)
-        if summary.status != "blocked":
+        summary = read_summary(entry.value)
+        if summary is None or summary.status != "blocked":
             return None
         return summary.reason or "", summary.detail or ""
 
@@ -544,7 +546,7 @@ class Client:
         bodies: dict[str, bytes] = {}
         for row in stored:
             if row.key == TOMBSTONE:
-                raise RunExpired(run, str(unpack(row.data).get("status", "")))
+                raise Tombstone.from_bytes(row.data).error(run)
             reference = body_of(row.data)
             if reference is not None:
                 bodies[reference.digest] = await self.blobs.resolve(run, reference)
@@ -572,7 +574,7 @@ class Client:
         stored = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
         if stored is None:
             raise RunNotFound(run)
-        return decode_head(stored.data)
+        return read_head(run, stored.data)
 
     async def _send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
         data = pack(fields)

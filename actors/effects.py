@@ -14,6 +14,7 @@ from .state import ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
 from .tokens import Tokens, scope_key
+from .tombs import bury_run
 from .turn import deadline_timer
 
 BUILTIN = "offbook."
@@ -474,6 +475,10 @@ class Effects:
     async def blocked(self, reason: str, error: BaseException) -> None:
         """Show in the summary that the run is parked, and why."""
         await self._surely(lambda: self._summaries.block(self.run, reason, str(error)))
+
+    async def bury(self, reason: object) -> None:
+        """End a run whose log cannot be read: a tombstone stands for its end."""
+        await self._surely(lambda: bury_run(self._env, self.run, reason))
 
     # Leaving
 

@@ -5,12 +5,13 @@ from contextlib import suppress
 
 from .env import Doors, Env
 from .loading import read_run
-from .model import TOMBSTONE, History, pack
+from .model import TOMBSTONE, History
 from .names import partition_of
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, RunState, state_of
 from .summary import Summary
+from .tombs import Tombstone
 from .turn import token_key
 
 
@@ -75,10 +76,9 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
         state = state_of(history)
         if state.end is None:
             return
-        tomb = {"status": state.status, "at": state.at, "digest": state.head.digest}
-        tomb |= {"workflow": state.head.workflow}
+        tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
         with suppress(Refused):
-            await backend.log.create(run, TOMBSTONE, pack(tomb))
+            await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
         await _forget_tokens(backend, history, state)
     elif tombstone is None and strict:
         return

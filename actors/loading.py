@@ -44,14 +44,14 @@ async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]
         Unsure: the store does not answer.
     """
     stored = await env.backend.log.history(run)
+    tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
+    if tombstone is not None:
+        return None, tombstone
     bodies: dict[str, bytes] = {}
     for row in stored:
         reference = body_of(row.data)
         if reference is not None:
             bodies[reference.digest] = await env.blobs.resolve(run, reference)
-    tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
-    if tombstone is not None:
-        return None, tombstone
     return read_history(run, stored, bodies), None
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .errors import PayloadMismatch
 from .machine_core import Core
 from .model import Event, digest_of
 from .scope import CancelScope, Reference
@@ -67,8 +68,14 @@ class Scopes:
             self._sent.discard(event.id)
             reason = event.data.get("reason")
             if isinstance(reason, bytes):
-                reason = self._core.codec.decode(reason, path="reason")
+                reason = self._decoded(reason)
             scope.apply(reason)
+
+    def _decoded(self, reason: bytes) -> object:
+        try:
+            return self._core.codec.decode(reason, path="reason")
+        except PayloadMismatch as error:
+            return str(error)
 
     def _reason(self, scope: CancelScope) -> dict[str, Any]:
         return {"reason": self._core.codec.encode(scope.reason, "reason")}

@@ -6,6 +6,8 @@ from .env import Env
 from .model import pack, unpack_map
 from .ports import Backend, Refused
 
+_KINDS = ("workflows", "steps")
+
 
 async def publish_manifest(env: Env) -> None:
     """Add what this worker serves to the manifest of its deployment."""
@@ -17,7 +19,7 @@ async def publish_manifest(env: Env) -> None:
             if entry is None:
                 await table.create(env.lane, pack(mine))
                 return
-            merged = _merge(unpack_map(entry.value), mine)
+            merged = _merge(_read(entry.value), mine)
             if pack(merged) == entry.value:
                 return
             await table.swap(env.lane, pack(merged), entry.revision)
@@ -35,19 +37,21 @@ def _manifest(env: Env) -> dict[str, Any]:
     }
 
 
-def _merge(old: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
-    return {
-        kind: dict(sorted({**old.get(kind, {}), **mine[kind]}.items()))
-        for kind in ("workflows", "steps")
-    }
+def _merge(old: dict[str, Any] | None, mine: dict[str, Any]) -> dict[str, Any]:
+    known = old or {}
+    return {kind: dict(sorted({**known.get(kind, {}), **mine[kind]}.items())) for kind in _KINDS}
+
+
+def _read(data: bytes) -> dict[str, Any] | None:
+    """Return a stored manifest; None for foreign bytes."""
+    try:
+        found = unpack_map(data)
+    except ValueError:
+        return None
+    return found if all(isinstance(found.get(kind), dict) for kind in _KINDS) else None
 
 
 async def read_manifest(backend: Backend, deployment: str) -> dict[str, Any] | None:
     """Return the manifest of a deployment; None where no worker of it ever ran."""
     entry = await backend.deployments.get(deployment)
-    if entry is None:
-        return None
-    try:
-        return unpack_map(entry.value)
-    except ValueError:
-        return None
+    return None if entry is None else _read(entry.value)

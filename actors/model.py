@@ -290,6 +290,21 @@ def decode_head(data: bytes) -> Head:
         raise ValueError(f"not a head: {error}") from error
 
 
+def read_head(run: str, data: bytes) -> Head:
+    """Decode the head of a run.
+
+    Raises:
+        HistoryCorrupted: the bytes are not its head.
+    """
+    try:
+        head = decode_head(data)
+    except ValueError as error:
+        raise HistoryCorrupted(run, "0", str(error)) from error
+    if head.run != run:
+        raise HistoryCorrupted(run, "0", f"the head of run {head.run!r}")
+    return head
+
+
 def record_body(record: Record) -> list[Any]:
     """Return events and commands as plain data."""
     return [
@@ -376,12 +391,7 @@ def read_history(
 
 
 def _read_head(run: str, row: Stored) -> History:
-    try:
-        head = decode_head(row.data)
-    except ValueError as error:
-        raise HistoryCorrupted(run, "0", str(error)) from error
-    if head.run != run:
-        raise HistoryCorrupted(run, "0", f"the head of run {head.run!r}")
+    head = read_head(run, row.data)
     return History(head, [], row.seq, digest_of(row.data))
 
 

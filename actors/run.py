@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .context import current_body, current_step
 from .define import Workflow, step
-from .errors import NotInWorkflowBody
+from .errors import InvalidOption, NotInWorkflowBody
 
 if TYPE_CHECKING:
     from .client import Client
@@ -136,8 +136,9 @@ class Run(Generic[R]):
         Returns when the request cannot be lost. A run that has ended stays as it is.
 
         Raises:
-            RunNotFound: there is no such run.
+            RunNotFound: there is no such run. InvalidOption: the reason is no text.
         """
+        _check_reason(reason)
         body = current_body()
         if body is not None and body.owns_child(self.id):
             body.cancel_child(self.id, reason)
@@ -147,7 +148,12 @@ class Run(Generic[R]):
             await self._door("cancel").cancel_run(self.id, reason)
 
     async def terminate(self, reason: str | None = None) -> None:
-        """End the run now, without running its clean-up; works on blocked runs too."""
+        """End the run now, without running its clean-up; works on blocked runs too.
+
+        Raises:
+            RunNotFound: there is no such run. InvalidOption: the reason is no text.
+        """
+        _check_reason(reason)
         if current_body() is not None:
             await _terminate(self.id, reason)
         else:
@@ -177,6 +183,11 @@ class Run(Generic[R]):
         if self._client is None:
             return _client()
         return self._client
+
+
+def _check_reason(reason: object) -> None:
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOption("reason", reason, "text, or None")
 
 
 def _client() -> "Client":

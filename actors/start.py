@@ -10,10 +10,11 @@ from .again import again
 from .attributes import check_attributes
 from .blobs import BlobStore
 from .children import PYTHON, input_digest
-from .errors import RunConflict, RunExpired, ServerUnavailable
-from .model import HEAD, TOMBSTONE, Head, decode_head, encode_head, unpack
+from .errors import RunConflict, ServerUnavailable
+from .model import HEAD, TOMBSTONE, Head, encode_head, read_head
 from .options import Duration, micros, seconds
 from .ports import Backend, Observer, Refused, Unsure
+from .tombs import Tombstone
 
 FOR_EVER = -1.0
 """The retention of a run that is never removed."""
@@ -125,7 +126,7 @@ async def _send(doors: Doors, head: Head, data: bytes) -> None:
 
 
 async def _attach(doors: Doors, head: Head, data: bytes, on_conflict: str) -> bool:
-    found = decode_head(data)
+    found = read_head(head.run, data)
     if found.nonce == head.nonce:
         return True
     if on_conflict == "raise":
@@ -136,6 +137,6 @@ async def _attach(doors: Doors, head: Head, data: bytes, on_conflict: str) -> bo
     if tail is not None and tail.key == TOMBSTONE:
         if on_conflict == "same":
             return False
-        raise RunExpired(head.run, str(unpack(tail.data).get("status", "")))
+        raise Tombstone.from_bytes(tail.data).error(head.run)
     await _send(doors, found, data)
     return False

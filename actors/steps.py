@@ -16,6 +16,7 @@ from .context import RunInfo, StepContext, StepServices, step_context
 from .define import Registry, Step
 from .errors import (
     FatalError,
+    InvalidAttributes,
     PayloadError,
     RetryableError,
     StepNotRegistered,
@@ -24,6 +25,9 @@ from .errors import (
 from .model import Payload
 from .options import StepOptions, micros
 from .ports import Attempt, Clock, Observer
+
+_FINAL = (FatalError, PayloadError, InvalidAttributes)
+"""Another attempt would raise them again."""
 
 
 @dataclass(slots=True)
@@ -338,7 +342,7 @@ class StepActor:
     ) -> Outcome:
         if execution.cancelling:
             return Outcome("failed", error=error)
-        if isinstance(error, FatalError) or not isinstance(error, Exception):
+        if isinstance(error, _FINAL) or not isinstance(error, Exception):
             return Outcome("failed", error=error)
         if isinstance(error, RetryableError):
             now = self._clock.now()

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .env import Env
-from .model import pack, unpack
+from .model import HEAD, decode_head, pack, unpack
 from .ports import Refused
-from .state import FINAL, RunState
+from .state import FINAL, RunState, first_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,14 @@ class Summary:
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a summary: {error}") from error
+
+
+def read_summary(data: bytes) -> Summary | None:
+    """Return a summary; None for foreign or damaged bytes."""
+    try:
+        return Summary.from_bytes(data)
+    except ValueError:
+        return None
 
 
 def summarize(state: RunState) -> Summary:
@@ -98,14 +106,36 @@ class Summaries:
 
     async def block(self, run: str, reason: str, detail: str) -> None:
         """Mark the run as blocked."""
-        entry = await self._table.get(run)
-        if entry is None:
-            return
-        known = Summary.from_bytes(entry.value)
-        self._revision = entry.revision
+        known = await self._known(run)
         if known.status not in FINAL:
             await self._put(replace(known, status="blocked", reason=reason, detail=detail[:2000]))
             self._written = -1
+
+    async def close(self, run: str, status: str, at: int) -> None:
+        """Give a run whose log cannot be read its final status."""
+        known = await self._known(run)
+        if known.status not in FINAL:
+            gone = replace(known, status=status, updated=at, ended=at, waits=(), next_wake=None)
+            await self._put(gone)
+
+    async def _known(self, run: str) -> Summary:
+        """Return the summary that stands; else one of the head, or of the little that is sure."""
+        entry = await self._table.get(run)
+        found = None
+        if entry is not None:
+            self._revision = entry.revision
+            found = read_summary(entry.value)
+        return found or await self._first(run)
+
+    async def _first(self, run: str) -> Summary:
+        stored = await self._env.backend.log.get(run, HEAD)
+        try:
+            if stored is not None:
+                return summarize(first_state(decode_head(stored.data), stored.seq, b""))
+        except ValueError:
+            pass
+        now = self._env.backend.clock.now()
+        return Summary(run, "", "pending", self._env.lane, now, now, None, {}, 0)
 
     async def _put(self, summary: Summary) -> None:
         data = summary.to_bytes()
@@ -128,8 +158,5 @@ class Summaries:
             self._revision = 0
             return True
         self._revision = entry.revision
-        try:
-            known = Summary.from_bytes(entry.value)
-        except ValueError:
-            return True
-        return known.n < summary.n or known.status == "blocked"
+        known = read_summary(entry.value)
+        return known is None or known.n < summary.n or known.status == "blocked"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .model import HEAD, TOMBSTONE, decode_record, pack, unpack, unpack_map
+from .model import HEAD, TOMBSTONE, decode_record, pack, unpack_map
 from .ports import Backend, Refused
 from .state import ENDS, HookState
 from .turn import token_key
@@ -33,16 +33,12 @@ class TokenRecord:
         return pack({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "TokenRecord":
-        """Read the stored form.
-
-        Raises:
-            ValueError: foreign or damaged bytes.
-        """
+    def read(cls, data: bytes) -> "TokenRecord | None":
+        """Read the stored form; None for foreign or damaged bytes."""
         try:
-            return cls(**unpack(data))
-        except TypeError as error:
-            raise ValueError(f"not a token record: {error}") from error
+            return cls(**unpack_map(data))
+        except (ValueError, TypeError):
+            return None
 
 
 def scope_key(run: str, scope: str) -> str:
@@ -107,10 +103,10 @@ class Tokens:
         entry = await self._table.get(key)
         if entry is None:
             return None
-        held = TokenRecord.from_bytes(entry.value)
-        if (held.run, held.hook, held.spent) == (run, hook, False):
+        held = TokenRecord.read(entry.value)
+        if held is not None and (held.run, held.hook, held.spent) == (run, hook, False):
             return ""
-        if not await self._free(held, run, others):
+        if held is not None and not await self._free(held, run, others):
             return held.run
         try:
             await self._table.swap(key, record, entry.revision)
@@ -132,8 +128,8 @@ class Tokens:
             entry = await self._table.get(key)
             if entry is None:
                 return
-            held = TokenRecord.from_bytes(entry.value)
-            if held.run != run or held.hook != hook or held.spent:
+            held = TokenRecord.read(entry.value)
+            if held is None or held.run != run or held.hook != hook or held.spent:
                 return
             held.spent = True
             held.accepted = list(data["accepted"])[-_ACCEPTED_MAX:]

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .attributes import check_attributes
 from .errors import StepTimeout
+from .letters import check_letter
 from .model import Event, Payload, unpack_map
 from .ports import Delivery
 from .state import HookState, RunState, StepState
@@ -59,6 +61,7 @@ def read_message(delivery: Delivery) -> Message:
     if delivery.kind == "start":
         return Message("start", {"head": delivery.data}, delivery)
     fields = unpack_map(delivery.data)
+    check_letter(delivery.kind, fields)
     return Message(delivery.kind, fields, delivery)
 
 
@@ -251,7 +254,8 @@ def _attributes(fields: dict[str, Any], _context: Context) -> Decision:
 
 
 def _attributes_of(fields: dict[str, Any]) -> Event:
-    data = {"changes": fields["changes"], "writer": fields["writer"]}
+    changes = check_attributes(fields["changes"], {}, reserved=True)
+    data = {"changes": changes, "writer": fields["writer"]}
     return Event("attributes_set", key=f"attributes:{fields['id']}", data=data)
 
 

@@ -203,7 +203,9 @@ async def one_too_many() -> str:
 async def test_attribute_limit_holds_over_calls(env: CatalogueEnvironment) -> None:
     run = await env.client.start(one_too_many)
     assert "64 attributes" in await run.result()
-    assert len((await run.view()).attributes) == 64
+    view = await run.view()
+    assert len(view.attributes) == 64
+    assert [s.attempt for s in view.steps] == [1]
 
 
 @pytest.mark.parametrize("case", INVALID)

@@ -91,7 +91,8 @@ async def cancels_too_late(seconds: float) -> tuple[str, bool]:
         result = await working
         changed = working.cancel("too late")
         scope.cancel("too late as well")
-    return result, changed
+        return result, changed
+    raise AssertionError("the scope ended the body")
 
 
 async def test_cancel_after_completion_is_noop(env: CatalogueEnvironment) -> None:

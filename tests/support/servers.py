@@ -109,8 +109,9 @@ class NatsServer:
         self.start()
 
     def pause(self) -> None:
-        """Let it stand still with its connections open."""
+        """Let it stand still with its connections open; returns once all its threads do."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def go_on(self) -> None:
         """End a pause."""

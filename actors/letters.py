@@ -1,0 +1,60 @@
+"""What mail must look like: the fields of each kind, and their types. All else is foreign."""
+
+from typing import Any
+
+from .model import BlobRef
+
+_Types = tuple[type, ...]
+
+_NONE = type(None)
+_PAYLOAD: _Types = (bytes, BlobRef)
+_MAYBE_TEXT: _Types = (str, _NONE)
+_ID: dict[str, _Types] = {"id": (str,)}
+
+_NEEDED: dict[str, dict[str, _Types]] = {
+    "result": {"step": (str,), "attempt": (int,), "outcome": (str,)},
+    "hook": {"caller": (str,), "payload": _PAYLOAD},
+    "cancel": _ID,
+    "terminate": {},
+    "child": {"command": (str,), "run": (str,), "status": (str,)},
+    "wake": _ID,
+    "scope": _ID,
+    "attributes": {**_ID, "changes": (dict,), "writer": (dict,)},
+    "nudge": _ID,
+}
+
+_ALLOWED: dict[str, dict[str, _Types]] = {
+    "result": {
+        "nonce": (str,), "worker": (str,), "started": (int,), "ended": (int,), "lost": (int,),
+        "result": _PAYLOAD, "error": _PAYLOAD, "retryable": (bool,), "after": (int, _NONE),
+        "beat": (bytes,), "changes": (list,),
+    },
+    "hook": {"hook": (str,), "token": (str,), "early": (bool,)},
+    "cancel": {"reason": _MAYBE_TEXT},
+    "terminate": {"reason": _MAYBE_TEXT},
+    "child": {"result": _PAYLOAD, "error": _PAYLOAD, "reason": _MAYBE_TEXT},
+    "wake": {"ids": (list, _NONE)},
+    "scope": {"scope": (str,), "source": (list,), "reason": (bytes, _NONE)},
+}  # fmt: skip
+
+
+def check_letter(kind: str, fields: dict[str, Any]) -> None:
+    """Check the fields of mail.
+
+    Raises:
+        ValueError: there is no such kind, or a field is missing or of a wrong type.
+    """
+    needed = _NEEDED.get(kind)
+    if needed is None:
+        raise ValueError(f"there is no mail of kind {kind!r}")
+    for name, types in needed.items():
+        if not isinstance(fields.get(name), types):
+            raise ValueError(_complaint(kind, name, fields))  # noqa: TRY004 - foreign bytes
+    for name, types in _ALLOWED.get(kind, {}).items():
+        if name in fields and not isinstance(fields[name], types):
+            raise ValueError(_complaint(kind, name, fields))
+
+
+def _complaint(kind: str, name: str, fields: dict[str, Any]) -> str:
+    found = type(fields[name]).__name__ if name in fields else "nothing"
+    return f"a {kind} whose {name} is {found}"

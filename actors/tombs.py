@@ -1,0 +1,69 @@
+"""Tombstones: what is left of a run whose data was removed, or cannot be read."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .env import Env
+from .errors import RunError, RunExpired, RunTerminated
+from .model import HEAD, TOMBSTONE, Head, decode_head, pack, unpack_map
+from .ports import Refused
+from .summary import Summaries
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """How a run ended. `unread`: its log could not be read, and it was terminated."""
+
+    status: str
+    at: int = 0
+    digest: str = ""
+    workflow: str = ""
+    unread: bool = False
+    reason: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return pack({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Tombstone":
+        """Read the stored form; of foreign bytes nothing."""
+        try:
+            return cls(**unpack_map(data))
+        except (ValueError, TypeError):
+            return cls("")
+
+    def error(self, run: str) -> RunError:
+        """Return what a reader of the run's result gets."""
+        if self.unread:
+            return RunTerminated(run, self.reason)
+        return RunExpired(run, self.status)
+
+
+async def bury_run(env: Env, run: str, reason: object) -> None:
+    """Terminate a run whose log cannot be read; safe to repeat.
+
+    Raises:
+        Unsure: an answer was lost.
+    """
+    now = env.backend.clock.now()
+    text = None if reason is None else str(reason)
+    tomb = Tombstone("terminated", now, unread=True, reason=text)
+    with suppress(Refused):
+        await env.backend.log.create(run, TOMBSTONE, tomb.to_bytes())
+    head = await _head_of(env, run)
+    if head is not None and head.parent is not None and not head.detached:
+        fields = {"status": "terminated", "run": head.origin or run, "reason": text}
+        fields["command"] = head.parent.command
+        await env.backend.mail.send(head.parent.lane, head.parent.run, "child", pack(fields))
+    await Summaries(env).close(run, "terminated", now)
+
+
+async def _head_of(env: Env, run: str) -> Head | None:
+    stored = await env.backend.log.get(run, HEAD)
+    if stored is None:
+        return None
+    try:
+        return decode_head(stored.data)
+    except ValueError:
+        return None
