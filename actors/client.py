@@ -42,6 +42,7 @@ from .model import (
     encode_record,
     extend_history,
     key_of,
+    may_end,
     pack,
     read_head,
     read_history,
@@ -415,30 +416,20 @@ class Client:
         return failed
 
     async def _end_of(self, run: str) -> Command:
-        async with self._listening(run) as wait:
+        async with self._listening(run, may_end) as wait:
             found = self._end_in(run, await self._tail(run))
             while found is None:
-                data = await wait(_POLL)
-                if data is None:
-                    found = self._end_in(run, await self._tail(run))
-                else:
-                    found = await self._peek(run, data)
+                await wait(_POLL)
+                found = self._end_in(run, await self._tail(run))
         return found
 
     @asynccontextmanager
-    async def _listening(self, run: str) -> AsyncGenerator[Growth]:
+    async def _listening(
+        self, run: str, wanted: Callable[[bytes], bool] | None = None
+    ) -> AsyncGenerator[Growth]:
         growth = self.backend.signals.growth
         async with AsyncExitStack() as stack:
-            yield await again(lambda: stack.enter_async_context(growth(run)))
-
-    async def _peek(self, run: str, data: bytes) -> Command | None:
-        try:
-            record = decode_record(data)
-        except ValueError:
-            return self._end_in(run, await self._tail(run))
-        if record.kind != "end":
-            return None
-        return self._end_in(run, await self._tail(run))
+            yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
 
     async def _tail(self, run: str) -> Stored:
         tail: Stored | None = await self._again(lambda: self.backend.log.tail(run), "reading a run")

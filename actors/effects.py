@@ -218,7 +218,7 @@ class Effects:
                 del self._executions[assignment.step]
             if not assignment.name.startswith(BUILTIN):
                 self._env.slots.free()
-        self._actor.post("result", fields)
+        await self._actor.drive("result", fields)
 
     def _assignment(self, state: RunState, step: StepState) -> Assignment:
         head = state.head

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,6 +75,8 @@ class Env:
     slots: Slots
     make_handle: Callable[[str, Any], Any]
     watchdog: Watchdog
+    context: Context
+    """The context variables of the worker, not those of whatever step ran last."""
 
 
 class Host(Protocol):
@@ -90,6 +93,10 @@ class Host(Protocol):
 
     def post(self, kind: str, fields: dict[str, Any]) -> None:
         """Take a local outcome."""
+        ...
+
+    async def drive(self, kind: str, fields: dict[str, Any]) -> None:
+        """Take a local outcome in a task that has nothing else to do."""
         ...
 
 

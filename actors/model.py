@@ -67,6 +67,8 @@ HEAD = "0"
 TOMBSTONE = "z"
 
 _BLOB_EXT = 100
+_RECORD_FIELDS = 9
+_KIND = 6
 
 
 @dataclass(slots=True, frozen=True)
@@ -366,6 +368,20 @@ def decode_record(data: bytes, bodies: Mapping[str, bytes] | None = None) -> Rec
         )
     except TypeError as error:
         raise ValueError(f"not a record: {error}") from error
+
+
+def may_end(data: bytes) -> bool:
+    """Return whether a message of the log may be the end of its run, by a quick look."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+    unpacker.feed(data)
+    try:
+        if unpacker.read_array_header() != _RECORD_FIELDS:
+            return True
+        for _ in range(_KIND):
+            unpacker.skip()
+        return bool(unpacker.unpack() == "end")
+    except Exception:  # noqa: BLE001 - a head, a tombstone or foreign bytes: whoever reads it decides
+        return True
 
 
 def read_history(

@@ -306,11 +306,12 @@ class Signals(Protocol):
         ...
 
     def growth(
-        self, run: str
+        self, run: str, wanted: Callable[[bytes], bool] | None = None
     ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
         """Listen to a run's log: `await wait(seconds)` gives a new message's bytes.
 
-        None after that time. Hints: messages may be missed, so pair it with a read.
+        None after that time. `wanted` says which messages end a wait; default all of them.
+        Hints: messages may be missed, so pair it with a read after the listening has begun.
         """
         ...
 

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any
 
 
 class TaskSet:
-    """Tasks that live no longer than their owner; a failing one is told of, and ends alone."""
+    """Tasks that live no longer than their owner; a failing one is told of, and ends alone.
+
+    Each begins with the context variables that the owner had when it made this.
+    """
 
     def __init__(self, failed: Callable[[str, BaseException], None]) -> None:
+        self.context: Context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = failed
 
@@ -20,7 +25,8 @@ class TaskSet:
 
     def spawn(self, job: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         """Start a task."""
-        task = asyncio.get_running_loop().create_task(job, name=name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(job, name=name, context=self.context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

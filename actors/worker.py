@@ -129,6 +129,8 @@ class Worker:
         self._tasks.spawn(Janitor(env, self._owner).run(), "janitor")
 
     def _make_env(self) -> Env:
+        if self._tasks is None:
+            raise ClientClosed
         backend, client = self.client.backend, self.client
 
         def of(execution: Execution) -> StepServices:
@@ -163,9 +165,8 @@ class Worker:
             slots=self._slots,
             make_handle=client.run,
             watchdog=Watchdog.shared(),
+            context=self._tasks.context,
         )
-        if self._tasks is None:
-            raise ClientClosed
         self._services = Services(env, self._tasks, client)
         return env
 

@@ -88,7 +88,7 @@ class MemoryLog:
 
 @contextlib.asynccontextmanager
 async def growth(
-    store: LogStore, link: Link, run: str
+    store: LogStore, link: Link, run: str, wanted: Callable[[bytes], bool] | None
 ) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
     """Listen to a run's log; what comes while nobody waits is kept for the next waits."""
     grown = asyncio.Queue[bytes]()
@@ -100,9 +100,13 @@ async def growth(
         except TimeoutError:
             return None
 
+    def written(data: bytes) -> None:
+        if wanted is None or wanted(data):
+            link.push(partial(grown.put_nowait, data))
+
     token = object()
     watchers = store.watchers.setdefault(run, {})
-    watchers[token] = lambda data: link.push(partial(grown.put_nowait, data))
+    watchers[token] = written
     try:
         yield wait
     finally:

@@ -132,10 +132,10 @@ class MemorySignals:
         return listening.dropped
 
     def growth(
-        self, run: str
+        self, run: str, wanted: Callable[[bytes], bool] | None = None
     ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
         """See the port."""
-        return growth(self._log, self._link, check_name("run", run))
+        return growth(self._log, self._link, check_name("run", run), wanted)
 
     def _hear(
         self, listening: _Listening, topic: str, heard: Callable[[bytes], None], data: bytes

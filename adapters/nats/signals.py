@@ -38,21 +38,27 @@ class NatsSignals:
             raise
         return listener.stop
 
-    def growth(self, run: str) -> AbstractAsyncContextManager[Grown]:
+    def growth(
+        self, run: str, wanted: Callable[[bytes], bool] | None = None
+    ) -> AbstractAsyncContextManager[Grown]:
         """Listen to a run's log; what comes while nobody waits is kept for the next wait.
 
-        A wait ends early with None after a reconnect: what came in between was missed.
+        A wait ends early with None after a reconnect: what came in between was missed. The server
+        takes what one connection sends in order, so a read after this misses nothing.
         """
-        return self._growth(self._names.growth(run))
+        return self._growth(self._names.growth(run), wanted)
 
     @asynccontextmanager
-    async def _growth(self, subject: str) -> AsyncGenerator[Grown]:
+    async def _growth(
+        self, subject: str, wanted: Callable[[bytes], bool] | None
+    ) -> AsyncGenerator[Grown]:
         heard: deque[bytes | None] = deque(maxlen=_KEPT_MESSAGES)
         grown = asyncio.Event()
 
         def keep(data: bytes | None) -> None:
-            heard.append(data)
-            grown.set()
+            if wanted is None or data is None or wanted(data):
+                heard.append(data)
+                grown.set()
 
         async def wait(seconds: float) -> bytes | None:
             try:
@@ -68,7 +74,6 @@ class NatsSignals:
         listener = self._link.listen(subject, lambda _subject, _reply, _headers, data: keep(data))
         forget = self._link.on_reconnect(lambda: keep(None))
         try:
-            await self._link.flush()
             yield wait
         finally:
             forget()

@@ -1,5 +1,6 @@
 """Metadata: what a workflow body and a step know of themselves."""
 
+from contextvars import ContextVar
 from dataclasses import fields, replace
 from typing import Any
 
@@ -119,3 +120,27 @@ async def test_metadata_cannot_be_changed(env: CatalogueEnvironment) -> None:
     with pytest.raises(RunFailed) as caught:
         await run.result()
     assert isinstance(caught.value.cause, AttributeError)
+
+
+marker: ContextVar[str] = ContextVar("marker", default="clean")
+
+
+@step
+async def leave_a_mark(name: str) -> str:
+    found = marker.get()
+    marker.set(name)
+    return found
+
+
+@workflow
+async def leave_marks() -> list[str]:
+    first = await leave_a_mark("first")
+    inner = marker.get()
+    marker.set("body")
+    return [first, inner, await leave_a_mark("second"), marker.get()]
+
+
+async def test_context_variables_stay_where_they_are_set(env: CatalogueEnvironment) -> None:
+    """A step sees nothing of the step before it, the body nothing of its steps."""
+    run = await env.client.start(leave_marks)
+    assert await run.result() == ["clean", "clean", "clean", "body"]

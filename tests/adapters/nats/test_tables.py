@@ -125,6 +125,7 @@ async def test_growth_wakes_who_waits_for_this_run(nats_url: str, namespace: str
         one.signals.growth("r") as wait,
     ):
         waiting = asyncio.ensure_future(wait(60))
+        await one.log.tail("r")
         await two.log.create("other", "0", b"")
         await one.log.tail("r")
         assert not waiting.done()
