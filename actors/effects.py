@@ -23,6 +23,9 @@ BUILTIN = "offbook."
 _HELD_WAIT = 1.0
 """Seconds in which a worker that runs a cancelled remote step must say so."""
 
+LAST_TURN = 2.0
+"""Seconds in which a run that leaves records what it has in hand."""
+
 Job = Awaitable[None]
 
 
@@ -69,11 +72,15 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if self._env.slots.local(command.data["queue"]):
+        if self._here(command.data["queue"]):
             self._env.slots.take()
             self._reserved.add(command.id)
         else:
             command.data["remote"] = True
+
+    def _here(self, queue: str) -> bool:
+        """Whether a step may run in this process now: not where its owner is leaving."""
+        return not self._actor.partition.leaving and self._env.slots.local(queue)
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
@@ -84,7 +91,8 @@ class Effects:
             self._free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
-            event.data["remote"] = step.remote or not soon
+            leaving = self._actor.partition.leaving
+            event.data["remote"] = step.remote or leaving or not soon
 
     def _settle_step(self, step: str) -> None:
         waiting = self._waiting.pop(step, None)
@@ -185,7 +193,7 @@ class Effects:
         if step.id in self._executions or step.id in self._delayed:
             return
         local = step.id in self._reserved or step.name.startswith(BUILTIN)
-        if not local and not step.remote and self._env.slots.local(step.queue):
+        if not local and not step.remote and self._here(step.queue):
             self._env.slots.take()
             self._reserved.add(step.id)
             local = True
@@ -207,18 +215,24 @@ class Effects:
         execution = Execution(self._assignment(state, step))
         self._executions[step.id] = execution
         self._reserved.discard(step.id)
-        self._actor.partition.spawn(self._run_local(execution), f"step {step.name}")
+        job = self._run_local(execution)
+        execution.task = self._actor.partition.spawn(job, f"step {step.name}")
+        # One that is cancelled before it began never comes to its own end.
+        execution.task.add_done_callback(lambda _: self._left(execution))
 
     async def _run_local(self, execution: Execution) -> None:
-        assignment = execution.assignment
         try:
             fields = await self._env.steps.run(execution)
         finally:
-            if self._executions.get(assignment.step) is execution:
-                del self._executions[assignment.step]
+            self._left(execution)
+        self._actor.post("result", fields)
+
+    def _left(self, execution: Execution) -> None:
+        assignment = execution.assignment
+        if self._executions.get(assignment.step) is execution:
+            del self._executions[assignment.step]
             if not assignment.name.startswith(BUILTIN):
                 self._env.slots.free()
-        self._actor.post("result", fields)
 
     def _assignment(self, state: RunState, step: StepState) -> Assignment:
         head = state.head
@@ -482,11 +496,22 @@ class Effects:
 
     # Leaving
 
-    async def wait_local(self, grace: float) -> None:
-        """Wait a little for the step bodies that run here."""
-        tasks = [e.task for e in self._executions.values() if e.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+    def bodies(self) -> list["asyncio.Task[Any]"]:
+        """Return the step bodies that run here, without the runtime's own: those may run twice."""
+        return [
+            execution.task
+            for execution in self._executions.values()
+            if execution.task is not None and not execution.assignment.name.startswith(BUILTIN)
+        ]
+
+    async def abandon(self) -> bool:
+        """Stop the step bodies that run here without a trace; return whether there were any."""
+        bodies = self.bodies()
+        for body in bodies:
+            body.cancel()
+        if bodies:
+            await asyncio.wait(bodies, timeout=LAST_TURN)
+        return bool(bodies)
 
     def release_reserved(self) -> None:
         """Give back the slots of steps that were placed in a turn that was not committed."""

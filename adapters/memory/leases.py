@@ -79,10 +79,15 @@ class Held(Attached):
         self._until = 0.0
         self._blocks: set[str] = set()
         self._closed = False
+        self._lapses = 0
         self._expiry: asyncio.TimerHandle | None = None
         link.attach(self)
         store.holders[self] = None
         store.put(self)
+
+    def lapses(self) -> int:
+        """See the port."""
+        return self._lapses
 
     def valid(self) -> bool:
         """See the port."""
@@ -138,6 +143,7 @@ class Held(Attached):
         self._blocks.discard(reason)
         if not self._blocks and not self._closed:
             self._cancel()
+            self._lapses += not self.valid()
             self._since = self._store.server.time()
             self._store.put(self)
 
