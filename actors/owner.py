@@ -194,6 +194,9 @@ class Owner:
                 if partition.lapses != lapses:
                     await self._reclaim(partition, lapses)
 
+    def _lapsed(self, partition: OwnedPartition) -> bool:
+        return not self.lease.valid() or self.lease.lapses() != partition.lapses
+
     async def _reclaim(self, partition: OwnedPartition, lapses: int) -> None:
         """The lease had run out: go on if nobody took the partition since."""
         leases = self.env.backend.leases
@@ -207,9 +210,7 @@ class Owner:
             reason = str(error)
             self.env.observer.log("info", "reclaim_postponed", partition=number, reason=reason)
         else:
-            self.env.observer.log(
-                "warning", "partition_reclaimed", partition=number, epoch=epoch, lapses=lapses
-            )
+            self.env.observer.log("warning", "partition_reclaimed", partition=number, epoch=epoch)
 
     async def _look(self) -> None:
         try:
@@ -250,8 +251,9 @@ class Owner:
     async def _lose(self, partition: OwnedPartition) -> None:
         if self.partitions.get(partition.number) is partition:
             del self.partitions[partition.number]
+        number, epoch, lapsed = partition.number, partition.epoch, self._lapsed(partition)
         self.env.observer.log(
-            "warning", "partition_lost", partition=partition.number, epoch=partition.epoch
+            "warning", "partition_lost", partition=number, epoch=epoch, lapsed=lapsed
         )
         await partition.lose()
 

@@ -12,7 +12,7 @@ import pytest
 from offbook import OffbookError
 from recovery.plays import mixed
 from recovery.scene import Scene, scene
-from support.checks import Act
+from support.ledger import Act
 from support.servers import NatsServer
 
 RUNS = 50
@@ -66,8 +66,10 @@ async def kill_server(stage: Scene, server: NatsServer) -> None:
     until = time.monotonic() + CHAOS_SECONDS
     while time.monotonic() < until:
         await asyncio.sleep(5.0 - 0.5)
-        stage.troupe.acts.append(Act("server", time.time_ns() // 1000))
+        began = time.time_ns() // 1000
         await asyncio.to_thread(server.restart)
+        back = time.time_ns() // 1000 + round(stage.settings.lease * 1e6)
+        stage.troupe.acts.append(Act("server", began, until=back))
 
 
 async def play(stage: Scene, chance: random.Random) -> None:

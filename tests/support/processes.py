@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from offbook import Settings
-from support.checks import Act
-from support.ledger import FOLDER, Ledger
+from support.ledger import FOLDER, Act, Ledger
 
 TESTS = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
