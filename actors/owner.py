@@ -231,7 +231,9 @@ class Owner:
         todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited)
         await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
         for number in todo.give:
-            self._give(self.partitions[number], self.env.settings.grace)
+            # One that was being handed over may have gone meanwhile.
+            if number in self.partitions:
+                self._give(self.partitions[number], self.env.settings.grace)
         taken = {number for number, _ in todo.take}
         free = [
             p

@@ -101,7 +101,13 @@ class Scene:
                 await self.result(name)
         acts = self.troupe.acts + self.ledger.acts()
         return Evidence(
-            self.expected, histories, self._results, calls, acts, self.accepted
+            self.expected,
+            histories,
+            self._results,
+            calls,
+            acts,
+            self.accepted,
+            self.ledger.faults(),
         )
 
     async def judge(self) -> None:

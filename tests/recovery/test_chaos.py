@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offbook import OffbookError
-from recovery.plays import mixed
+from recovery.plays import mixed, value_of_mixed
 from recovery.scene import Scene, scene
 from support.ledger import Act
 from support.servers import NatsServer
@@ -81,7 +81,7 @@ async def play(stage: Scene, chance: random.Random) -> None:
 
 async def one(stage: Scene, label: str, delay: float) -> None:
     await asyncio.sleep(delay)
-    await persist(lambda: stage.start(mixed, label, TURNS, right=value_of(TURNS)))
+    await persist(lambda: stage.start(mixed, label, TURNS, right=value_of_mixed(TURNS)))
     await persist(lambda: stage.resume(label, 100, "caller"))
 
 
@@ -94,11 +94,3 @@ async def persist(act: object) -> None:
             await asyncio.sleep(0.1)
         else:
             return
-
-
-def value_of(turns: int) -> int:
-    """Return what `mixed` makes of nothing, with 3 of its child and 100 of its hook."""
-    value = 0
-    for _ in range(turns):
-        value = 2 * (value + 3) - (value + 2)
-    return value + 3 + 100 + 1

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from offbook.actors.model import Event, History, Record
 from offbook.actors.state import FINAL, state_of
@@ -29,7 +29,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class Evidence:
-    """`expected`: acknowledged starts and their right results; `accepted`: senders told yes."""
+    """What is judged.
+
+    `expected`: acknowledged starts and their right results; `accepted`: senders told yes;
+    `faults`: what failed in workers and should never fail.
+    """
 
     expected: dict[str, object]
     histories: dict[str, History]
@@ -37,11 +41,14 @@ class Evidence:
     calls: list[Call] = field(default_factory=list[Call])
     acts: list[Act] = field(default_factory=list[Act])
     accepted: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    faults: list[str] = field(default_factory=list[str])
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
     """Return every broken rule."""
-    return [*_runs(evidence), *_logs(evidence), *_bodies(evidence), *_payloads(evidence)]
+    faults = [Verdict("fault", "", what) for what in evidence.faults]
+    groups = (_runs(evidence), _logs(evidence), _bodies(evidence), _payloads(evidence))
+    return [*faults, *chain.from_iterable(groups)]
 
 
 def _runs(evidence: Evidence) -> Iterator[Verdict]:

@@ -16,6 +16,11 @@ FOLDER = "LEDGER_FOLDER"
 _LOOK_SECONDS = 0.01
 
 
+def now() -> int:
+    """Return microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One line: a body was entered, was left, or raised. `at` is in microseconds since 1970."""
@@ -63,7 +68,7 @@ class Ledger:
         """Write a line about the current step; it is whole or absent, whatever happens next."""
         here = current_step()
         call = Call(
-            at=time.time_ns() // 1000,
+            at=now(),
             pid=os.getpid(),
             run=here.run.id,
             step=here.id,
@@ -75,9 +80,13 @@ class Ledger:
 
     def note_act(self, kind: str, seconds: float) -> None:
         """Write that something hit this process in the last seconds."""
-        now = time.time_ns() // 1000
-        act = Act(kind, now - round(seconds * 1e6), os.getpid(), now)
+        at = now()
+        act = Act(kind, at - round(seconds * 1e6), os.getpid(), at)
         self._append("acts", asdict(act))
+
+    def note_fault(self, what: str) -> None:
+        """Write that something failed in this process which nobody had asked for."""
+        self._append("faults", {"pid": os.getpid(), "what": what})
 
     def _append(self, kind: str, fields: dict[str, object]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -104,8 +113,13 @@ class Ledger:
         return sorted(found, key=lambda call: call.at)
 
     def acts(self) -> list[Act]:
-        """Return what processes told of themselves."""
-        return [Act(**fields) for fields in self._read("acts")]
+        """Return what processes told of themselves, oldest first."""
+        found = [Act(**fields) for fields in self._read("acts")]
+        return sorted(found, key=lambda act: act.until)
+
+    def faults(self) -> list[str]:
+        """Return what failed in processes."""
+        return [f"process {fields['pid']}: {fields['what']}" for fields in self._read("faults")]
 
     def _read(self, kind: str) -> Iterator[dict[str, Any]]:
         for file in self.folder.glob(f"*.{kind}"):

@@ -5,6 +5,7 @@ It says "ready" when it serves, and drains on SIGTERM.
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from support.ledger import FOLDER, Ledger
 
 
 class Witness(LogObserver):
-    """Notes in the ledger when this process had lost its lease."""
+    """Notes in the ledger when this process had lost its lease, and what failed in it."""
 
     def __init__(self, ledger: Ledger, lease: float) -> None:
         self._ledger = ledger
@@ -27,9 +28,12 @@ class Witness(LogObserver):
         super().log(level, event, **fields)
         if event == "partition_reclaimed" or (event == "partition_lost" and fields["lapsed"]):
             self._ledger.note_act("lapse", 2 * self._lease)
+        if event == "task_failed":
+            self._ledger.note_fault(str(fields))
 
 
 async def main(url: str, namespace: str, module: str, options: str) -> None:
+    logging.basicConfig(level="INFO")
     import_module(module)
     chosen = json.loads(options)
     settings = offbook.Settings(**chosen.pop("settings"))
