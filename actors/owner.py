@@ -24,9 +24,7 @@ _FALL_BACK = 0.5
 class OwnedPartition:
     """One partition, while this worker serves it: its mail and the actors of its runs."""
 
-    def __init__(
-        self, owner: "Owner", number: int, epoch: int, *, died: bool, lapses: int
-    ) -> None:
+    def __init__(self, owner: "Owner", number: int, epoch: int, *, died: bool, lapses: int) -> None:
         self.env: Env = owner.env
         self.number = number
         self.epoch = epoch

@@ -25,9 +25,7 @@ _LOOK_SECONDS = 0.05
 class Scene:
     """What a test of recovery has in hand."""
 
-    def __init__(
-        self, client: Client, ledger: Ledger, troupe: Troupe, settings: Settings
-    ) -> None:
+    def __init__(self, client: Client, ledger: Ledger, troupe: Troupe, settings: Settings) -> None:
         self.client = client
         self.ledger = ledger
         self.troupe = troupe

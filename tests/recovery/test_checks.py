@@ -17,7 +17,9 @@ OWNER, HELPER = 41, 42
 
 def record(n: int, events: list[Event], commands: list[Command], kind: str = "turn") -> Record:
     writer = Writer(f"host-{OWNER}-abcd", 7)
-    return Record(n, 10 * n, bytes([n]), f"nonce{n}", writer, kind, T + n * SECOND, events, commands)
+    return Record(
+        n, 10 * n, bytes([n]), f"nonce{n}", writer, kind, T + n * SECOND, events, commands
+    )
 
 
 def completed(step: str) -> Event:

@@ -57,7 +57,7 @@ async def test_a_partition_is_given_away_when_the_bodies_in_it_have_ended() -> N
         for run in runs:
             assert await run.result() == run.id * 2
         assert await shares(env) == [2, 2]
-    assert BODIES == dict.fromkeys(labels, 2)
+    assert dict.fromkeys(labels, 2) == BODIES
 
 
 @pytest.mark.virtual
@@ -75,7 +75,7 @@ async def test_a_body_that_outlasts_the_grace_runs_again_at_the_next_owner() -> 
             GATES[label].set()
         for run in runs:
             assert await run.result() == run.id * 2
-    assert BODIES == {label: 2 + (label in moved) for label in labels}
+    assert {label: 2 + (label in moved) for label in labels} == BODIES
 
 
 @pytest.mark.virtual

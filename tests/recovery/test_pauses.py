@@ -1,6 +1,7 @@
 """A worker stands still past its lease and wakes: what it owned is another's by then."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,7 @@ async def test_all_runs_end_right_though_workers_stand_still_in_turn(
             await stage.start(stepping, label, 60, right=60)
         await stage.ledger.reached("r39-5")
         for player in stage.troupe.players:
-            await until(lambda player=player: serves(stage, player))
+            await until(partial(serves, stage, player))
             await pause_past_lease(stage, player)
             await wake(stage, player)
         await asyncio.gather(*(stage.result(label) for label in labels))

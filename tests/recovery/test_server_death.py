@@ -24,7 +24,7 @@ async def restart(stage: Scene, server: NatsServer, *, past_lease: bool = False)
     probe = await leases.hold("probe", pack({"lane": "none"}), ttl) if past_lease else None
     began = now()
     await asyncio.to_thread(server.kill)
-    while probe is not None and probe.valid():
+    while probe is not None and probe.valid():  # noqa: ASYNC110 - nobody is told of its end
         await asyncio.sleep(0.05)
     await asyncio.to_thread(server.start)
     if probe is not None:

@@ -153,7 +153,9 @@ def _bodies(evidence: Evidence) -> Iterator[Verdict]:
         owners = _owners(history) if history else set[int]()
         hit = [_disturbed(e, owners, settled, evidence.acts) for e in executions]
         if len(executions) - 1 > sum(hit):
-            bodies = [(e.call.pid, e.call.at, e.left, h) for e, h in zip(executions, hit, strict=True)]
+            bodies = [
+                (e.call.pid, e.call.at, e.left, h) for e, h in zip(executions, hit, strict=True)
+            ]
             yield Verdict("extra-body", run, f"{name}, settled {settled}: {bodies}")
 
 
