@@ -140,10 +140,11 @@ class Held(Attached):
             return
         if self._blocks and not self._store.server.up:
             self._blocks.add("server")
+        ran_out = not self.valid()
         self._blocks.discard(reason)
         if not self._blocks and not self._closed:
             self._cancel()
-            self._lapses += not self.valid()
+            self._lapses += ran_out
             self._since = self._store.server.time()
             self._store.put(self)
 
