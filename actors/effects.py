@@ -41,6 +41,7 @@ class Effects:
         self._alarms: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._armed: dict[str, int] = {}
         self._reserved: set[str] = set()
+        self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._summaries = Summaries(self._env)
         self._tokens = Tokens(self._env)
@@ -95,6 +96,7 @@ class Effects:
             event.data["remote"] = step.remote or leaving or not soon
 
     def _settle_step(self, step: str) -> None:
+        self._sent.pop(step, None)
         waiting = self._waiting.pop(step, None)
         if waiting is not None:
             waiting.cancel()
@@ -135,7 +137,8 @@ class Effects:
         for step in list(state.steps.values()):
             if step.cancelling:
                 self._stop_step(step, jobs)
-            else:
+            elif self._sent.get(step.id) != step.attempt:
+                # A task sent from here may be done by now: sent again, it would run again.
                 self._issue_step(state, step, jobs)
         self._resuming = False
         for timer in state.timers.values():
@@ -181,6 +184,8 @@ class Effects:
             jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
         elif event.kind in {"timer_fired", "cancel_timer"}:
             self._quiet(event.id)
+        elif event.kind == "nudged":
+            self._sent.clear()
 
     # Steps
 
@@ -264,6 +269,7 @@ class Effects:
         )
         due = step.due if step.due is not None and step.due > self._now() else None
         await self._surely(lambda: self._env.backend.tasks.publish(task, due))
+        self._sent[step.id] = step.attempt
         if step.deadline is not None:
             self.alarm(deadline_timer(step.id), step.deadline)
 
