@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from offbook import Settings, current_step, sleep, step, workflow
-from offbook.testing import Environment
+from offbook.testing import CrashAt, Environment, Recorder
 from recovery.plays import stepping, working
 from recovery.scene import Scene, scene, until
 
@@ -127,3 +127,28 @@ async def _served_by(stage: Scene, count: int) -> bool:
     """Whether at least so many workers serve a partition."""
     owners = await stage.client.backend.leases.owners("default")
     return len({owner.worker for owner in owners.values()} - {""}) >= count
+
+
+@workflow
+async def twice() -> str:
+    return await held() + await held()
+
+
+@pytest.mark.virtual
+async def test_a_new_owner_does_not_send_again_what_it_just_sent() -> None:
+    names(0)
+    GATES["h"] = asyncio.Event()
+    GATES["h"].set()
+    async with Environment(workers=0, eager=False) as env:
+        # The first result is in the mail, and not recorded: its turn sends the second step.
+        fault = CrashAt("log.append", "before", 2)
+        await env.add_worker(seam=fault)
+        run = await env.client.start(twice, id="h")
+        await asyncio.sleep(5)
+        assert fault.hit
+        recorder = Recorder()
+        await env.add_worker(seam=recorder)
+        assert await run.result() == "hh"
+    assert BODIES == {"h": 2}
+    assert ("tasks.publish", "before", 2) not in recorder.trace
+    assert ("tasks.publish", "before", 1) in recorder.trace
