@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .commit import Lost, commit
-from .effects import Effects
+from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
 from .errors import (
     HistoryCorrupted,
@@ -39,7 +39,7 @@ from .model import (
 )
 from .ports import Delivery, Refused, Unsure
 from .state import ENDS, RunState, first_state, state_of
-from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
+from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message, wait_of
 
 _PARKED: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
@@ -81,6 +81,7 @@ class RunActor:
         self._pause = 1.0
         self._settled = False
         self._owes = False
+        self._leaving = False
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -202,6 +203,8 @@ class RunActor:
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
+        if self._leaving:
+            return await self._stay()
         if self._finished and not self.effects.busy():
             await self._settle()
             return True
@@ -215,6 +218,13 @@ class RunActor:
         self.drop()
         self.partition.forget(self.run)
         return False
+
+    async def _stay(self) -> bool:
+        """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
+        if not self.effects.bodies():
+            return False
+        await self._wait(None)
+        return True
 
     async def _wait(self, limit: float | None) -> None:
         """Wait for a message, or so long: one hop of the event loop, not two."""
@@ -241,6 +251,7 @@ class RunActor:
     # A turn
 
     async def _turn(self, batch: list[Message]) -> None:
+        await self.partition.cleared()
         memory = await self._memory(batch)
         if memory is None:
             self._done(batch)
@@ -364,7 +375,7 @@ class RunActor:
         for message in batch:
             check = await self._check(memory, message)
             for event in self._events(memory, message, turn.at, check):
-                turn.waits += _wait_of(state, event, turn.at)
+                turn.waits += wait_of(state, event, turn.at)
                 state.take(event)
                 turn.events.append(event)
                 turn.commands += await self._feed(memory, event, turn.at)
@@ -544,15 +555,33 @@ class RunActor:
             self._retry.cancel()
         self._drop_memory()
         self.effects.drop()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
 
-    async def stop(self, grace: float) -> None:
-        """Finish the commit in flight, wait a little for local steps, then forget the run."""
-        await self.effects.wait_local(grace)
-        task = self._task
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
+    async def stop(self, until: float) -> None:
+        """Record what is at hand, also of local steps that end by then; then forget the run."""
+        self._leaving = True
+        self._poke()
+        await self._ended(until)
+        if await self.effects.abandon():
+            self._poke()
+            await self._ended(until)
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait((self._task,))
         self.drop()
+
+    async def _ended(self, until: float) -> None:
+        """Wait for the end of the last turns: as long as bodies may run, and a little more."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + LAST_TURN
+        while self._task is not None and not self._task.done():
+            bodies = self.effects.bodies()
+            left = (until if bodies else last) - loop.time()
+            if left <= 0:
+                return
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait({self._task, *bodies}, timeout=left, return_when=first)
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:
@@ -584,21 +613,3 @@ def _kind(turn: Turn) -> str:
     if len(turn.events) == 1 and turn.events[0].kind == "owner_changed":
         return "claim"
     return "turn"
-
-
-def _wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
-    """Return the wait that an event ends, for the observer, before the event is applied."""
-    wait: dict[str, Any] = {"id": event.id, "ended": at}
-    if event.kind == "timer_fired" and event.id in state.timers:
-        timer = state.timers[event.id]
-        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
-    elif event.kind == "hook_received" and event.id in state.hooks:
-        hook = state.hooks[event.id]
-        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
-        wait["id"] = f"{event.id}.{len(hook.accepted)}"
-    elif event.kind == "child_ended" and event.id in state.children:
-        child = state.children[event.id]
-        wait |= {"kind": "child", "name": child.name, "started": child.since}
-    else:
-        return []
-    return [wait]

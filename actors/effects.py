@@ -23,6 +23,9 @@ BUILTIN = "offbook."
 _HELD_WAIT = 1.0
 """Seconds in which a worker that runs a cancelled remote step must say so."""
 
+LAST_TURN = 2.0
+"""Seconds in which a run that leaves records what it has in hand."""
+
 Job = Awaitable[None]
 
 
@@ -38,6 +41,7 @@ class Effects:
         self._alarms: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._armed: dict[str, int] = {}
         self._reserved: set[str] = set()
+        self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._summaries = Summaries(self._env)
         self._tokens = Tokens(self._env)
@@ -69,11 +73,15 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if self._env.slots.local(command.data["queue"]):
+        if self._here(command.data["queue"]):
             self._env.slots.take()
             self._reserved.add(command.id)
         else:
             command.data["remote"] = True
+
+    def _here(self, queue: str) -> bool:
+        """Whether a step may run in this process now: not where its owner is leaving."""
+        return not self._actor.partition.leaving and self._env.slots.local(queue)
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
@@ -84,9 +92,11 @@ class Effects:
             self._free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
-            event.data["remote"] = step.remote or not soon
+            leaving = self._actor.partition.leaving
+            event.data["remote"] = step.remote or leaving or not soon
 
     def _settle_step(self, step: str) -> None:
+        self._sent.pop(step, None)
         waiting = self._waiting.pop(step, None)
         if waiting is not None:
             waiting.cancel()
@@ -127,7 +137,8 @@ class Effects:
         for step in list(state.steps.values()):
             if step.cancelling:
                 self._stop_step(step, jobs)
-            else:
+            elif self._sent.get(step.id) != step.attempt:
+                # A task sent from here may be done by now: sent again, it would run again.
                 self._issue_step(state, step, jobs)
         self._resuming = False
         for timer in state.timers.values():
@@ -173,6 +184,8 @@ class Effects:
             jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
         elif event.kind in {"timer_fired", "cancel_timer"}:
             self._quiet(event.id)
+        elif event.kind == "nudged":
+            self._sent.clear()
 
     # Steps
 
@@ -185,7 +198,7 @@ class Effects:
         if step.id in self._executions or step.id in self._delayed:
             return
         local = step.id in self._reserved or step.name.startswith(BUILTIN)
-        if not local and not step.remote and self._env.slots.local(step.queue):
+        if not local and not step.remote and self._here(step.queue):
             self._env.slots.take()
             self._reserved.add(step.id)
             local = True
@@ -207,18 +220,24 @@ class Effects:
         execution = Execution(self._assignment(state, step))
         self._executions[step.id] = execution
         self._reserved.discard(step.id)
-        self._actor.partition.spawn(self._run_local(execution), f"step {step.name}")
+        job = self._run_local(execution)
+        execution.task = self._actor.partition.spawn(job, f"step {step.name}")
+        # One that is cancelled before it began never comes to its own end.
+        execution.task.add_done_callback(lambda _: self._left(execution))
 
     async def _run_local(self, execution: Execution) -> None:
-        assignment = execution.assignment
         try:
             fields = await self._env.steps.run(execution)
         finally:
-            if self._executions.get(assignment.step) is execution:
-                del self._executions[assignment.step]
+            self._left(execution)
+        await self._actor.drive("result", fields)
+
+    def _left(self, execution: Execution) -> None:
+        assignment = execution.assignment
+        if self._executions.get(assignment.step) is execution:
+            del self._executions[assignment.step]
             if not assignment.name.startswith(BUILTIN):
                 self._env.slots.free()
-        await self._actor.drive("result", fields)
 
     def _assignment(self, state: RunState, step: StepState) -> Assignment:
         head = state.head
@@ -250,6 +269,7 @@ class Effects:
         )
         due = step.due if step.due is not None and step.due > self._now() else None
         await self._surely(lambda: self._env.backend.tasks.publish(task, due))
+        self._sent[step.id] = step.attempt
         if step.deadline is not None:
             self.alarm(deadline_timer(step.id), step.deadline)
 
@@ -482,11 +502,22 @@ class Effects:
 
     # Leaving
 
-    async def wait_local(self, grace: float) -> None:
-        """Wait a little for the step bodies that run here."""
-        tasks = [e.task for e in self._executions.values() if e.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+    def bodies(self) -> list["asyncio.Task[Any]"]:
+        """Return the step bodies that run here, without the runtime's own: those may run twice."""
+        return [
+            execution.task
+            for execution in self._executions.values()
+            if execution.task is not None and not execution.assignment.name.startswith(BUILTIN)
+        ]
+
+    async def abandon(self) -> bool:
+        """Stop the step bodies that run here without a trace; return whether there were any."""
+        bodies = self.bodies()
+        for body in bodies:
+            body.cancel()
+        if bodies:
+            await asyncio.wait(bodies, timeout=LAST_TURN)
+        return bool(bodies)
 
     def release_reserved(self) -> None:
         """Give back the slots of steps that were placed in a turn that was not committed."""

@@ -4,12 +4,13 @@ import asyncio
 from contextlib import suppress
 
 from .env import Doors, Env
-from .loading import read_run
-from .model import TOMBSTONE, History
+from .errors import HistoryCorrupted, HistoryLost
+from .loading import verified
+from .model import TOMBSTONE, History, Stored
 from .names import partition_of
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
-from .state import FINAL, RunState, state_of
+from .state import FINAL, state_of
 from .summary import Summary
 from .tombs import Tombstone
 from .turn import token_key
@@ -44,9 +45,16 @@ class Janitor:
             ):
                 continue
             if self._due(summary, now):
-                await remove_run(self._env, summary.id, strict=self._env.settings.strict_ids)
-                count += 1
+                count += await self._remove(summary.id)
         return count
+
+    async def _remove(self, run: str) -> bool:
+        try:
+            await remove_run(self._env, run, strict=self._env.settings.strict_ids)
+        except (HistoryCorrupted, HistoryLost) as error:
+            self._env.observer.log("warning", "removal_refused", run=run, reason=str(error))
+            return False
+        return True
 
     def _due(self, summary: Summary, now: int) -> bool:
         if summary.status not in FINAL or summary.ended is None:
@@ -69,26 +77,42 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     """Remove an ended run: tombstone first, then its data; with `strict` the id stays taken.
 
     Idempotent: a removal that died half-way is done again.
+
+    Raises:
+        HistoryCorrupted, HistoryLost: it has no tombstone and cannot be read.
+        Unsure: an answer was lost.
     """
-    history, tombstone = await read_run(env, run)
     backend = env.backend
-    if history is not None:
+    stored = await backend.log.history(run)
+    records = [row for row in stored if row.key != TOMBSTONE]
+    buried = len(records) < len(stored)
+    history = await (_remains(env, run, records) if buried else verified(env, run, records))
+    if not buried and history is not None:
         state = state_of(history)
         if state.end is None:
             return
         tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
         with suppress(Refused):
             await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
-        await _forget_tokens(backend, history, state)
-    elif tombstone is None and strict:
+    elif not buried and strict:
         return
+    if history is not None:
+        await _forget_tokens(backend, history)
     await backend.log.erase(run, whole=not strict)
     await backend.blobs.clear(run)
     await backend.timers.clear(run)
     await backend.runs.delete(run)
 
 
-async def _forget_tokens(backend: Backend, history: History, state: RunState) -> None:
+async def _remains(env: Doors, run: str, records: list[Stored]) -> History | None:
+    """Read what a removal that died half-way left; its tokens went before its records."""
+    try:
+        return await verified(env, run, records)
+    except (HistoryCorrupted, HistoryLost):
+        return None
+
+
+async def _forget_tokens(backend: Backend, history: History) -> None:
     tokens = {
         command.data["token"]
         for record in history.records
@@ -97,5 +121,5 @@ async def _forget_tokens(backend: Backend, history: History, state: RunState) ->
     }
     for token in tokens:
         entry = await backend.hooks.get(token_key(token))
-        if entry is not None and state.head.run.encode() in entry.value:
+        if entry is not None and history.head.run.encode() in entry.value:
             await backend.hooks.delete(token_key(token))

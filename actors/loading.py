@@ -47,12 +47,22 @@ async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]
     tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
     if tombstone is not None:
         return None, tombstone
+    return await verified(env, run, stored), None
+
+
+async def verified(env: Doors, run: str, stored: list[Stored]) -> History | None:
+    """Return the history that rows of a log are, with their bodies from the blob store.
+
+    Raises:
+        HistoryCorrupted, HistoryLost: the log is not what was written.
+        Unsure: the store does not answer.
+    """
     bodies: dict[str, bytes] = {}
     for row in stored:
         reference = body_of(row.data)
         if reference is not None:
             bodies[reference.digest] = await env.blobs.resolve(run, reference)
-    return read_history(run, stored, bodies), None
+    return read_history(run, stored, bodies)
 
 
 def run_info(head: Head, attributes: dict[str, Any]) -> RunInfo:

@@ -24,11 +24,13 @@ _FALL_BACK = 0.5
 class OwnedPartition:
     """One partition, while this worker serves it: its mail and the actors of its runs."""
 
-    def __init__(self, owner: "Owner", number: int, epoch: int, *, died: bool) -> None:
+    def __init__(self, owner: "Owner", number: int, epoch: int, *, died: bool, lapses: int) -> None:
         self.env: Env = owner.env
         self.number = number
         self.epoch = epoch
         self.died = died
+        self.leaving = False
+        self.lapses = lapses
         self.quarantine = owner.quarantine
         self.actors: dict[str, RunActor] = {}
         self._owner = owner
@@ -43,13 +45,14 @@ class OwnedPartition:
         mail = self.env.backend.mail
         self._inbox = await mail.open(self.env.lane, self.number, self.epoch, self._deliver)
 
-    async def reopen(self, epoch: int) -> None:
+    async def reopen(self, epoch: int, lapses: int) -> None:
         """Go on under a new epoch, with the memory kept."""
         before, self.epoch, self.died = self._inbox, epoch, False
-        await self.open()
         if before is not None:
+            await self.open()
             with suppress(Unsure):
                 await before.close(delete=False)
+        self.lapses = lapses
 
     def _deliver(self, delivery: Delivery) -> None:
         if self._closed:
@@ -60,9 +63,14 @@ class OwnedPartition:
         actor.deliver(delivery)
 
     async def cleared(self) -> None:
-        """Return once the lease surely holds. Raises Gone where the partition was lost."""
+        """Return once the lease surely holds, and held since the partition was claimed.
+
+        Raises:
+            Gone: the partition was lost.
+        """
+        lease = self._owner.lease
         while not self._closed:
-            if self._owner.lease.valid():
+            if lease.valid() and lease.lapses() == self.lapses:
                 return
             await asyncio.sleep(0.05)
         raise Gone
@@ -81,18 +89,31 @@ class OwnedPartition:
         self.actors.pop(run, None)
 
     async def hand_over(self, grace: float) -> None:
-        """Stop, let commits and short local work finish, and free the mail for the next owner."""
+        """Leave without dropping work, and free the mail for the next owner.
+
+        Until the step bodies that run here have ended, the mail is served and new steps go to the
+        queues. What is not done within the grace is dropped: the next owner runs it again.
+        """
+        self.leaving = True
+        until = asyncio.get_running_loop().time() + grace
+        await self._bodies_ended(until)
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             with suppress(Unsure):
                 await inbox.close(delete=False)
         actors = list(self.actors.values())
-        await asyncio.gather(*(actor.stop(grace) for actor in actors))
+        await asyncio.gather(*(actor.stop(until) for actor in actors))
         self._closed = True
         self.actors.clear()
         if inbox is not None:
             with suppress(Unsure):
                 await inbox.close(delete=True)
+
+    async def _bodies_ended(self, until: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while bodies := [b for a in self.actors.values() for b in a.effects.bodies()]:
+                    await asyncio.wait(bodies)
 
     async def lose(self) -> None:
         """Drop everything: a rival serves the partition."""
@@ -116,8 +137,7 @@ class Owner:
         self.quarantine = asyncio.Lock()
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
-        self._lapsed = False
-        self._stopping = False
+        self._releases: dict[OwnedPartition, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self._unwatch: Any = None
 
@@ -132,13 +152,15 @@ class Owner:
 
     async def stop(self, grace: float) -> None:
         """Hand all partitions over."""
-        self._stopping = True
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait((self._loop,))
         if self._unwatch is not None:
             self._unwatch()
-        await asyncio.gather(*(self._release(p, grace) for p in list(self.partitions)))
+        for partition in list(self.partitions.values()):
+            self._give(partition, grace)
+        if self._releases:
+            await asyncio.wait(self._releases.values())
 
     def actor(self, run: str) -> RunActor | None:
         """Return the actor of a run that is in memory here."""
@@ -164,24 +186,29 @@ class Owner:
                 await self._look()
 
     async def _check_lease(self) -> None:
-        if not self.lease.valid():
-            self._lapsed = True
-        elif self._lapsed:
-            self._lapsed = False
+        if self.lease.valid():
+            lapses = self.lease.lapses()
             for partition in list(self.partitions.values()):
-                await self._reclaim(partition)
+                if partition.lapses != lapses:
+                    await self._reclaim(partition, lapses)
 
-    async def _reclaim(self, partition: OwnedPartition) -> None:
+    def _lapsed(self, partition: OwnedPartition) -> bool:
+        return not self.lease.valid() or self.lease.lapses() != partition.lapses
+
+    async def _reclaim(self, partition: OwnedPartition, lapses: int) -> None:
+        """The lease had run out: go on if nobody took the partition since."""
         leases = self.env.backend.leases
         number = partition.number
         try:
             epoch = await leases.claim(self.env.lane, number, self.env.worker, partition.epoch)
-            await partition.reopen(epoch)
+            await partition.reopen(epoch, lapses)
         except Refused:
-            self.partitions.pop(number, None)
-            await partition.lose()
-        except Unsure:
-            self._lapsed = True
+            await self._lose(partition)
+        except Unsure as error:
+            reason = str(error)
+            self.env.observer.log("info", "reclaim_postponed", partition=number, reason=reason)
+        else:
+            self.env.observer.log("warning", "partition_reclaimed", partition=number, epoch=epoch)
 
     async def _look(self) -> None:
         try:
@@ -202,7 +229,9 @@ class Owner:
         todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited)
         await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
         for number in todo.give:
-            await self._release(number, min(1.0, self.env.settings.grace))
+            # One that was being handed over may have gone meanwhile.
+            if number in self.partitions:
+                self._give(self.partitions[number], self.env.settings.grace)
         taken = {number for number, _ in todo.take}
         free = [
             p
@@ -217,16 +246,24 @@ class Owner:
         for number, partition in list(self.partitions.items()):
             seen = owners.get(number)
             if seen is not None and seen.epoch > partition.epoch:
-                del self.partitions[number]
-                await partition.lose()
+                await self._lose(partition)
+
+    async def _lose(self, partition: OwnedPartition) -> None:
+        if self.partitions.get(partition.number) is partition:
+            del self.partitions[partition.number]
+        number, epoch, lapsed = partition.number, partition.epoch, self._lapsed(partition)
+        self.env.observer.log(
+            "warning", "partition_lost", partition=number, epoch=epoch, lapsed=lapsed
+        )
+        await partition.lose()
 
     async def _take(self, number: int, seen: Ownership) -> None:
-        leases = self.env.backend.leases
+        leases, lapses = self.env.backend.leases, self.lease.lapses()
         try:
             epoch = await leases.claim(self.env.lane, number, self.env.worker, seen.epoch)
         except (Refused, Unsure):
             return
-        partition = OwnedPartition(self, number, epoch, died=bool(seen.worker))
+        partition = OwnedPartition(self, number, epoch, died=bool(seen.worker), lapses=lapses)
         try:
             await partition.open()
         except (Unsure, Refused):
@@ -238,12 +275,20 @@ class Owner:
             "info", "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
 
-    async def _release(self, number: int, grace: float) -> None:
-        partition = self.partitions.get(number)
-        if partition is None:
+    def _give(self, partition: OwnedPartition, grace: float) -> None:
+        """Hand a partition over in the background: the balance goes on meanwhile."""
+        if partition in self._releases:
             return
+        name = f"hand over {partition.number}"
+        task = self.tasks.spawn(self._release(partition, grace), name)
+        self._releases[partition] = task
+        task.add_done_callback(lambda _: self._releases.pop(partition))
+
+    async def _release(self, partition: OwnedPartition, grace: float) -> None:
+        number = partition.number
         await partition.hand_over(grace)
-        self.partitions.pop(number, None)
+        if self.partitions.get(number) is partition:
+            del self.partitions[number]
         with suppress(Unsure, Refused):
             leases = self.env.backend.leases
             await leases.claim(self.env.lane, number, "", partition.epoch)

@@ -209,6 +209,10 @@ class Ownership:
 class Lease(Protocol):
     """A worker's sign of life."""
 
+    def lapses(self) -> int:
+        """Return how often it had run out and was taken again (no I/O)."""
+        ...
+
     def valid(self) -> bool:
         """Return whether it surely has not expired (monotonic clock, no I/O)."""
         ...

@@ -79,10 +79,15 @@ class Held(Attached):
         self._until = 0.0
         self._blocks: set[str] = set()
         self._closed = False
+        self._lapses = 0
         self._expiry: asyncio.TimerHandle | None = None
         link.attach(self)
         store.holders[self] = None
         store.put(self)
+
+    def lapses(self) -> int:
+        """See the port."""
+        return self._lapses
 
     def valid(self) -> bool:
         """See the port."""
@@ -135,9 +140,11 @@ class Held(Attached):
             return
         if self._blocks and not self._store.server.up:
             self._blocks.add("server")
+        ran_out = not self.valid()
         self._blocks.discard(reason)
         if not self._blocks and not self._closed:
             self._cancel()
+            self._lapses += ran_out
             self._since = self._store.server.time()
             self._store.put(self)
 

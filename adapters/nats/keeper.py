@@ -49,6 +49,7 @@ class NatsLease:
         self._fault = fault
         self._headers = header_block({"Nats-TTL": f"{math.ceil(ttl)}s"})
         self._until = 0.0
+        self._lapses = 0
         self._ticked = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -62,6 +63,10 @@ class NatsLease:
     def running(self) -> bool:
         """Whether the thread renews."""
         return self._thread is not None
+
+    def lapses(self) -> int:
+        """Return how often it had run out when a renewal was acknowledged."""
+        return self._lapses
 
     def valid(self) -> bool:
         """Return whether it surely has not expired (monotonic clock, no I/O)."""
@@ -154,6 +159,8 @@ class NatsLease:
             if isinstance(error, Unsure | TimeoutError):
                 return min(_RETRY_SECONDS, self._ttl / 3)
             raise
+        if self._until and not self.valid():
+            self._lapses += 1
         self._until = sent + _TRUST * self._ttl
         if not self._first.done():
             self._first.set_result(None)

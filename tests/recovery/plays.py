@@ -152,3 +152,11 @@ async def mixed(label: str, turns: int) -> int:
     await sleep(1.0)
     value += await hook(int, token=label)
     return await add(value, f"{label}-last")
+
+
+def value_of_mixed(turns: int) -> int:
+    """Return what `mixed` makes of nothing, with 3 of its child and 100 of its hook."""
+    value = 0
+    for _ in range(turns):
+        value = 2 * (value + 3) - (value + 2)
+    return value + 3 + 100 + 1

@@ -25,10 +25,11 @@ _LOOK_SECONDS = 0.05
 class Scene:
     """What a test of recovery has in hand."""
 
-    def __init__(self, client: Client, ledger: Ledger, troupe: Troupe) -> None:
+    def __init__(self, client: Client, ledger: Ledger, troupe: Troupe, settings: Settings) -> None:
         self.client = client
         self.ledger = ledger
         self.troupe = troupe
+        self.settings = settings
         self.expected: dict[str, object] = {}
         self.accepted: dict[str, list[str]] = {}
         self._results: dict[str, object] = {}
@@ -96,8 +97,15 @@ class Scene:
             history = histories.get(name)
             if history is not None and state_of(history).status in FINAL:
                 await self.result(name)
+        acts = self.troupe.acts + self.ledger.acts()
         return Evidence(
-            self.expected, histories, self._results, calls, self.troupe.acts, self.accepted
+            self.expected,
+            histories,
+            self._results,
+            calls,
+            acts,
+            self.accepted,
+            self.ledger.faults(),
         )
 
     async def judge(self) -> None:
@@ -128,4 +136,4 @@ async def scene(
     )
     troupe = Troupe(url, namespace, "recovery.plays", ledger, settings)
     async with connection as client, troupe:
-        yield Scene(client, ledger, troupe)
+        yield Scene(client, ledger, troupe, settings)

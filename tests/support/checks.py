@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from offbook.actors.model import Event, History, Record
 from offbook.actors.state import FINAL, state_of
-from support.ledger import Call
+from support.ledger import Act, Call
 
 SLACK = 1_000_000
 """Microseconds after a record in which a disturbance may still cost its acknowledgement."""
@@ -16,15 +16,6 @@ OUTCOMES = frozenset({"step_completed", "step_failed", "step_cancelled"})
 SETTLED = OUTCOMES | {
     "timer_fired", "hook_opened", "hook_conflict", "child_started", "child_conflict", "child_ended"
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One disturbance: `kill` or `pause` of a worker, `server` for a kill of the server."""
-
-    kind: str
-    at: int
-    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +29,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class Evidence:
-    """`expected`: acknowledged starts and their right results; `accepted`: senders told yes."""
+    """What is judged.
+
+    `expected`: acknowledged starts and their right results; `accepted`: senders told yes;
+    `faults`: what failed in workers and should never fail.
+    """
 
     expected: dict[str, object]
     histories: dict[str, History]
@@ -46,11 +41,14 @@ class Evidence:
     calls: list[Call] = field(default_factory=list[Call])
     acts: list[Act] = field(default_factory=list[Act])
     accepted: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    faults: list[str] = field(default_factory=list[str])
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
     """Return every broken rule."""
-    return [*_runs(evidence), *_logs(evidence), *_bodies(evidence), *_payloads(evidence)]
+    faults = [Verdict("fault", "", what) for what in evidence.faults]
+    groups = (_runs(evidence), _logs(evidence), _bodies(evidence), _payloads(evidence))
+    return [*faults, *chain.from_iterable(groups)]
 
 
 def _runs(evidence: Evidence) -> Iterator[Verdict]:
@@ -152,10 +150,19 @@ def _bodies(evidence: Evidence) -> Iterator[Verdict]:
         name = f"step {step}, attempt {attempt}"
         if commanded is None or executions[0].call.at < commanded:
             yield Verdict("I2", run, f"{name}: its body ran before its record")
-        excused = sum(_disturbed(e, settled, evidence.acts) for e in executions)
-        extra = len(executions) - 1 - excused
-        if extra > 0:
-            yield Verdict("extra-body", run, f"{name}: {len(executions)} bodies, {excused} excused")
+        owners = _owners(history) if history else set[int]()
+        hit = [_disturbed(e, owners, settled, evidence.acts) for e in executions]
+        if len(executions) - 1 > sum(hit):
+            bodies = [
+                (e.call.pid, e.call.at, e.left, h) for e, h in zip(executions, hit, strict=True)
+            ]
+            yield Verdict("extra-body", run, f"{name}, settled {settled}: {bodies}")
+
+
+def _owners(history: History) -> set[int]:
+    """Return the processes that wrote a run's log, from the names of the workers."""
+    names = {record.writer.worker for record in history.records}
+    return {int(name.split("-")[-2]) for name in names}
 
 
 def _span(history: History, step: str, attempt: int) -> tuple[int | None, int | None]:
@@ -174,14 +181,13 @@ def _span(history: History, step: str, attempt: int) -> tuple[int | None, int | 
     return commanded, settled
 
 
-def _disturbed(execution: _Execution, settled: int | None, acts: list[Act]) -> bool:
-    """Whether something hit the process of a body, or the server, before its outcome stood."""
-    since = execution.call.at
+def _disturbed(
+    execution: _Execution, owners: set[int], settled: int | None, acts: list[Act]
+) -> bool:
+    """Whether a body's process, its run's owner, or the server was hit before its outcome stood."""
     until = max(settled or 0, execution.left or 0) + SLACK if settled or execution.left else None
-    return any(
-        act.pid in {0, execution.call.pid} and since <= act.at and (until is None or act.at < until)
-        for act in acts
-    )
+    pids = {execution.call.pid, *owners}
+    return any(act.hits(pids, execution.call.at, until) for act in acts)
 
 
 def _payloads(evidence: Evidence) -> Iterator[Verdict]:

@@ -4,15 +4,21 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from offbook import current_step
 
 FOLDER = "LEDGER_FOLDER"
 _LOOK_SECONDS = 0.01
+
+
+def now() -> int:
+    """Return microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,24 @@ class Call:
     attempt: int
     phase: str
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One disturbance: `kill` or `pause` of a worker, `lapse` of its lease, `server` for a kill.
+
+    It lasts from `at` to `until`, or for a moment; without a pid it hits everybody.
+    """
+
+    kind: str
+    at: int
+    pid: int = 0
+    until: int = 0
+
+    def hits(self, pids: set[int], since: int, until: int | None) -> bool:
+        """Return whether it hit one of these processes in that time."""
+        met = since <= max(self.at, self.until) and (until is None or self.at < until)
+        return met and (not self.pid or self.pid in pids)
 
 
 class Ledger:
@@ -44,7 +68,7 @@ class Ledger:
         """Write a line about the current step; it is whole or absent, whatever happens next."""
         here = current_step()
         call = Call(
-            at=time.time_ns() // 1000,
+            at=now(),
             pid=os.getpid(),
             run=here.run.id,
             step=here.id,
@@ -52,11 +76,23 @@ class Ledger:
             phase=phase,
             label=label,
         )
-        line = json.dumps(asdict(call)).encode() + b"\n"
+        self._append("jsonl", asdict(call))
+
+    def note_act(self, kind: str, seconds: float) -> None:
+        """Write that something hit this process in the last seconds."""
+        at = now()
+        act = Act(kind, at - round(seconds * 1e6), os.getpid(), at)
+        self._append("acts", asdict(act))
+
+    def note_fault(self, what: str) -> None:
+        """Write that something failed in this process which nobody had asked for."""
+        self._append("faults", {"pid": os.getpid(), "what": what})
+
+    def _append(self, kind: str, fields: dict[str, object]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        file = os.open(self.folder / f"{call.pid}.jsonl", flags, 0o600)
+        file = os.open(self.folder / f"{os.getpid()}.{kind}", flags, 0o600)
         try:
-            os.write(file, line)
+            os.write(file, json.dumps(fields).encode() + b"\n")
         finally:
             os.close(file)
 
@@ -73,13 +109,23 @@ class Ledger:
 
     def calls(self) -> list[Call]:
         """Return all lines so far, oldest first."""
-        found = [
-            Call(**json.loads(line))
-            for file in self.folder.glob("*.jsonl")
-            for line in file.read_bytes().splitlines(keepends=True)
-            if line.endswith(b"\n")
-        ]
+        found = [Call(**fields) for fields in self._read("jsonl")]
         return sorted(found, key=lambda call: call.at)
+
+    def acts(self) -> list[Act]:
+        """Return what processes told of themselves, oldest first."""
+        found = [Act(**fields) for fields in self._read("acts")]
+        return sorted(found, key=lambda act: act.until)
+
+    def faults(self) -> list[str]:
+        """Return what failed in processes."""
+        return [f"process {fields['pid']}: {fields['what']}" for fields in self._read("faults")]
+
+    def _read(self, kind: str) -> Iterator[dict[str, Any]]:
+        for file in self.folder.glob(f"*.{kind}"):
+            for line in file.read_bytes().splitlines(keepends=True):
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
 
     def entered(self, label: str) -> list[Call]:
         """Return the calls that entered bodies of this label."""

@@ -5,15 +5,13 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from offbook import Settings
-from support.checks import Act
-from support.ledger import FOLDER, Ledger
+from support.ledger import FOLDER, Act, Ledger, now
 
 TESTS = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
@@ -54,7 +52,7 @@ class Player:
             os.killpg(self.pid, number)
 
     def _note(self, kind: str) -> None:
-        self._acts.append(Act(kind, time.time_ns() // 1000, self.pid))
+        self._acts.append(Act(kind, now(), self.pid))
 
     async def kill(self) -> None:
         """SIGKILL, and return when it is gone."""

@@ -97,6 +97,13 @@ async def test_a_paused_process_wakes_with_what_had_come() -> None:
     assert (await box.next()).kind == "start"
     await call
     assert lease.valid()
+    assert lease.lapses() == 1
+    one.pause()
+    await asyncio.sleep(1)
+    one.resume()
+    await one.health()
+    assert lease.valid()
+    assert lease.lapses() == 1
     assert set(await other.leases.live()) == {"w"}
 
 

@@ -44,8 +44,10 @@ async def test_a_lease_without_its_server_ends(namespace: str) -> None:
             lease = await backend.leases.hold("w1", b"", 1)
             server.pause()
             await until(lambda: not lease.valid())
+            assert lease.lapses() == 0
             server.go_on()
             await until(lease.valid)
+            assert lease.lapses() == 1
             await lease.close()
 
 

@@ -1,0 +1,154 @@
+"""Partitions move between live workers, and no body runs twice for it."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from offbook import Settings, current_step, sleep, step, workflow
+from offbook.testing import CrashAt, Environment, Recorder
+from recovery.plays import stepping, working
+from recovery.scene import Scene, scene, until
+
+BODIES: Counter[str] = Counter()
+GATES: dict[str, asyncio.Event] = {}
+
+
+@step
+async def held() -> str:
+    """Wait at the run's gate, once for each time that it is run."""
+    run = current_step().run.id
+    BODIES[run] += 1
+    await GATES.setdefault(run, asyncio.Event()).wait()
+    return run
+
+
+@workflow
+async def holding() -> str:
+    await sleep(0.1)
+    first = await held()
+    await sleep(0.1)
+    return first + await held()
+
+
+def names(count: int) -> list[str]:
+    BODIES.clear()
+    GATES.clear()
+    return [f"h{i}" for i in range(count)]
+
+
+async def shares(env: Environment) -> list[int]:
+    """Return how many partitions each worker serves, by what it thinks itself."""
+    return sorted(len(worker.partitions()) for worker in env.workers)
+
+
+@pytest.mark.virtual
+async def test_a_partition_is_given_away_when_the_bodies_in_it_have_ended() -> None:
+    labels = names(12)
+    async with Environment(workers=1) as env:
+        runs = [await env.client.start(holding, id=label) for label in labels]
+        await asyncio.gather(*(env.wait_for(run, "step_scheduled") for run in runs))
+        await env.add_worker()
+        await asyncio.sleep(10)
+        assert await shares(env) == [0, 4]
+        for label in labels:
+            GATES[label].set()
+        for run in runs:
+            assert await run.result() == run.id * 2
+        assert await shares(env) == [2, 2]
+    assert dict.fromkeys(labels, 2) == BODIES
+
+
+@pytest.mark.virtual
+async def test_a_body_that_outlasts_the_grace_runs_again_at_the_next_owner() -> None:
+    labels = names(12)
+    async with Environment(workers=1, settings=Settings(grace=20.0)) as env:
+        runs = [await env.client.start(holding, id=label) for label in labels]
+        await asyncio.gather(*(env.wait_for(run, "step_scheduled") for run in runs))
+        await env.add_worker()
+        await asyncio.sleep(30)
+        assert await shares(env) == [2, 2]
+        moved = [label for label in labels if BODIES[label] == 2]
+        assert 0 < len(moved) < len(labels)
+        for label in labels:
+            GATES[label].set()
+        for run in runs:
+            assert await run.result() == run.id * 2
+    assert {label: 2 + (label in moved) for label in labels} == BODIES
+
+
+@pytest.mark.virtual
+async def test_a_partition_that_is_being_given_away_still_serves_its_mail() -> None:
+    labels = names(12)
+    async with Environment(workers=1) as env:
+        runs = [await env.client.start(holding, id=label) for label in labels]
+        await asyncio.gather(*(env.wait_for(run, "step_scheduled") for run in runs))
+        await env.add_worker()
+        await asyncio.sleep(10)
+        late = [await env.client.start(holding, id=f"late{i}") for i in range(8)]
+        for run in late:
+            GATES.setdefault(run.id, asyncio.Event()).set()
+            assert await run.result() == run.id * 2
+        assert await shares(env) == [0, 4]
+        for gate in GATES.values():
+            gate.set()
+        await asyncio.gather(*(run.result() for run in runs))
+    assert set(BODIES.values()) == {2}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_workers_that_come_and_go_run_no_body_twice(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(nats_url, namespace, tmp_path, partitions=6) as stage:
+        await stage.add()
+        labels = [f"r{i}" for i in range(40)]
+        for label in labels:
+            await stage.start(stepping, label, 40, right=40)
+        held_up = await stage.start(working, "w", right=2)
+        await stage.ledger.reached("w")
+        await stage.add(2)
+        await until(lambda: _served_by(stage, 2))
+        first = stage.troupe.players[0]
+        leaving = asyncio.create_task(first.drain())
+        await first.draining()
+        stage.ledger.open_gate("w")
+        assert await leaving == 0
+        await asyncio.gather(*(stage.result(label) for label in (*labels, held_up.id)))
+        calls = stage.ledger.calls()
+        bodies = Counter((c.run, c.step) for c in calls if c.phase == "enter")
+        assert set(bodies.values()) == {1}
+        await stage.judge()
+
+
+async def _served_by(stage: Scene, count: int) -> bool:
+    """Whether at least so many workers serve a partition."""
+    owners = await stage.client.backend.leases.owners("default")
+    return len({owner.worker for owner in owners.values()} - {""}) >= count
+
+
+@workflow
+async def twice() -> str:
+    return await held() + await held()
+
+
+@pytest.mark.virtual
+async def test_a_new_owner_does_not_send_again_what_it_just_sent() -> None:
+    names(0)
+    GATES["h"] = asyncio.Event()
+    GATES["h"].set()
+    async with Environment(workers=0, eager=False) as env:
+        # The first result is in the mail, and not recorded: its turn sends the second step.
+        fault = CrashAt("log.append", "before", 2)
+        await env.add_worker(seam=fault)
+        run = await env.client.start(twice, id="h")
+        await asyncio.sleep(5)
+        assert fault.hit
+        recorder = Recorder()
+        await env.add_worker(seam=recorder)
+        assert await run.result() == "hh"
+    assert BODIES == {"h": 2}
+    assert ("tasks.publish", "before", 2) not in recorder.trace
+    assert ("tasks.publish", "before", 1) in recorder.trace
