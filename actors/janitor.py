@@ -4,13 +4,15 @@ import asyncio
 from contextlib import suppress
 
 from .env import Doors, Env
-from .loading import read_run
+from .errors import HistoryCorrupted, HistoryLost
+from .loading import verified
 from .model import TOMBSTONE, History
 from .names import partition_of
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
-from .state import FINAL, RunState, state_of
+from .state import FINAL, state_of
 from .summary import Summary
+from .tokens import TokenRecord, beat_key, scope_key
 from .tombs import Tombstone
 from .turn import token_key
 
@@ -44,9 +46,16 @@ class Janitor:
             ):
                 continue
             if self._due(summary, now):
-                await remove_run(self._env, summary.id, strict=self._env.settings.strict_ids)
-                count += 1
+                count += await self._remove(summary.id)
         return count
+
+    async def _remove(self, run: str) -> bool:
+        try:
+            await remove_run(self._env, run, strict=self._env.settings.strict_ids)
+        except (HistoryCorrupted, HistoryLost) as error:
+            self._env.observer.log("warning", "run_not_removed", run=run, reason=str(error))
+            return False
+        return True
 
     def _due(self, summary: Summary, now: int) -> bool:
         if summary.status not in FINAL or summary.ended is None:
@@ -69,33 +78,58 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     """Remove an ended run: tombstone first, then its data; with `strict` the id stays taken.
 
     Idempotent: a removal that died half-way is done again.
+
+    Raises:
+        HistoryCorrupted, HistoryLost: the log is not what was written; nothing is removed.
     """
-    history, tombstone = await read_run(env, run)
     backend = env.backend
-    if history is not None:
-        state = state_of(history)
-        if state.end is None:
+    stored = await backend.log.history(run)
+    if any(row.key == TOMBSTONE for row in stored):
+        with suppress(HistoryCorrupted, HistoryLost):
+            await _forget(backend, await verified(env, run, stored))
+    else:
+        history = await verified(env, run, stored)
+        if not await _bury(backend, history, strict=strict):
             return
-        tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
-        with suppress(Refused):
-            await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
-        await _forget_tokens(backend, history, state)
-    elif tombstone is None and strict:
-        return
+        await _forget(backend, history)
     await backend.log.erase(run, whole=not strict)
     await backend.blobs.clear(run)
     await backend.timers.clear(run)
     await backend.runs.delete(run)
 
 
-async def _forget_tokens(backend: Backend, history: History, state: RunState) -> None:
-    tokens = {
-        command.data["token"]
-        for record in history.records
-        for command in record.commands
-        if command.kind == "hook"
-    }
-    for token in tokens:
-        entry = await backend.hooks.get(token_key(token))
-        if entry is not None and state.head.run.encode() in entry.value:
-            await backend.hooks.delete(token_key(token))
+async def _bury(backend: Backend, history: History | None, *, strict: bool) -> bool:
+    """Write the tombstone of an ended run; return whether the rest may go."""
+    if history is None:
+        return not strict
+    state = state_of(history)
+    if state.end is None:
+        return False
+    tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
+    with suppress(Refused):
+        await backend.log.create(state.head.run, TOMBSTONE, tomb.to_bytes())
+    return True
+
+
+async def _forget(backend: Backend, history: History | None) -> None:
+    """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
+    if history is None:
+        return
+    run = history.head.run
+    commands = [command for record in history.records for command in record.commands]
+    for token in {c.data["token"] for c in commands if c.kind == "hook"}:
+        await _forget_token(backend, run, token_key(token))
+    for scope in state_of(history).scopes:
+        await backend.hooks.delete(scope_key(run, scope))
+    for command in commands:
+        if command.kind == "step" and "heartbeat" in command.data.get("options", {}):
+            await backend.hooks.delete(beat_key(run, command.id))
+
+
+async def _forget_token(backend: Backend, run: str, key: str) -> None:
+    """Remove the record of a run's token, unless another run has taken it, or it is kept on."""
+    entry = await backend.hooks.get(key)
+    held = None if entry is None else TokenRecord.read(entry.value)
+    if entry is None or held is None or held.run != run or held.until > backend.clock.now():
+        return
+    await backend.hooks.delete(key, entry.revision)

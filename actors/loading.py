@@ -1,6 +1,7 @@
 """From the log to memory: read, verify, replay."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,12 +48,17 @@ async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]
     tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
     if tombstone is not None:
         return None, tombstone
+    return await verified(env, run, stored), None
+
+
+async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | None:
+    """Return the history that these messages of a run's log hold. Raises as `read_run`."""
     bodies: dict[str, bytes] = {}
     for row in stored:
         reference = body_of(row.data)
         if reference is not None:
             bodies[reference.digest] = await env.blobs.resolve(run, reference)
-    return read_history(run, stored, bodies), None
+    return read_history(run, stored, bodies)
 
 
 def run_info(head: Head, attributes: dict[str, Any]) -> RunInfo:

@@ -40,10 +40,11 @@ class Worker:
     """Hosts workflows and steps: `async with Worker(client) as worker: await worker.serve()`.
 
     workflows, steps: what it serves; None is everything that was decorated in this process. With
-    no workflow at all it runs steps only, and leaves the runs to others. queues: the step queues it takes from. deployment: the version of the code that it is
-    (default: the client's). slots: step bodies that run at once. eager: run steps here when a
-    slot is free, instead of sending all through the queues. lease: seconds until others take
-    over what a dead worker served. grace: seconds that a drain waits for steps.
+    no workflow at all it runs steps only, and leaves the runs to others. queues: the step queues
+    it takes from. deployment: the version of the code that it is (default: the client's). slots:
+    step bodies that run at once. eager: run steps here when a slot is free, instead of sending
+    all through the queues. lease: seconds until others take over what a dead worker served.
+    grace: seconds that a drain waits for steps.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -121,4 +122,4 @@ async def test_a_run_that_is_stuck_is_tried_less_and_less_often(*, suspend: bool
 
 
 def intervals(times: list[float]) -> list[int]:
-    return [round(after - before) for before, after in zip(times, times[1:], strict=False)]
+    return [round(after - before) for before, after in pairwise(times)]
