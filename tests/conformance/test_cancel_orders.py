@@ -93,7 +93,9 @@ async def finds_switch(token: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("thrown", [False, True])
-async def test_remote_switch_found_again_by_token(env: CatalogueEnvironment, *, thrown: bool) -> None:
+async def test_remote_switch_found_again_by_token(
+    env: CatalogueEnvironment, *, thrown: bool
+) -> None:
     limit = env.seconds(3600)
     run = await env.client.start(switch, "by token", limit, id="the-switch")
     await env.wait_for_hook(run)

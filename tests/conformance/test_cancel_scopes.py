@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -17,6 +18,8 @@ from offbook import (
     step,
     workflow,
 )
+from offbook.actors.state import state_of
+from offbook.actors.tokens import scope_key
 from support.notes import note, noted, notes
 from support.replays import same_in_replay
 from support.worlds import CatalogueEnvironment
@@ -413,3 +416,22 @@ async def test_request_in_flight_torn_down(env: CatalogueEnvironment) -> None:
         assert server.requests == 1
     assert notes(run) == ["requested", "closed"]
     assert (await run.view()).steps[0].status == "cancelled"
+
+
+async def _replace_worker(env: CatalogueEnvironment, gc_interval: float) -> None:
+    env.settings = replace(env.settings, gc_interval=gc_interval)
+    await env.add_worker()
+    await env.stop_worker(env.workers[0])
+
+
+async def test_scope_records_go_with_their_run(env: CatalogueEnvironment) -> None:
+    await _replace_worker(env, gc_interval=86_400)
+    run = await env.client.start(state_over_replay, env.seconds(60), retention=0)
+    await run.result()
+    backend = env.client.backend
+    (scope,) = state_of(await env.history(run)).scopes
+    assert await backend.hooks.get(scope_key(run.id, scope)) is not None
+    await _replace_worker(env, gc_interval=env.seconds(5))
+    while await backend.runs.get(run.id) is not None:
+        await env.pause(1)
+    assert await backend.hooks.get(scope_key(run.id, scope)) is None
