@@ -48,6 +48,10 @@ _PARKED: dict[type[BaseException], str] = {
     WorkflowNotRegistered: "workflow-not-registered",
 }
 
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+"""Seconds until a parked run is tried again: they double from the first to the second."""
+
 
 @dataclass(slots=True)
 class Turn:
@@ -78,7 +82,7 @@ class RunActor:
         self._driving = False
         self._parked: str | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._pause = 1.0
+        self._pause = _FIRST_PAUSE
         self._settled = False
         self._owes = False
         self._leaving = False
@@ -192,7 +196,7 @@ class RunActor:
         self._log("error", "run_blocked", reason=reason, error=str(error))
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(self._pause, self._unpark)
-        self._pause = min(self._pause * 2, 60.0)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
 
@@ -311,7 +315,6 @@ class RunActor:
         if not any(message.kind == "nudge" for message in batch):
             self._check_guilt(state_of(history))
         self.memory = await load(self.env, history)
-        self._pause = 1.0
         return self.memory
 
     async def _read(self, batch: list[Message]) -> tuple[History | None, Stored | None]:
@@ -495,6 +498,7 @@ class RunActor:
 
     def _done(self, batch: list[Message]) -> None:
         """The batch is recorded and its effects stand: keep its newest mail only, as a tether."""
+        self._pause = _FIRST_PAUSE
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None

@@ -36,7 +36,10 @@ _CURES = {
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a live worker says of itself; `since` in microseconds since 1970."""
+    """What a live worker says of itself; `since` in microseconds since 1970.
+
+    workflows: how many it knows. One that knows none runs steps only.
+    """
 
     id: str
     deployment: str = ""
@@ -46,6 +49,7 @@ class WorkerInfo:
     queues: tuple[str, ...] = ()
     slots: int = 0
     since: int = 0
+    workflows: int = 0
 
     @classmethod
     def read(cls, worker: str, data: bytes) -> "WorkerInfo":
@@ -61,6 +65,7 @@ class WorkerInfo:
                 queues=tuple(map(str, said["queues"])),
                 slots=int(said["slots"]),
                 since=int(said["since"]),
+                workflows=int(said["workflows"]),
             )
         except (ValueError, KeyError, TypeError):
             return cls(worker)
@@ -78,6 +83,11 @@ class Lane:
     known: frozenset[str] | None = None
     owners: dict[int, Ownership] = field(default_factory=dict[int, Ownership])
     waiting: int = 0
+
+    @property
+    def served(self) -> bool:
+        """Whether a live worker runs its workflows."""
+        return any(worker.workflows for worker in self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +340,7 @@ def _of_server(facts: Facts) -> Iterator[Finding]:
 
 def _of_lane(facts: Facts, lane: Lane) -> Iterator[Finding]:
     mine = [s for s in facts.active if s.deployment == lane.name]
-    if not lane.workers:
+    if not lane.served:
         yield from _unserved(lane, mine)
         return
     yield from _unowned(facts, lane)
@@ -344,11 +354,12 @@ def _of_lane(facts: Facts, lane: Lane) -> Iterator[Finding]:
 
 def _unserved(lane: Lane, mine: list[Summary]) -> Iterator[Finding]:
     cure = f"start one: offbook worker MODULE --deployment {lane.name}"
+    nobody = "no live worker runs its workflows"
     if mine:
-        message = f"{_count(mine)} of deployment {lane.name} wait, and no live worker serves it"
+        message = f"{_count(mine)} of deployment {lane.name} wait, and {nobody}"
         yield Finding("no-worker", "error", message, cure, lane.name, _ids(mine))
     elif lane.waiting:
-        message = f"{lane.waiting:,} messages wait for deployment {lane.name}, which has no worker"
+        message = f"{lane.waiting:,} messages wait for deployment {lane.name}, and {nobody}"
         yield Finding("mail-waits", "warning", message, cure, lane.name)
 
 
@@ -397,7 +408,7 @@ def _of_run(facts: Facts, run: str, look: Look, before: int) -> Iterator[Finding
         yield Finding("log-damaged", "error", look.error, cure, runs=(run,))
         return
     lane = facts.lanes.get(state.head.deployment)
-    if lane is None or not lane.workers:
+    if lane is None or not lane.served:
         return
     for code, level, message, helped in _lost(state, look, before, lane):
         cure = "nudge it: offbook doctor --fix" if helped else _queue_cure(lane)

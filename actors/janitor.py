@@ -6,12 +6,13 @@ from contextlib import suppress
 from .env import Doors, Env
 from .errors import HistoryCorrupted, HistoryLost
 from .loading import verified
-from .model import TOMBSTONE, History, Stored
+from .model import TOMBSTONE, History
 from .names import partition_of
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, state_of
 from .summary import Summary
+from .tokens import TokenRecord, beat_key, scope_key
 from .tombs import Tombstone
 from .turn import token_key
 
@@ -52,7 +53,7 @@ class Janitor:
         try:
             await remove_run(self._env, run, strict=self._env.settings.strict_ids)
         except (HistoryCorrupted, HistoryLost) as error:
-            self._env.observer.log("warning", "removal_refused", run=run, reason=str(error))
+            self._env.observer.log("warning", "run_not_removed", run=run, reason=str(error))
             return False
         return True
 
@@ -79,47 +80,56 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     Idempotent: a removal that died half-way is done again.
 
     Raises:
-        HistoryCorrupted, HistoryLost: it has no tombstone and cannot be read.
-        Unsure: an answer was lost.
+        HistoryCorrupted, HistoryLost: the log is not what was written; nothing is removed.
     """
     backend = env.backend
     stored = await backend.log.history(run)
-    records = [row for row in stored if row.key != TOMBSTONE]
-    buried = len(records) < len(stored)
-    history = await (_remains(env, run, records) if buried else verified(env, run, records))
-    if not buried and history is not None:
-        state = state_of(history)
-        if state.end is None:
+    if any(row.key == TOMBSTONE for row in stored):
+        with suppress(HistoryCorrupted, HistoryLost):
+            await _forget(backend, await verified(env, run, stored))
+    else:
+        history = await verified(env, run, stored)
+        if not await _bury(backend, history, strict=strict):
             return
-        tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
-        with suppress(Refused):
-            await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
-    elif not buried and strict:
-        return
-    if history is not None:
-        await _forget_tokens(backend, history)
+        await _forget(backend, history)
     await backend.log.erase(run, whole=not strict)
     await backend.blobs.clear(run)
     await backend.timers.clear(run)
     await backend.runs.delete(run)
 
 
-async def _remains(env: Doors, run: str, records: list[Stored]) -> History | None:
-    """Read what a removal that died half-way left; its tokens went before its records."""
-    try:
-        return await verified(env, run, records)
-    except (HistoryCorrupted, HistoryLost):
-        return None
+async def _bury(backend: Backend, history: History | None, *, strict: bool) -> bool:
+    """Write the tombstone of an ended run; return whether the rest may go."""
+    if history is None:
+        return not strict
+    state = state_of(history)
+    if state.end is None:
+        return False
+    tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
+    with suppress(Refused):
+        await backend.log.create(state.head.run, TOMBSTONE, tomb.to_bytes())
+    return True
 
 
-async def _forget_tokens(backend: Backend, history: History) -> None:
-    tokens = {
-        command.data["token"]
-        for record in history.records
-        for command in record.commands
-        if command.kind == "hook"
-    }
-    for token in tokens:
-        entry = await backend.hooks.get(token_key(token))
-        if entry is not None and history.head.run.encode() in entry.value:
-            await backend.hooks.delete(token_key(token))
+async def _forget(backend: Backend, history: History | None) -> None:
+    """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
+    if history is None:
+        return
+    run = history.head.run
+    commands = [command for record in history.records for command in record.commands]
+    for token in {c.data["token"] for c in commands if c.kind == "hook"}:
+        await _forget_token(backend, run, token_key(token))
+    for scope in state_of(history).scopes:
+        await backend.hooks.delete(scope_key(run, scope))
+    for command in commands:
+        if command.kind == "step" and "heartbeat" in command.data.get("options", {}):
+            await backend.hooks.delete(beat_key(run, command.id))
+
+
+async def _forget_token(backend: Backend, run: str, key: str) -> None:
+    """Remove the record of a run's token, unless another run has taken it, or it is kept on."""
+    entry = await backend.hooks.get(key)
+    held = None if entry is None else TokenRecord.read(entry.value)
+    if entry is None or held is None or held.run != run or held.until > backend.clock.now():
+        return
+    await backend.hooks.delete(key, entry.revision)

@@ -1,6 +1,7 @@
 """From the log to memory: read, verify, replay."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -50,13 +51,8 @@ async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]
     return await verified(env, run, stored), None
 
 
-async def verified(env: Doors, run: str, stored: list[Stored]) -> History | None:
-    """Return the history that rows of a log are, with their bodies from the blob store.
-
-    Raises:
-        HistoryCorrupted, HistoryLost: the log is not what was written.
-        Unsure: the store does not answer.
-    """
+async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | None:
+    """Return the history that these messages of a run's log hold. Raises as `read_run`."""
     bodies: dict[str, bytes] = {}
     for row in stored:
         reference = body_of(row.data)

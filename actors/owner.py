@@ -219,7 +219,7 @@ class Owner:
     async def _apply(self) -> None:
         leases = self.env.backend.leases
         live = await leases.live()
-        mates = {w for w, info in live.items() if _lane(info) == self.env.lane}
+        mates = {w for w, info in live.items() if _may_own(info, self.env.lane)}
         mates.add(self.env.worker)
         owners = await leases.owners(self.env.lane)
         await self._drop_lost(owners)
@@ -294,8 +294,10 @@ class Owner:
             await leases.claim(self.env.lane, number, "", partition.epoch)
 
 
-def _lane(info: bytes) -> str:
+def _may_own(info: bytes, lane: str) -> bool:
+    """Whether a worker takes partitions of a lane: it could do nothing with them for steps only."""
     try:
-        return str(unpack(info)["lane"])
+        said = unpack(info)
+        return bool(said["lane"] == lane and said["workflows"])
     except (ValueError, KeyError, TypeError):
-        return ""
+        return False

@@ -273,8 +273,8 @@ class Table(Protocol):
         """Replace the value of that revision; return the new one. Raises Refused."""
         ...
 
-    async def delete(self, key: str) -> None:
-        """Remove a key; `create` works again."""
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove a key; `create` works again. With a revision, only a value that is not newer."""
         ...
 
     def scan(self) -> AsyncIterator[Entry]:

@@ -32,7 +32,7 @@ class ExecutionServices:
         self._owner = owner
         self._execution = execution
         self._loop = asyncio.get_running_loop()
-        self._kept = 0.0
+        self._kept = float("-inf")
 
     @property
     def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 class Worker:
     """Hosts workflows and steps: `async with Worker(client) as worker: await worker.serve()`.
 
-    workflows, steps: what it serves; None is everything that was decorated in this process.
-    queues: the step queues it takes from. deployment: the version of the code that it is
-    (default: the client's). slots: step bodies that run at once. eager: run steps here when a
-    slot is free, instead of sending all through the queues. lease: seconds until others take
-    over what a dead worker served. grace: seconds that a drain waits for steps.
+    workflows, steps: what it serves; None is everything that was decorated in this process. With
+    no workflow at all it runs steps only, and leaves the runs to others. queues: the step queues
+    it takes from. deployment: the version of the code that it is (default: the client's). slots:
+    step bodies that run at once. eager: run steps here when a slot is free, instead of sending
+    all through the queues. lease: seconds until others take over what a dead worker served.
+    grace: seconds that a drain waits for steps.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -81,7 +82,7 @@ class Worker:
         self._stops: list[Any] = []
 
     def __repr__(self) -> str:
-        owned = sorted(self._owner.partitions) if self._owner else "not running"
+        owned = sorted(p.number for p in self.partitions())
         used = f"{self._slots.used}/{self._slots.total}"
         return f"<Worker {self.id} of {self.deployment} slots={used} partitions={owned}>"
 
@@ -119,14 +120,18 @@ class Worker:
         await again(partial(publish_manifest, env))
         hold = partial(backend.leases.hold, self.id, self._info(), self.settings.lease)
         self._lease = await again(hold)
-        self._owner = Owner(env, self._lease, self._tasks)
         self._stops.append(await again(partial(signals.listen, "held", self._on_held)))
         on_scope = self._services.on_scope
         self._stops.append(await again(partial(signals.listen, "scope", on_scope)))
         self._tasks.spawn(self._services.poll(), "scopes")
         await self._remote.start()
+        if self._registry.workflows:
+            await self._own(env, self._lease, self._tasks)
+
+    async def _own(self, env: Env, lease: Lease, tasks: TaskSet) -> None:
+        self._owner = Owner(env, lease, tasks)
         await self._owner.start()
-        self._tasks.spawn(Janitor(env, self._owner).run(), "janitor")
+        tasks.spawn(Janitor(env, self._owner).run(), "janitor")
 
     def _make_env(self) -> Env:
         if self._tasks is None:
@@ -179,6 +184,7 @@ class Worker:
                 "python": platform.python_version(),
                 "queues": sorted(self._slots.queues),
                 "slots": self._slots.total,
+                "workflows": len(self._registry.workflows),
                 "since": self.client.backend.clock.now(),
             }
         )

@@ -55,9 +55,11 @@ class MemoryTable:
             raise Refused(f"{key}: revision {revision} never was")
         return self._store.write(key, value, revision)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, revision: int | None = None) -> None:
         """See the port."""
-        self._store.entries.pop(check_name("key", key), None)
+        found = self._store.entries.get(check_name("key", key))
+        if found is not None and (revision is None or found.revision <= revision):
+            del self._store.entries[key]
 
     async def scan(self) -> AsyncIterator[Entry]:
         """See the port."""

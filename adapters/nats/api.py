@@ -179,9 +179,12 @@ async def leader_get(link: Link, stream: str, body: Mapping[str, Any]) -> Messag
     )
 
 
-async def purge(link: Link, stream: str, subject: str) -> int:
-    """Remove all messages under a subject; return how many they were."""
-    return int((await ask(link, f"STREAM.PURGE.{stream}", {"filter": subject}))["purged"])
+async def purge(link: Link, stream: str, subject: str, upto: int | None = None) -> int:
+    """Remove the messages under a subject, up to a sequence or all; return how many they were."""
+    body: dict[str, Any] = {"filter": subject}
+    if upto is not None:
+        body["seq"] = upto + 1
+    return int((await ask(link, f"STREAM.PURGE.{stream}", body))["purged"])
 
 
 async def subjects(link: Link, stream: str, pattern: str) -> dict[str, int]:

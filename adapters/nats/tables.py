@@ -60,9 +60,9 @@ class NatsTable:
             raise Refused(f"{key}: revision {revision} never was")
         return await publish(self._link, self._subject(key).encode(), value, fence(revision))
 
-    async def delete(self, key: str) -> None:
-        """Remove a key; `create` works again."""
-        await purge(self._link, self._stream, self._subject(key))
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove a key; with a revision, only a value that is not newer."""
+        await purge(self._link, self._stream, self._subject(key), upto=revision)
 
     async def scan(self) -> AsyncIterator[Entry]:
         """Yield all entries in order of their last change; one that changes may come twice."""

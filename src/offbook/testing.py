@@ -253,7 +253,9 @@ def replay(
     if not isinstance(head.input, bytes):
         raise InvalidOption("history", head.input, "one with its input inline")
     info = run_info(head, head.attributes)
-    machine = Machine(workflow, info, head.input, head.seed, Codec())
+    attributes = dict(head.attributes)
+    machine = Machine(workflow, info, head.input, head.seed, Codec(), attributes=attributes)
+    machine.run_handle = partial(Run, None)
     try:
         for record in history.records[:records]:
             machine.expect(record.n, record.commands)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from offbook.adapters.memory.time import VirtualLoop
+from support.notes import forget_notes
 from support.worlds import WAYS, CatalogueEnvironment, environment
 
 
@@ -36,5 +37,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 async def _inside(
     env: CatalogueEnvironment, test: Callable[..., Any], arguments: dict[str, Any]
 ) -> None:
+    forget_notes()
     async with env:
         await test(**arguments)

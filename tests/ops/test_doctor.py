@@ -27,7 +27,7 @@ from offbook.testing import Environment
 
 NOW = 1_000_000_000_000_000
 MINUTE = 60_000_000
-WORKER = WorkerInfo("w1", "default", "host", 7, "3.11.7", ("default",), 100, NOW - MINUTE)
+WORKER = WorkerInfo("w1", "default", "host", 7, "3.11.7", ("default",), 100, NOW - MINUTE, 1)
 OWNERS = {0: Ownership("w1", 1), 1: Ownership("w1", 2)}
 LANE = Lane("default", (WORKER,), frozenset({"shop.buy"}), OWNERS)
 
@@ -126,6 +126,13 @@ def test_runs_without_any_worker_are_told_once_for_their_deployment() -> None:
     found = findings(facts(summary("a"), summary("b"), lane=lane, looks=looks), 60.0)
     assert codes(found) == ["no-worker"]
     assert found[0].runs == ("a", "b")
+
+
+def test_workers_that_only_run_steps_are_no_help_to_runs() -> None:
+    lane = replace(LANE, workers=(replace(WORKER, workflows=0),))
+    assert codes(findings(facts(summary(), lane=lane, looks={"r": Look(state(TIMER))}), 60.0)) == [
+        "no-worker"
+    ]
 
 
 def test_mail_that_nobody_reads_is_found() -> None:

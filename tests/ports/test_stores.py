@@ -54,6 +54,20 @@ async def test_a_deleted_key_can_be_created_again(backend_factory: Factory) -> N
         await backend.hooks.delete("never-there")
 
 
+async def test_a_delete_of_a_revision_leaves_a_newer_value(backend_factory: Factory) -> None:
+    async with backend_factory() as backend:
+        old = await backend.hooks.create("k", b"1")
+        new = await backend.hooks.swap("k", b"2", old)
+        await backend.hooks.delete("k", old)
+        entry = await backend.hooks.get("k")
+        assert entry is not None
+        assert (entry.value, entry.revision) == (b"2", new)
+        await backend.hooks.delete("k", new)
+        assert await backend.hooks.get("k") is None
+        await backend.hooks.delete("k", new)
+        assert await backend.hooks.create("k", b"3") > new
+
+
 async def test_a_swap_needs_a_value(backend_factory: Factory) -> None:
     async with backend_factory() as backend:
         for revision in (0, 1):

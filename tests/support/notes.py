@@ -10,6 +10,12 @@ _NOTES: defaultdict[str, list[str]] = defaultdict(list)
 _CAME: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
 
 
+def forget_notes() -> None:
+    """Begin a test without what runs of the same ids noted in another one."""
+    _NOTES.clear()
+    _CAME.clear()
+
+
 def note(text: str) -> None:
     """Note something about the run whose step is running, on the event loop's thread."""
     run = current_run().id

@@ -1,0 +1,134 @@
+"""What is left when an ended run is removed: its id, and nothing that is not its own is touched."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from offbook import CancelScope, HookNotFound, Run, current_step, hook, step, workflow
+from offbook.actors.janitor import remove_run
+from offbook.actors.model import HEAD, TOMBSTONE, Stored
+from offbook.testing import CrashAt, Environment
+
+
+@step(heartbeat=60)
+async def look(scope: CancelScope) -> bool:
+    current_step().heartbeat({"seen": scope.cancelled})
+    return scope.cancelled
+
+
+@workflow
+async def leaves_traces(token: str) -> bool:
+    scope = CancelScope()
+    await look(scope)
+    await hook(None, token=token)
+    scope.cancel("enough")
+    return await look(scope)
+
+
+@workflow
+async def waits(token: str) -> None:
+    async for _ in hook(None, token=token):
+        return
+
+
+@workflow
+async def keeps_token(token: str) -> None:
+    await hook(None, token=token, keep=timedelta(days=30))
+
+
+async def traces(env: Environment) -> list[str]:
+    return [entry.key async for entry in env.client.backend.hooks.scan()]
+
+
+async def keys(env: Environment, run: Run[Any]) -> list[str]:
+    return [row.key for row in await env.client.backend.log.history(run.id)]
+
+
+async def removed(env: Environment, run: Run[Any]) -> None:
+    """Return when the janitor has been there."""
+    while await env.client.backend.runs.get(run.id) is not None:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.1)
+
+
+async def traced(env: Environment, run: str) -> Run[bool]:
+    """Return a run that has ended, and left a record of a token, a scope and two heartbeats."""
+    before = len(await traces(env))
+    handle = await env.client.start(leaves_traces, run, id=run, retention=timedelta(minutes=5))
+    await env.wait_for_hook(handle)
+    await env.client.resume(run)
+    assert await handle.result()
+    while len(await traces(env)) < before + 4:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.1)
+    return handle
+
+
+@pytest.mark.virtual
+async def test_after_its_retention_nothing_of_a_run_is_left_but_its_id() -> None:
+    async with Environment() as env:
+        run = await traced(env, "r")
+        await removed(env, run)
+        assert await traces(env) == []
+        assert await keys(env, run) == [HEAD, TOMBSTONE]
+
+
+@pytest.mark.virtual
+async def test_a_token_of_another_run_is_left_alone_however_alike_the_ids() -> None:
+    async with Environment() as env:
+        first = await env.client.start(waits, "t", id="order-4", retention=0)
+        await env.wait_for_hook(first)
+        await env.client.resume("t")
+        await first.result()
+        other = await env.client.start(waits, "t", id="order-42")
+        await env.wait_for_hook(other)
+        await removed(env, first)
+        await env.client.resume("t")
+        await other.result()
+
+
+@pytest.mark.virtual
+async def test_a_token_that_is_kept_on_outlives_its_run() -> None:
+    async with Environment() as env:
+        run = await env.client.start(keeps_token, "t", id="r", retention=0)
+        await env.wait_for_hook(run)
+        await env.client.resume("t")
+        await run.result()
+        await removed(env, run)
+        assert (await env.client.hook("t")).run == "r"
+        with pytest.raises(HookNotFound):
+            await env.client.resume("t")
+
+
+POINTS = ["log.create", "hooks.get", "hooks.delete", "log.erase", "blobs.clear", "runs.delete"]
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_removal_that_died_half_way_is_done_again(point: str, phase: str) -> None:
+    async with Environment() as env:
+        run = await traced(env, "r")
+        crash = CrashAt(point, phase, 1)
+        async with asyncio.TaskGroup() as group:
+            client = env.make_client(crash)
+            await client.__aenter__()
+            died = asyncio.Event()
+            client.backend.when_killed(died.set)  # type: ignore[attr-defined]
+            removing = group.create_task(remove_run(client, run.id, strict=True))
+            await died.wait()
+            removing.cancel()
+        await removed(env, run)
+        assert await traces(env) == []
+        assert await keys(env, run) == [HEAD, TOMBSTONE]
+
+
+@pytest.mark.virtual
+async def test_a_damaged_log_is_kept_and_does_not_stop_the_janitor() -> None:
+    async with Environment() as env:
+        damaged, whole = await traced(env, "a"), await traced(env, "b")
+        rows = env.world.space(env.namespace).log.runs["a"]
+        rows["t.1"] = Stored(rows["t.1"].seq, "t.1", b"\xc1")
+        await removed(env, whole)
+        assert await keys(env, whole) == [HEAD, TOMBSTONE]
+        assert "t.1" in await keys(env, damaged)
