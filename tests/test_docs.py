@@ -52,7 +52,9 @@ def test_the_python_of_a_page_runs(page: str) -> None:
 
 @pytest.mark.parametrize("page", sorted(ALONE))
 def test_the_python_of_a_page_runs_in_a_process_of_its_own(page: str) -> None:
-    code = f"import sys; sys.path.insert(0, 'tests'); import test_docs; test_docs.run_page({page!r})"
+    code = (
+        f"import sys; sys.path.insert(0, 'tests'); import test_docs; test_docs.run_page({page!r})"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=ROOT,
@@ -225,7 +227,9 @@ def make_targets() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_make_target_that_is_shown_exists(page: str) -> None:
-    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    lines = [
+        line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()
+    ]
     for line in [*lines, *inline_code(page)]:
         for call in re.findall(r"(?:^|&& )make ((?:[a-z-]+ ?)+)", line):
             assert set(call.split()) <= make_targets(), f"{page}: {line}"
@@ -250,7 +254,7 @@ def parameters() -> frozenset[str]:
     return frozenset(found)
 
 
-def _parameters_of(thing: Any) -> set[str]:
+def _parameters_of(thing: object) -> set[str]:
     found: set[str] = set()
     if is_dataclass(thing):
         found |= {field.name for field in fields(thing)}
@@ -349,7 +353,9 @@ def test_the_ways_to_log_in_are_all_explained() -> None:
     variables = set(re.findall(r'read\("(OFFBOOK_\w+)"\)', text_of("src/offbook/_connect.py")))
     assert variables
     assert all(name in page for name in variables)
-    assert {field.name for field in fields(ConnectOptions)} <= set(inline_code("docs/operations.md"))
+    assert {field.name for field in fields(ConnectOptions)} <= set(
+        inline_code("docs/operations.md")
+    )
 
 
 def test_the_codes_of_the_linter_are_all_explained() -> None:

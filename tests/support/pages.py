@@ -7,6 +7,8 @@ A block that awaits at its top level runs beside a worker, one that defines `mai
 needs: it is called. Both find a world in memory, on virtual time, behind `offbook.connect`.
 """
 
+# ruff: noqa: ANN401 - arguments are passed on as they come
+
 import ast
 import asyncio
 import inspect
