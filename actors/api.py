@@ -132,16 +132,21 @@ async def start(
         ChildConflict: the id is taken by a run that is not this one's child.
     """
     children = body_of("start()").children
-    if isinstance(workflow, Bound):
-        found, bound = workflow.workflow, workflow.arguments
-        if args or kwargs:
-            raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
-    else:
-        found, bound = workflow, workflow.parameters.bind(args, kwargs)
+    found, bound = _bind(workflow, args, kwargs)
     kept = retention_of(retention)
     return await children.start(
         found, bound, run=id, detached=detached, attributes=attributes, retention=kept
     )
+
+
+def _bind(
+    workflow: Workflow[..., Any] | Bound[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Workflow[..., Any], dict[str, Any]]:
+    if not isinstance(workflow, Bound):
+        return workflow, workflow.parameters.bind(args, kwargs)
+    if args or kwargs:
+        raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
+    return workflow.workflow, workflow.arguments
 
 
 class _Landed:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+from opentelemetry.metrics import NoOpMeter
 
 import offbook
 from offbook import testing
@@ -24,6 +25,7 @@ from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
 from offbook.adapters import log, otel
 from offbook.adapters.nats.options import ConnectOptions
+from offbook.adapters.otel.meters import Meters
 from offbook.ops.cli import cli
 from offbook.ops.cli import failures as endings
 from support.commands import Place, environment
@@ -273,7 +275,9 @@ def _parameters_of(thing: object) -> set[str]:
     return found
 
 
-_OF_OTHERS = re.compile(r"\b(?:timedelta|datetime|make \w+|lambda)\b.*|\bdefault_factory=.*|^\w+: .*")
+_OF_OTHERS = re.compile(
+    r"\b(?:timedelta|datetime|make \w+|lambda)\b.*|\bdefault_factory=.*|^\w+: .*"
+)
 """Calls and texts that are not offbook's."""
 
 
@@ -347,12 +351,12 @@ def test_a_class_that_is_named_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_method_that_is_called_in_a_sentence_exists(page: str) -> None:
-    owners = {
+    owners: dict[str, object] = {
         "client": offbook.Client,
         "run": offbook.Run,
         "worker": offbook.Worker,
         "env": testing.Environment,
-        "scope": offbook.CancelScope,
+        "scope": offbook.CancelScope(),
     }
     for code in inline_code(page):
         for owner, name in re.findall(r"^(\w+)\.(\w+)(?=$|\()", code):

@@ -74,6 +74,21 @@ def test_an_automatic_id_is_made_of_the_parents() -> None:
     assert long.startswith("rrr")
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"), [({}, None), ({"retention": 60}, 60.0), ({"retention": None}, -1.0)]
+)
+def test_the_retention_of_a_child_means_what_it_means_at_a_start(
+    given: dict[str, Any], stored: float | None
+) -> None:
+    @variant
+    async def body() -> None:
+        await start(child, 1, **given)
+
+    with staged(body) as stage:
+        [command] = stage.feed("started")
+        assert command.data["retention"] == stored
+
+
 def test_a_bound_workflow_is_started_too() -> None:
     @variant
     async def body() -> Any:

@@ -184,6 +184,14 @@ async def _opened(backend: MemoryBackend) -> AsyncGenerator[Backend]:
         await backend.close()
 
 
+async def wake_up(run: offbook.Run[Any]) -> None:
+    """End the first sleep of a run: days of virtual time are days of the workers' heartbeats."""
+    async for event in run.events(follow=True):
+        if event.type == "timer_started":
+            await run.wake()
+            return
+
+
 def _to_call(text: str) -> list[str]:
     """Return the functions that a block defines to be called: `main`, if it does not, and tests."""
     tree = ast.parse(text)
