@@ -414,6 +414,32 @@ def test_an_error_of_the_face_has_a_page_that_says_what_it_is(name: str) -> None
     assert cls is errors.OffbookError or f"a kind of `{parent}`" in page, parent
 
 
+def _fragments(cls: type[Any], *, whole: bool) -> list[str]:
+    """Return the fixed parts of an error's text, with or without what it says at times."""
+    given: dict[str, Any] = {f.name: 7 if f.type in {int, float} else "§" for f in fields(cls)}
+    if not whole:
+        given |= {f.name: f.default for f in fields(cls) if f.default == ""}
+    if "cause" in given and cls is errors.RunFailed:
+        given["cause"] = None
+    parts = re.split(r"'?§'?|\b7\b|got str", str(cls(**given)))
+    return [" ".join(part.split()) for part in parts if len(part) > 3]
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [c for c in vars(errors).values() if inspect.isclass(c) and is_dataclass(c)],
+    ids=lambda cls: cls.__name__,
+)
+def test_the_example_of_an_error_has_the_text_that_the_error_has(cls: type[Any]) -> None:
+    page = f"docs/errors/{cls.code}.md"
+    example = " ".join(" ".join(b.text for b in blocks(page)).split())
+    lacking = [
+        [part for part in _fragments(cls, whole=whole) if part not in example]
+        for whole in (True, False)
+    ]
+    assert [] in lacking, f"{page} lacks {lacking}"
+
+
 # The map of the code
 
 
@@ -442,3 +468,54 @@ def test_the_code_map_names_what_there_is_and_all_of_it(folder: str) -> None:
     named, there = code_map()[folder], modules_in(folder)
     assert named - there == set(), "named, but not there"
     assert there - named == set(), "there, but not named"
+
+
+# Planted faults
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise ValueError",
+        "import offbook.nowhere",
+        "import offbook\noffbook.connect(colour=1)\n",
+        "import offbook\nasync with offbook.connect() as client:\n    assert not client.is_open\n",
+        "async def main() -> None:\n    assert False\n",
+        "def test_it() -> None:\n    assert False\n",
+    ],
+)
+def test_a_block_that_does_not_work_fails(text: str) -> None:
+    [block] = blocks("a.md", f"Words.\n\n```python\n{text}\n```\n")
+    failures = (ValueError, ImportError, TypeError, AssertionError)
+    with Stage("a.md") as stage, pytest.raises(failures):
+        stage.run(block)
+
+
+def test_a_hidden_block_runs_in_its_place_and_names_its_line() -> None:
+    page = "x\n```python\nn = 1\n```\n<!-- test\nn += 1\n-->\n```python\nn *= 3\nassert n == 7\n```"
+    first, hidden, last = blocks("b.md", page)
+    assert [first.line, hidden.line, last.line] == [3, 6, 9]
+    with Stage("b.md") as stage:
+        stage.run(first)
+        stage.run(hidden)
+        with pytest.raises(AssertionError) as caught:
+            stage.run(last)
+        assert vars(stage.module)["n"] == 6
+    assert caught.tb.tb_next is not None
+    assert caught.traceback[-1].lineno + 1 == 10
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "offbook nowhere",
+        "offbook runs --colour",
+        "offbook start",
+        "offbook namespace init --replicas many",
+        "make setup && offbook show",
+    ],
+)
+def test_a_command_line_that_is_wrong_does_not_parse(line: str) -> None:
+    [words] = command_lines(Block("a.md", 1, "sh", line))
+    with pytest.raises(click.UsageError):
+        parse(words)
