@@ -31,6 +31,9 @@ from offbook.ops.cli import failures as endings
 from support.commands import Place, environment
 from support.pages import ROOT, Block, Stage, blocks, inline_code, page_names, text_of
 
+if not (ROOT / "docs").exists():
+    pytest.skip("no docs in this tree", allow_module_level=True)
+
 PAGES = page_names()
 PYTHON_PAGES = [page for page in PAGES if any(b.language == "python" for b in blocks(page))]
 # They set up the logging and the telemetry of a whole process.
@@ -212,7 +215,7 @@ def test_the_page_of_the_command_line_shows_every_command_in_use() -> None:
 
 
 def test_the_page_of_the_command_line_names_every_option() -> None:
-    named = set(inline_code("docs/cli.md"))
+    named = set(re.findall(r"--[a-z-]+", " ".join(inline_code("docs/cli.md"))))
     for path, command in all_commands().items():
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
@@ -237,6 +240,29 @@ def test_a_make_target_that_is_shown_exists(page: str) -> None:
     for line in [*lines, *inline_code(page)]:
         for call in re.findall(r"(?:^|&& )make ((?:[a-z-]+ ?)+)", line):
             assert set(call.split()) <= make_targets(), f"{page}: {line}"
+
+
+# Links
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that the headings of a page make."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_into_a_page_meets_a_heading(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)]+)\)", text_of(page)):
+        there = (ROOT / page).parent / target if target else ROOT / page
+        name = there.resolve().relative_to(ROOT).as_posix()
+        assert anchor in anchors(name), f"{page}: {target}#{anchor}"
+
+
+def test_every_guide_is_linked_from_the_readme() -> None:
+    text = text_of("README.md")
+    guides = {page for page in PAGES if page.startswith("docs/") and page.count("/") == 1}
+    assert {page for page in guides if f"({page})" not in text} == set()
 
 
 # Names
