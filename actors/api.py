@@ -12,7 +12,8 @@ from .define import Bound, Workflow
 from .errors import InvalidOption, NotInRun
 from .machine_hooks import Hook
 from .model import digest_of, pack
-from .options import Duration, micros
+from .options import UNSET, Duration, micros, retention_of
+from .run import Run
 from .scope import CancelScope
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "start",
 ]
 
+R = TypeVar("R")
 T = TypeVar("T")
 _MICROS = 1_000_000
 
@@ -89,16 +91,37 @@ def hook(  # noqa: PLR0913 - a hook has that many options
     return hooks.create(type, token, metadata, once=once, expires=expires, keep=keep)
 
 
+@overload
 async def start(
-    workflow: Workflow[..., Any] | Bound[Any],
+    workflow: Workflow[..., R],
     /,
-    *args: Any,  # noqa: ANN401
+    *args: Any,  # noqa: ANN401 - checked against the signature when it is called
+    id: str | None = None,
+    detached: bool = False,
+    attributes: dict[str, Any] | None = None,
+    retention: Duration | None = ...,
+    **kwargs: Any,  # noqa: ANN401
+) -> Run[R]: ...
+@overload
+async def start(
+    workflow: Bound[R],
+    /,
+    *,
+    id: str | None = None,
+    detached: bool = False,
+    attributes: dict[str, Any] | None = None,
+    retention: Duration | None = ...,
+) -> Run[R]: ...
+async def start(
+    workflow: Any,
+    /,
+    *args: Any,
     id: str | None = None,  # noqa: A002
     detached: bool = False,
     attributes: dict[str, Any] | None = None,
-    retention: Duration | None = None,
-    **kwargs: Any,  # noqa: ANN401
-) -> Any:  # noqa: ANN401 - the Run handle of a later layer
+    retention: Duration | None = UNSET,
+    **kwargs: Any,
+) -> Any:
     """Start a child run and return its handle; await `run.result()` for its result.
 
     id: the child's id; without it, one made from this run's. detached: it goes on when this run
@@ -109,15 +132,21 @@ async def start(
         ChildConflict: the id is taken by a run that is not this one's child.
     """
     children = body_of("start()").children
-    if isinstance(workflow, Bound):
-        found, bound = workflow.workflow, workflow.arguments
-        if args or kwargs:
-            raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
-    else:
-        found, bound = workflow, workflow.parameters.bind(args, kwargs)
+    found, bound = _bind(workflow, args, kwargs)
+    kept = retention_of(retention)
     return await children.start(
-        found, bound, run=id, detached=detached, attributes=attributes, retention=retention
+        found, bound, run=id, detached=detached, attributes=attributes, retention=kept
     )
+
+
+def _bind(
+    workflow: Workflow[..., Any] | Bound[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Workflow[..., Any], dict[str, Any]]:
+    if not isinstance(workflow, Bound):
+        return workflow, workflow.parameters.bind(args, kwargs)
+    if args or kwargs:
+        raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
+    return workflow.workflow, workflow.arguments
 
 
 class _Landed:

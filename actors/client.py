@@ -48,11 +48,11 @@ from .model import (
     read_history,
 )
 from .names import check_name, check_token, new_run_id
-from .options import Duration, Settings
+from .options import UNSET, Duration, Settings, retention_of
 from .ports import Backend, Observer
 from .references import register_references
 from .run import Run, RunEvent, RunView
-from .start import Doors, StartOptions, launch, make_head, retention_of
+from .start import Doors, StartOptions, launch, make_head
 from .state import ENDS, state_of
 from .summary import Summary, read_summary
 from .tokens import TokenRecord
@@ -64,7 +64,6 @@ R = TypeVar("R")
 
 Growth = Callable[[float], Awaitable[bytes | None]]
 
-_UNSET: Any = object()
 _PATIENCE = 10.0
 """Seconds in which a server must answer."""
 
@@ -195,7 +194,7 @@ class Client:
         attributes: Mapping[str, Any] | None = None,
         allow_reserved: bool = False,
         at: datetime | Duration | None = None,
-        retention: Duration | None = _UNSET,
+        retention: Duration | None = UNSET,
         deployment: str | None = None,
         on_conflict: str = "same",
         resume: tuple[str, Any] | None = None,
@@ -230,7 +229,7 @@ class Client:
             attributes=merged_changes(attributes, {}),
             allow_reserved=allow_reserved,
             at=at,
-            retention=None if retention is _UNSET else retention_of(retention),
+            retention=retention_of(retention),
             on_conflict=on_conflict,
             early=self._early(resume, resume_id),
         )
@@ -326,7 +325,7 @@ class Client:
     ) -> AsyncIterator[Summary]:
         """Yield summaries of runs, newest first, filtered.
 
-        since, until: bounds of the creation. cursor: `summary_cursor` of the last one seen.
+        since, until: bounds of the creation. cursor: `Summary.cursor` of the last one seen.
         """
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         return list_runs(

@@ -11,11 +11,6 @@ from .ports import Backend
 from .summary import Summary
 
 
-def summary_cursor(summary: Summary) -> str:
-    """Return the cursor that continues a list after this run."""
-    return base64.urlsafe_b64encode(f"{summary.created}:{summary.id}".encode()).decode()
-
-
 def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
     if cursor is None:
         return None

@@ -12,7 +12,6 @@ from .loop_tasks import WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
 from .names import check_name
-from .options import Duration, seconds
 
 if TYPE_CHECKING:
     from .define import Workflow
@@ -58,7 +57,7 @@ class Children:
         run: str | None,
         detached: bool,
         attributes: dict[str, Any] | None,
-        retention: Duration | None,
+        retention: float | None,
     ) -> Any:  # noqa: ANN401 - the Run handle of a later layer
         """Ask for a child run; return its handle once it exists.
 
@@ -68,19 +67,18 @@ class Children:
         core = self._core
         args = encode_arguments(core.codec, workflow.parameters, arguments)
         changes = check_attributes(attributes or {}, {})
-        kept = None if retention is None else seconds("retention", retention)
         if run is not None:
             check_name("id", run)
         command = core.loop.next_id()
         child = Child(command, run or child_id(core.info.id, command), workflow)
         data = {
             "run": child.run, "args": args, "detached": detached,
-            "attributes": changes, "retention": kept,
+            "attributes": changes, "retention": retention,
         }  # fmt: skip
         self._commands[command] = self._runs[child.run] = child
         self.open += 1
         # An automatic id holds the run's own: it must not count, or no fork could replay it.
-        digest = digest_of(pack([run, args, detached, changes, kept]))
+        digest = digest_of(pack([run, args, detached, changes, retention]))
         core.issue("child", command, data, workflow.name, digest)
         while not (child.started or child.conflict):
             await self._wait(child)

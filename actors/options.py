@@ -40,6 +40,24 @@ def micros(field: str, value: object, now: int) -> int:
     return now + round(seconds(field, value) * 1_000_000)
 
 
+UNSET: Any = object()
+"""Stands for an option that was left out, where None means something."""
+
+FOR_EVER = -1.0
+"""The stored retention of a run that is never removed."""
+
+
+def retention_of(value: object) -> float | None:
+    """Return the seconds that `retention=` means: None where it was left out.
+
+    Raises:
+        InvalidOption: it is no duration and not None, or it is negative.
+    """
+    if value is UNSET:
+        return None
+    return FOR_EVER if value is None else seconds("retention", value)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """When a failed step is tried again.

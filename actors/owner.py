@@ -14,8 +14,8 @@ from .model import unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
 from .taskset import TaskSet
 
-_TICK = 0.25
-"""Seconds between two looks at the own lease."""
+_TICKS = 12
+"""Looks at the own lease within its time to live."""
 
 _FALL_BACK = 0.5
 """Seconds after which a free partition is taken beyond the quota."""
@@ -176,7 +176,7 @@ class Owner:
         looked = loop.time()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
+                async with asyncio.timeout(poll / _TICKS):
                     await self._changed.wait()
             changed = self._changed.is_set()
             self._changed.clear()

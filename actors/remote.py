@@ -31,6 +31,7 @@ class RemoteSteps:
         self._sources: list[TaskSource] = []
         self._stops: list[Any] = []
         self._draining = False
+        self._busy = asyncio.Event()
         env.slots.on_free.append(self._want)
 
     def __repr__(self) -> str:
@@ -86,6 +87,7 @@ class RemoteSteps:
         self._env.slots.take()
         execution = Execution(assignment)
         self._running[key] = execution, delivery
+        self._busy.set()
         self._tasks.spawn(self._run(execution, key), f"step {assignment.name}")
 
     async def _run(self, execution: Execution, key: tuple[str, str]) -> None:
@@ -156,11 +158,20 @@ class RemoteSteps:
 
     async def _keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(_PROGRESS)
+            await self._pause()
             self._want()  # what was said before may be lost with a connection
             for key, (execution, delivery) in list(self._running.items()):
                 delivery.progress()
                 await self._check(key, execution)
+
+    async def _pause(self) -> None:
+        if self._running:
+            await asyncio.sleep(_PROGRESS)
+            return
+        self._busy.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(_PROGRESS, self._env.settings.lease / 2)):
+                await self._busy.wait()
 
     async def _check(self, key: tuple[str, str], execution: Execution) -> None:
         """Cancel a body whose task was withdrawn while we did not hear of it."""

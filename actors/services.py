@@ -97,6 +97,7 @@ class Services:
         self._tasks = tasks
         self._tokens = Tokens(env)
         self._scopes: dict[tuple[str, str], list[_Watcher]] = {}
+        self._watched = asyncio.Event()
 
     def of(self, execution: "Execution") -> ExecutionServices:
         """Return the services of one attempt."""
@@ -132,6 +133,7 @@ class Services:
     ) -> None:
         """Remember who wants to know of a scope's cancel, and look whether it has come."""
         self._scopes.setdefault(scope, []).append((execution, cancelled))
+        self._watched.set()
         self.spawn(self._look(scope), "scope")
 
     def on_scope(self, data: bytes) -> None:
@@ -159,6 +161,7 @@ class Services:
     async def poll(self) -> None:
         """Look now and then at the scopes that running steps watch: a signal may be missed."""
         while True:
+            await self._watched.wait()
             await asyncio.sleep(_POLL)
             for scope, watchers in list(self._scopes.items()):
                 alive = [w for w in watchers if w[0].task is None or not w[0].task.done()]
@@ -167,3 +170,5 @@ class Services:
                     await self._look(scope)
                 else:
                     self._scopes.pop(scope, None)
+            if not self._scopes:
+                self._watched.clear()

@@ -12,12 +12,9 @@ from .blobs import BlobStore
 from .children import PYTHON, input_digest
 from .errors import RunConflict, ServerUnavailable
 from .model import HEAD, TOMBSTONE, Head, encode_head, read_head
-from .options import Duration, micros, seconds
+from .options import Duration, micros
 from .ports import Backend, Observer, Refused, Unsure
 from .tombs import Tombstone
-
-FOR_EVER = -1.0
-"""The retention of a run that is never removed."""
 
 _PATIENCE = 10.0
 """Seconds in which a start must be accepted."""
@@ -44,11 +41,6 @@ class StartOptions:
     retention: float | None = None
     on_conflict: str = "same"
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
-def retention_of(value: object) -> float:
-    """Return the seconds that `retention=` means."""
-    return FOR_EVER if value is None else seconds("retention", value)
 
 
 async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:

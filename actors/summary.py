@@ -1,5 +1,6 @@
 """One summary per run, for lists only: nothing depends on it."""
 
+import base64
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,11 @@ class Summary:
     waits: tuple[str, ...] = ()
     next_wake: int | None = None
     retention: float | None = None
+
+    @property
+    def cursor(self) -> str:
+        """What continues a list after this run: `client.runs(cursor=…)`."""
+        return base64.urlsafe_b64encode(f"{self.created}:{self.id}".encode()).decode()
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""

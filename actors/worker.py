@@ -43,8 +43,9 @@ class Worker:
     no workflow at all it runs steps only, and leaves the runs to others. queues: the step queues
     it takes from. deployment: the version of the code that it is (default: the client's). slots:
     step bodies that run at once. eager: run steps here when a slot is free, instead of sending
-    all through the queues. lease: seconds until others take over what a dead worker served.
-    grace: seconds that a drain waits for steps.
+    all through the queues. lease: seconds until others take over what a dead worker served
+    (default 3). grace: seconds that a drain waits for steps (default 30). settings: the rest of
+    what can be told (default: the client's).
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -57,8 +58,8 @@ class Worker:
         deployment: str | None = None,
         slots: int = 100,
         eager: bool = True,
-        lease: Duration = 3.0,
-        grace: Duration = 30.0,
+        lease: Duration | None = None,
+        grace: Duration | None = None,
         settings: Settings | None = None,
     ) -> None:
         if slots < 1:
@@ -68,9 +69,11 @@ class Worker:
         self.id = f"{socket.gethostname().split('.')[0][:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self.id = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.id)
         base = settings if settings is not None else client.settings
-        self.settings = replace(base, lease=seconds("lease", lease), grace=seconds("grace", grace))
-        if settings is not None:
-            self.settings = settings
+        self.settings = replace(
+            base,
+            lease=base.lease if lease is None else seconds("lease", lease),
+            grace=base.grace if grace is None else seconds("grace", grace),
+        )
         self._registry = _choose(workflows, steps)
         self._slots = Slots(slots, frozenset(check_name("queue", q) for q in queues), eager=eager)
         self._stop = asyncio.Event()

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from offbook.actors.client import Client
-from offbook.actors.lists import summary_cursor
 from offbook.actors.run import Run
 from offbook.actors.summary import Summary
 
@@ -61,14 +60,14 @@ async def runs(  # noqa: PLR0913 - one for each option
     columns = ("id", "workflow", "status", "age", "attributes", "waits for")
     table(columns, [_row(summary) for summary in shown])
     if len(found) > limit:
-        say(f"more: --cursor {summary_cursor(shown[-1])}")
+        say(f"more: --cursor {shown[-1].cursor}")
 
 
 def as_data(summary: Summary) -> dict[str, Any]:
     """Return a summary for JSON: times in ISO 8601, and the cursor that goes on after it."""
     found: dict[str, Any] = {f.name: getattr(summary, f.name) for f in fields(summary)}
     found |= {name: moment(found[name]) for name in _TIMES}
-    return found | {"cursor": summary_cursor(summary)}
+    return found | {"cursor": summary.cursor}
 
 
 def _row(summary: Summary) -> tuple[str, ...]:

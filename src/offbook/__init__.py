@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import ClientClosed as ClientClosed
     from offbook.actors.errors import ConfigurationError as ConfigurationError
     from offbook.actors.errors import DuplicateName as DuplicateName
+    from offbook.actors.errors import EmbeddedServerFailed as EmbeddedServerFailed
     from offbook.actors.errors import FatalError as FatalError
     from offbook.actors.errors import HistoryCorrupted as HistoryCorrupted
     from offbook.actors.errors import HistoryLost as HistoryLost
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import InvalidAttributes as InvalidAttributes
     from offbook.actors.errors import InvalidName as InvalidName
     from offbook.actors.errors import InvalidOption as InvalidOption
+    from offbook.actors.errors import MissingDependency as MissingDependency
     from offbook.actors.errors import NamespaceMismatch as NamespaceMismatch
     from offbook.actors.errors import NonDeterminismError as NonDeterminismError
     from offbook.actors.errors import NotInRun as NotInRun
@@ -57,12 +59,16 @@ if TYPE_CHECKING:
     from offbook.actors.errors import RunError as RunError
     from offbook.actors.errors import RunExpired as RunExpired
     from offbook.actors.errors import RunFailed as RunFailed
+    from offbook.actors.errors import RunNotEnded as RunNotEnded
     from offbook.actors.errors import RunNotFound as RunNotFound
     from offbook.actors.errors import RunTerminated as RunTerminated
+    from offbook.actors.errors import ServerFolderUnusable as ServerFolderUnusable
     from offbook.actors.errors import ServerMissing as ServerMissing
+    from offbook.actors.errors import ServerRefused as ServerRefused
     from offbook.actors.errors import ServerTooOld as ServerTooOld
     from offbook.actors.errors import ServerUnavailable as ServerUnavailable
     from offbook.actors.errors import ServerUnfit as ServerUnfit
+    from offbook.actors.errors import ServerUnsupported as ServerUnsupported
     from offbook.actors.errors import SideEffectInWorkflow as SideEffectInWorkflow
     from offbook.actors.errors import StepFailed as StepFailed
     from offbook.actors.errors import StepLost as StepLost
@@ -89,14 +95,15 @@ _WHERE = {
     "actors.context": "RunInfo StepContext current_step",
     "actors.define": "Bound Step Workflow step workflow",
     "actors.errors": (
-        "ChildConflict ClientClosed ConfigurationError DuplicateName FatalError HistoryCorrupted "
-        "HistoryLost HookConflict HookDisposed HookNotFound HookRejected InvalidArguments "
-        "InvalidAttributes InvalidName InvalidOption NamespaceMismatch NonDeterminismError "
-        "NotInRun NotInWorkflowBody NotSerializable OffbookError PayloadError PayloadMismatch "
-        "PayloadTooLarge RetryableError RunBlocked RunCancelled RunConflict RunError RunExpired "
-        "RunFailed RunNotFound RunTerminated ServerMissing ServerTooOld ServerUnavailable "
-        "ServerUnfit SideEffectInWorkflow StepFailed StepLost StepNotRegistered StepTimeout "
-        "WorkflowNotRegistered WorkflowStuck"
+        "ChildConflict ClientClosed ConfigurationError DuplicateName EmbeddedServerFailed "
+        "FatalError HistoryCorrupted HistoryLost HookConflict HookDisposed HookNotFound "
+        "HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
+        "MissingDependency NamespaceMismatch NonDeterminismError NotInRun NotInWorkflowBody "
+        "NotSerializable OffbookError PayloadError PayloadMismatch PayloadTooLarge RetryableError "
+        "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
+        "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
+        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
+        "StepNotRegistered StepTimeout WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
     "actors.run": "Run RunEvent RunView StepView",

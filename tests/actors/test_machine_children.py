@@ -26,6 +26,8 @@ from offbook.actors.errors import (
 from offbook.actors.machine import Machine
 from support.stage import codec, replay, run, shown, staged, usual, variant
 
+start: Any = api.start  # a machine on a stage has no handles: it gives ids
+
 
 @workflow(name="c.child")
 async def child(n: int, m: int = 2) -> str:
@@ -41,7 +43,7 @@ def machine() -> Machine:
 
 @variant
 async def parent() -> str:
-    run_id = await api.start(child, 1, id="kid", attributes={"a": 1}, retention=60, m=3)
+    run_id = await start(child, 1, id="kid", attributes={"a": 1}, retention=60, m=3)
     result = await machine().child_result(run_id)
     return f"{run_id}: {result} {machine().owns_child(run_id)} {machine().owns_child('other')}"
 
@@ -64,7 +66,7 @@ def test_a_child_is_started_and_awaited() -> None:
 def test_an_automatic_id_is_made_of_the_parents() -> None:
     @variant
     async def body() -> list[str]:
-        return [await api.start(child, n) for n in (1, 2)]
+        return [await start(child, n) for n in (1, 2)]
 
     assert run(body) == ["run_1-0_0", "run_1-0_1"]
     [long, _] = run(body, run="r" * 128)
@@ -72,10 +74,25 @@ def test_an_automatic_id_is_made_of_the_parents() -> None:
     assert long.startswith("rrr")
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"), [({}, None), ({"retention": 60}, 60.0), ({"retention": None}, -1.0)]
+)
+def test_the_retention_of_a_child_means_what_it_means_at_a_start(
+    given: dict[str, Any], stored: float | None
+) -> None:
+    @variant
+    async def body() -> None:
+        await start(child, 1, **given)
+
+    with staged(body) as stage:
+        [command] = stage.feed("started")
+        assert command.data["retention"] == stored
+
+
 def test_a_bound_workflow_is_started_too() -> None:
     @variant
     async def body() -> Any:
-        return await api.start(child.bind(1, m=5), id="b")
+        return await start(child.bind(1, m=5), id="b")
 
     assert run(body) == "b"
 
@@ -92,7 +109,7 @@ def test_a_bound_workflow_is_started_too() -> None:
 def test_a_child_that_did_not_return_raises(fields: dict[str, Any], error: type[Exception]) -> None:
     @variant
     async def body() -> str:
-        run_id = await api.start(child, 1)
+        run_id = await start(child, 1)
         try:
             await machine().child_result(run_id)
         except error as found:
@@ -111,7 +128,7 @@ def test_a_taken_id_is_a_conflict() -> None:
     @variant
     async def body() -> str:
         try:
-            await api.start(child, 1, id="taken")
+            await start(child, 1, id="taken")
         except ChildConflict as error:
             return error.run
         return "no error"
@@ -125,7 +142,7 @@ def test_a_taken_id_is_a_conflict() -> None:
 def test_a_cancelled_wait_leaves_the_child_alone() -> None:
     @variant
     async def body() -> str:
-        run_id = await api.start(child, 1)
+        run_id = await start(child, 1)
         try:
             async with asyncio.timeout(5):
                 await machine().child_result(run_id)
@@ -151,9 +168,9 @@ def test_a_cancelled_wait_leaves_the_child_alone() -> None:
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda: api.start(child), InvalidArguments),
-        (lambda: api.start(child, 1, id="not a name"), InvalidName),
-        (lambda: api.start(child, 1, attributes={"$x": 1}), InvalidAttributes),
+        (lambda: start(child), InvalidArguments),
+        (lambda: start(child, 1, id="not a name"), InvalidName),
+        (lambda: start(child, 1, attributes={"$x": 1}), InvalidAttributes),
         (lambda: machine().child_result("nobody"), RunNotFound),
     ],
 )
@@ -175,7 +192,7 @@ def test_many_children_replay() -> None:
     @variant
     async def body() -> list[Any]:
         async def one(n: int) -> Any:
-            return await machine().child_result(await api.start(child, n))
+            return await machine().child_result(await start(child, n))
 
         return await asyncio.gather(*(one(n) for n in range(10)))
 

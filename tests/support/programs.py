@@ -97,7 +97,8 @@ class Interpreter:
             self.log.append(str(await hook))
 
     async def do_child(self, n: int) -> None:
-        self.log.append(await api.start(child, f"{n}"))
+        run: Any = await api.start(child, f"{n}")  # without handles: the id
+        self.log.append(run)
 
     async def do_gather(self, inner: list[Program]) -> None:
         await asyncio.gather(*(self.run(p) for p in inner), return_exceptions=True)
