@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from .children import child_head, launch, outcome_fields, successor_head
@@ -10,10 +11,10 @@ from .env import Host
 from .loading import run_info
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
-from .state import ChildState, HookState, RunState, StepState
+from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
-from .tokens import Tokens, scope_key
+from .tokens import Tokens, beat_key, forget, leaves_beat, scope_key
 from .tombs import bury_run
 from .turn import deadline_timer
 
@@ -77,7 +78,7 @@ class Effects:
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
-        if event.kind in {"step_completed", "step_failed", "step_cancelled"}:
+        if event.kind in SETTLED:
             self._free_alone()
             self._settle_step(event.id)
         if event.kind == "step_retrying":
@@ -173,6 +174,8 @@ class Effects:
             jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
         elif event.kind in {"timer_fired", "cancel_timer"}:
             self._quiet(event.id)
+        elif leaves_beat(event):
+            self._actor.partition.spawn(self._forget_beat(event.id), "heartbeat's end")
 
     # Steps
 
@@ -252,6 +255,11 @@ class Effects:
         await self._surely(lambda: self._env.backend.tasks.publish(task, due))
         if step.deadline is not None:
             self.alarm(deadline_timer(step.id), step.deadline)
+
+    async def _forget_beat(self, step: str) -> None:
+        # Beside the turn and without a second try: the removal of the run does it again.
+        with suppress(Unsure):
+            await forget(self._env.backend.hooks, beat_key(self.run, step))
 
     # Cancelling steps
 

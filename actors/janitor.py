@@ -11,6 +11,7 @@ from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, RunState, state_of
 from .summary import Summary
+from .tokens import beat_key, forget, leaves_beat, scope_key
 from .tombs import Tombstone
 from .turn import token_key
 
@@ -80,6 +81,7 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
         with suppress(Refused):
             await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
         await _forget_tokens(backend, history, state)
+        await _forget_notes(backend, history, state)
     elif tombstone is None and strict:
         return
     await backend.log.erase(run, whole=not strict)
@@ -99,3 +101,13 @@ async def _forget_tokens(backend: Backend, history: History, state: RunState) ->
         entry = await backend.hooks.get(token_key(token))
         if entry is not None and state.head.run.encode() in entry.value:
             await backend.hooks.delete(token_key(token))
+
+
+async def _forget_notes(backend: Backend, history: History, state: RunState) -> None:
+    """Remove the notes of cancelled scopes, and heartbeats that outlived their steps."""
+    run = state.head.run
+    events = [event for record in history.records for event in record.events]
+    beats = {beat_key(run, event.id) for event in events if leaves_beat(event)}
+    beats |= {beat_key(run, step) for step in state.steps}
+    for key in sorted(beats | {scope_key(run, scope) for scope in state.scopes}):
+        await forget(backend.hooks, key)

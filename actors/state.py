@@ -21,6 +21,9 @@ ENDS = {
 
 FINAL = frozenset(ENDS.values())
 
+SETTLED = frozenset({"step_completed", "step_failed", "step_cancelled"})
+"""Events that are the outcome of a step."""
+
 
 @dataclass(slots=True)
 class StepState:
@@ -38,6 +41,7 @@ class StepState:
     cancelling: bool = False
     reason: Any = None
     beat: bytes | None = None
+    kept: bool = False
 
     @property
     def deadline(self) -> int | None:
@@ -200,6 +204,7 @@ def _step_retrying(state: RunState, event: Event) -> None:
         step.due = event.data["due"]
         step.remote = event.data.get("remote", step.remote)
         step.beat = event.data.get("beat")
+        step.kept = step.kept or event.data.get("kept", False)
 
 
 def _timer_fired(state: RunState, event: Event) -> None:

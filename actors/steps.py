@@ -109,7 +109,11 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """A running attempt: its limits, its last heartbeat, and the way to cancel it."""
+    """A running attempt: its limits, its last heartbeat, and the way to cancel it.
+
+    `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
+    process; `keeping` is the task that puts it there.
+    """
 
     assignment: Assignment
     task: "asyncio.Task[Any] | None" = None
@@ -117,6 +121,8 @@ class Execution:
     limit: asyncio.Timeout | None = None
     expires: float | None = None
     detail: bytes | None = None
+    kept: bool = False
+    keeping: "asyncio.Task[None] | None" = None
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -182,6 +188,10 @@ class StepActor:
         }
         if execution.changes:
             fields["changes"] = execution.changes
+        if execution.keeping is not None:
+            execution.keeping.cancel()
+        if execution.kept:
+            fields["kept"] = True
         run = assignment.run.id
         if outcome.kind == "completed":
             fields["result"] = await self._blobs.offload(run, outcome.result)
@@ -250,6 +260,7 @@ class StepActor:
         data = await self._blobs.resolve(run, assignment.args)
         if (assignment.repeated or assignment.attempt > 1) and not assignment.last_heartbeat:
             assignment.last_heartbeat = await self._last_beat(run, assignment.step)
+            execution.kept = assignment.last_heartbeat is not None
         self._enter(execution)
         arguments = decode_arguments(self._codec, definition.parameters, data)
         return definition.parameters.call(arguments)

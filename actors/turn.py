@@ -112,9 +112,11 @@ def _outcome(step: StepState, fields: dict[str, Any], context: Context) -> Event
     outcome: str = fields["outcome"]
     facts: dict[str, Any] = {
         name: fields[name]
-        for name in ("attempt", "nonce", "worker", "started", "ended", "lost")
+        for name in ("attempt", "nonce", "worker", "started", "ended", "lost", "kept")
         if name in fields
     }
+    if step.kept:
+        facts["kept"] = True
     key = f"result:{step.id}:{step.attempt}"
     if outcome == "completed":
         return Event("step_completed", step.id, key, {**facts, "result": fields["result"]})
