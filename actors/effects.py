@@ -70,7 +70,8 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if self._env.slots.local(command.data["queue"]):
+        leaving = self._actor.partition.leaving
+        if self._env.slots.local(command.data["queue"]) and not leaving:
             self._env.slots.take()
             self._reserved.add(command.id)
         else:
@@ -85,7 +86,8 @@ class Effects:
             self._free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
-            event.data["remote"] = step.remote or not soon
+            leaving = self._actor.partition.leaving
+            event.data["remote"] = step.remote or not soon or leaving
 
     def _settle_step(self, step: str) -> None:
         waiting = self._waiting.pop(step, None)
@@ -210,7 +212,8 @@ class Effects:
         execution = Execution(self._assignment(state, step))
         self._executions[step.id] = execution
         self._reserved.discard(step.id)
-        self._actor.partition.spawn(self._run_local(execution), f"step {step.name}")
+        job = self._run_local(execution)
+        execution.task = self._actor.partition.spawn(job, f"step {step.name}")
 
     async def _run_local(self, execution: Execution) -> None:
         assignment = execution.assignment
@@ -490,11 +493,22 @@ class Effects:
 
     # Leaving
 
+    def bodies(self) -> list["asyncio.Task[Any]"]:
+        """Return the step bodies that run here; not the runtime's own, which may be cut short."""
+        return [
+            e.task
+            for e in self._executions.values()
+            if e.task is not None and not e.assignment.name.startswith(BUILTIN)
+        ]
+
+    def working(self) -> bool:
+        """Whether such bodies run, or are about to."""
+        return bool(self._reserved or self.bodies())
+
     async def wait_local(self, grace: float) -> None:
         """Wait a little for the step bodies that run here."""
-        tasks = [e.task for e in self._executions.values() if e.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+        if bodies := self.bodies():
+            await asyncio.wait(bodies, timeout=grace)
 
     def release_reserved(self) -> None:
         """Give back the slots of steps that were placed in a turn that was not committed."""

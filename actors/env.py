@@ -99,6 +99,7 @@ class Partition(Protocol):
     env: Env
     epoch: int
     died: bool
+    leaving: bool
     quarantine: asyncio.Lock
 
     async def cleared(self) -> None:

@@ -17,6 +17,12 @@ from .taskset import TaskSet
 _TICK = 0.25
 """Seconds between two looks at the own lease."""
 
+_SOON = 0.02
+"""Seconds until a look at what was about to begin."""
+
+_HAND_OVER = 1.0
+"""Seconds that a partition which is handed over waits for bodies that began at the last moment."""
+
 _FALL_BACK = 0.5
 """Seconds after which a free partition is taken beyond the quota."""
 
@@ -29,6 +35,7 @@ class OwnedPartition:
         self.number = number
         self.epoch = epoch
         self.died = died
+        self.leaving = False
         self.quarantine = owner.quarantine
         self.actors: dict[str, RunActor] = {}
         self._owner = owner
@@ -79,6 +86,22 @@ class OwnedPartition:
     def forget(self, run: str) -> None:
         """Drop an actor that has nothing to do."""
         self.actors.pop(run, None)
+
+    def working(self) -> bool:
+        """Whether bodies of steps run here for its runs."""
+        return any(actor.effects.working() for actor in self.actors.values())
+
+    async def finish(self, grace: float) -> None:
+        """Start no more bodies here, and let those that run end within the grace; mail goes on."""
+        self.leaving = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        while self.working() and loop.time() < until:
+            bodies = [task for actor in self.actors.values() for task in actor.effects.bodies()]
+            if bodies:
+                await asyncio.wait(bodies, timeout=until - loop.time())
+            else:
+                await asyncio.sleep(_SOON)  # a commit is in flight
 
     async def hand_over(self, grace: float) -> None:
         """Stop, let commits and short local work finish, and free the mail for the next owner."""
@@ -138,7 +161,11 @@ class Owner:
             await asyncio.wait((self._loop,))
         if self._unwatch is not None:
             self._unwatch()
-        await asyncio.gather(*(self._release(p, grace) for p in list(self.partitions)))
+        await asyncio.gather(*(self._depart(p, grace) for p in list(self.partitions.values())))
+
+    async def _depart(self, partition: OwnedPartition, grace: float) -> None:
+        await partition.finish(grace)
+        await self._release(partition.number, min(_HAND_OVER, grace))
 
     def actor(self, run: str) -> RunActor | None:
         """Return the actor of a run that is in memory here."""
@@ -159,9 +186,13 @@ class Owner:
             changed = self._changed.is_set()
             self._changed.clear()
             await self._check_lease()
-            if changed or self._waited or loop.time() - looked >= poll:
+            due = self._waited or any(p.leaving and not p.working() for p in self._mine())
+            if changed or due or loop.time() - looked >= poll:
                 looked = loop.time()
                 await self._look()
+
+    def _mine(self) -> list[OwnedPartition]:
+        return list(self.partitions.values())
 
     async def _check_lease(self) -> None:
         if not self.lease.valid():
@@ -199,10 +230,15 @@ class Owner:
         now = asyncio.get_running_loop().time()
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
-        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited)
+        busy = {p.number for p in self._mine() if p.working()}
+        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy)
         await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
-        for number in todo.give:
-            await self._release(number, min(1.0, self.env.settings.grace))
+        for partition in self._mine():
+            # No body is cut short for the balance: it goes when its last one has ended.
+            partition.leaving = partition.number in todo.give
+            if partition.leaving and not partition.working():
+                await self._release(partition.number, min(_HAND_OVER, self.env.settings.grace))
+        now = asyncio.get_running_loop().time()
         taken = {number for number, _ in todo.take}
         free = [
             p

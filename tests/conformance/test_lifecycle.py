@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from offbook import FatalError, Run, RunExpired, RunFailed, Worker, set_attributes, step, workflow
+from offbook import FatalError, Run, RunExpired, RunFailed, set_attributes, step, workflow
 from offbook.actors.model import HEAD, TOMBSTONE, decode_record
 from offbook.actors.ports import Unsure
 from support.commands import Place

@@ -29,11 +29,17 @@ _SCALE = 0.03
 
 
 class Ends(LogObserver):
-    """Keeps what the workers tell of the ends of runs."""
+    """Keeps what the workers tell of the ends of runs, and of the turns before."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Head, Mapping[str, Any]]] = []
+        self.turns: list[tuple[str, Mapping[str, Any]]] = []
         self._news = asyncio.Event()
+
+    def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
+        """Keep it."""
+        super().turn(head, facts)
+        self.turns.append((head.run, facts))
 
     def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Keep it, and wake who waits."""
