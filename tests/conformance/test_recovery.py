@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from offbook import Run, Worker, current_run, sleep, step, workflow
+from offbook import Run, Worker, current_run, current_step, sleep, step, workflow
 from support.checks import Evidence, verdicts
 from support.notes import note, noted, notes
 from support.worlds import CatalogueEnvironment
@@ -54,7 +54,8 @@ async def test_kill_mid_sleep(env: CatalogueEnvironment) -> None:
 @step
 async def stuck_once(a: int) -> int:
     note("enter")
-    if notes(current_run()).count("enter") == 1:
+    run = current_step().client.run(current_run().id)
+    if notes(run) == ["add", "enter"]:
         note("stuck")
         await asyncio.Event().wait()
     return a + 1
