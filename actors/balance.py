@@ -35,7 +35,8 @@ def plan(  # noqa: PLR0913, PLR0917 - these facts decide it
     """Return what to take and give.
 
     `busy` are partitions in hand that are better kept for now: they are given last. `waited`
-    are partitions that were free at an earlier look, too: somebody should have taken them, so they are taken beyond the quota.
+    are partitions that were free at an earlier look, too: somebody should have taken them, so they
+    are taken beyond the quota.
     """
     share = quota(worker, mates, partitions)
     nobody = Ownership("", 0)

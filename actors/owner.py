@@ -36,10 +36,12 @@ class OwnedPartition:
         self.epoch = epoch
         self.died = died
         self.leaving = False
+        self.settling = died
         self.quarantine = owner.quarantine
         self.actors: dict[str, RunActor] = {}
         self._owner = owner
         self._inbox: Inbox | None = None
+        self._settle_task: asyncio.Task[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -49,10 +51,24 @@ class OwnedPartition:
         """Read the partition's mail as its owner of this epoch."""
         mail = self.env.backend.mail
         self._inbox = await mail.open(self.env.lane, self.number, self.epoch, self._deliver)
+        if self.settling:
+            settle = self._settle(self._inbox)
+            self._settle_task = self.spawn(settle, f"partition {self.number}")
+
+    async def _settle(self, inbox: Inbox) -> None:
+        """See when the mail that waited for this owner has come."""
+        await inbox.drained()
+        self.settling = False
+
+    def _settled(self) -> None:
+        if self._settle_task is not None:
+            self._settle_task.cancel()
+            self._settle_task = None
 
     async def reopen(self, epoch: int) -> None:
         """Go on under a new epoch, with the memory kept."""
-        before, self.epoch, self.died = self._inbox, epoch, False
+        before, self.epoch, self.died, self.settling = self._inbox, epoch, False, False
+        self._settled()
         await self.open()
         if before is not None:
             with suppress(Unsure):
@@ -105,6 +121,7 @@ class OwnedPartition:
 
     async def hand_over(self, grace: float) -> None:
         """Stop, let commits and short local work finish, and free the mail for the next owner."""
+        self._settled()
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             with suppress(Unsure):
@@ -119,6 +136,7 @@ class OwnedPartition:
 
     async def lose(self) -> None:
         """Drop everything: a rival serves the partition."""
+        self._settled()
         self._closed = True
         for actor in list(self.actors.values()):
             actor.drop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -161,11 +162,20 @@ class StepActor:
         self._grace = grace
         self._services = services
         self._last_beat = last_beat
+        self._contexts: dict[asyncio.Task[Any], StepContext] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="offbook-step")
 
     def close(self) -> None:
         """Let go of the threads; what still runs in them ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def step_of(self, task: "asyncio.Task[Any]") -> StepContext | None:
+        """Return the step whose body a task runs; callable from other threads."""
+        known = self._contexts.get(task)
+        if known is None and sys.version_info >= (3, 12):
+            # A task that the body made: it has inherited the body's context.
+            return task.get_context().get(step_context)
+        return known
 
     async def run(self, execution: Execution) -> dict[str, Any]:
         """Run an attempt and return the fields of its result message.
@@ -175,7 +185,11 @@ class StepActor:
         """
         execution.task = asyncio.current_task()
         started = self._clock.now()
-        outcome = await self._observed(execution)
+        try:
+            outcome = await self._observed(execution)
+        finally:
+            if execution.task is not None:
+                self._contexts.pop(execution.task, None)
         assignment = execution.assignment
         fields: dict[str, Any] = {
             "step": assignment.step,
@@ -268,17 +282,18 @@ class StepActor:
     def _enter(self, execution: Execution) -> None:
         a = execution.assignment
         beat = a.last_heartbeat
-        step_context.set(
-            StepContext(
-                run=a.run,
-                id=a.step,
-                name=a.name,
-                attempt=a.attempt,
-                started_at=datetime.fromtimestamp(a.scheduled / 1e6, UTC),
-                services=self._services(execution),
-                last_heartbeat=None if beat is None else self._codec.decode(beat),
-            )
+        context = StepContext(
+            run=a.run,
+            id=a.step,
+            name=a.name,
+            attempt=a.attempt,
+            started_at=datetime.fromtimestamp(a.scheduled / 1e6, UTC),
+            services=self._services(execution),
+            last_heartbeat=None if beat is None else self._codec.decode(beat),
         )
+        step_context.set(context)
+        if execution.task is not None:
+            self._contexts[execution.task] = context
 
     async def _bounded(
         self,

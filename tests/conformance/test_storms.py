@@ -8,7 +8,7 @@ processes to kill, is in tests/recovery.
 # ruff: noqa: ANN401 - results of any type
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ ROUNDS, BRANCHES, RUNS = 6, 8, 4
 UNIT = 4
 """Seconds of the catalogue until a watchdog fires."""
 
-Drive = Callable[[Run[Any]], Awaitable[None]]
+Drive = Callable[[Run[Any]], Coroutine[Any, Any, None]]
 """What the world does to a run."""
 
 

@@ -5,6 +5,7 @@ It says "ready" when it serves, and drains on SIGTERM.
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from importlib import import_module
@@ -13,6 +14,7 @@ import offbook
 
 
 async def main(url: str, namespace: str, module: str, options: str) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     import_module(module)
     chosen = json.loads(options)
     settings = offbook.Settings(**chosen.pop("settings"))
