@@ -167,6 +167,7 @@ class RunActor:
     def _park(self, batch: list[Message], reason: str, error: BaseException) -> None:
         """Leave the run as it stands in the log; its mail stays unacked and is tried again."""
         self._drop_memory()
+        self.effects.free_alone()
         self._inbox = batch + self._inbox
         self._parked = reason
         self.env.observer.log("error", "run_blocked", run=self.run, reason=reason, error=str(error))
@@ -183,6 +184,8 @@ class RunActor:
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
+        if not self.effects.working():
+            self.effects.free_alone()
         if self._finished and not self.effects.busy():
             await self._settle()
             return True

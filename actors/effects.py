@@ -80,10 +80,10 @@ class Effects:
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
         if event.kind in SETTLED:
-            self._free_alone()
+            self.free_alone()
             self._settle_step(event.id)
         if event.kind == "step_retrying":
-            self._free_alone()
+            self.free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
             leaving = self._actor.partition.leaving
@@ -103,7 +103,8 @@ class Effects:
         await self._actor.partition.quarantine.acquire()
         self._alone = True
 
-    def _free_alone(self) -> None:
+    def free_alone(self) -> None:
+        """End the quarantine: other suspects may be active now."""
         if self._alone:
             self._alone = False
             self._actor.partition.quarantine.release()
@@ -441,7 +442,7 @@ class Effects:
 
     async def end(self, state: RunState) -> None:
         """Carry out the end of a run; safe to repeat."""
-        self._free_alone()
+        self.free_alone()
         jobs: list[Job] = [
             self._close_hook(hook.id, {**hook.data, "accepted": hook.accepted})
             for hook in state.hooks.values()
@@ -526,7 +527,7 @@ class Effects:
 
     def drop(self) -> None:
         """Stop all local work without a trace."""
-        self._free_alone()
+        self.free_alone()
         self._cancel_alarms()
         self.release_reserved()
         for handle in self._delayed.values():
