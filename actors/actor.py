@@ -38,7 +38,7 @@ from .model import (
     record_body,
 )
 from .ports import Delivery, Refused, Unsure
-from .state import ENDS, RunState, first_state, state_of
+from .state import ENDS, RunState, first_state, state_of, wait_of
 from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
 
 _PARKED: dict[type[BaseException], str] = {
@@ -366,7 +366,7 @@ class RunActor:
         for message in batch:
             check = await self._check(memory, message)
             for event in self._events(memory, message, turn.at, check):
-                turn.waits += _wait_of(state, event, turn.at)
+                turn.waits += wait_of(state, event, turn.at)
                 state.take(event)
                 turn.events.append(event)
                 turn.commands += await self._feed(memory, event, turn.at)
@@ -586,21 +586,3 @@ def _kind(turn: Turn) -> str:
     if len(turn.events) == 1 and turn.events[0].kind == "owner_changed":
         return "claim"
     return "turn"
-
-
-def _wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
-    """Return the wait that an event ends, for the observer, before the event is applied."""
-    wait: dict[str, Any] = {"id": event.id, "ended": at}
-    if event.kind == "timer_fired" and event.id in state.timers:
-        timer = state.timers[event.id]
-        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
-    elif event.kind == "hook_received" and event.id in state.hooks:
-        hook = state.hooks[event.id]
-        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
-        wait["id"] = f"{event.id}.{len(hook.accepted)}"
-    elif event.kind == "child_ended" and event.id in state.children:
-        child = state.children[event.id]
-        wait |= {"kind": "child", "name": child.name, "started": child.since}
-    else:
-        return []
-    return [wait]

@@ -178,6 +178,24 @@ def change_attributes(attributes: dict[str, Any], changes: dict[str, Any]) -> No
             attributes[key] = value
 
 
+def wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
+    """Return the wait that an event ends, for the observer, before the event is applied."""
+    wait: dict[str, Any] = {"id": event.id, "ended": at}
+    if event.kind == "timer_fired" and event.id in state.timers:
+        timer = state.timers[event.id]
+        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
+    elif event.kind == "hook_received" and event.id in state.hooks:
+        hook = state.hooks[event.id]
+        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
+        wait["id"] = f"{event.id}.{len(hook.accepted)}"
+    elif event.kind == "child_ended" and event.id in state.children:
+        child = state.children[event.id]
+        wait |= {"kind": "child", "name": child.name, "started": child.since}
+    else:
+        return []
+    return [wait]
+
+
 # Events
 
 

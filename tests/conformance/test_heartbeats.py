@@ -182,6 +182,7 @@ async def test_detail_survives_a_crash_and_no_longer(env: CatalogueEnvironment) 
 async def test_detail_left_behind_goes_with_the_run(env: CatalogueEnvironment) -> None:
     env.settings = replace(env.settings, last_look=0.0, gc_interval=env.seconds(5))
     await env.replace_workers()
+    calls = spy(env)
     run = await env.client.start(climbing, fails=False, retention=timedelta(0))
     await env.wait_for_hook(run)
     await gone(env, run)
@@ -190,3 +191,4 @@ async def test_detail_left_behind_goes_with_the_run(env: CatalogueEnvironment) -
     await run.cancel()
     while await env.client.backend.hooks.get(key) is not None:
         await env.pause(0.2)
+    assert calls.count(("delete", key)) == 2, "with the step, and with the run"
