@@ -38,8 +38,8 @@ from .model import (
     record_body,
 )
 from .ports import Delivery, Refused, Unsure
-from .state import ENDS, RunState, first_state, state_of
-from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message, wait_of
+from .state import ENDS, RunState, first_state, state_of, wait_of
+from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
 
 _PARKED: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
@@ -191,6 +191,7 @@ class RunActor:
     def _park(self, batch: list[Message], reason: str, error: BaseException) -> None:
         """Leave the run as it stands in the log; its mail stays unacked and is tried again."""
         self._drop_memory()
+        self.effects.free_alone()
         self._inbox = batch + self._inbox
         self._parked = reason
         self._log("error", "run_blocked", reason=reason, error=str(error))
@@ -207,6 +208,8 @@ class RunActor:
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
+        if not self.effects.working():
+            self.effects.free_alone()
         if self._leaving:
             return await self._stay()
         if self._finished and not self.effects.busy():
@@ -268,9 +271,9 @@ class RunActor:
             await self._terminate(memory, batch, order)
             return
         claiming = self._must_claim(memory.state)
-        if claiming and memory.state.deaths:
-            await self.effects.quarantine()
-        turn = await self._collect(memory, batch, claiming=claiming)
+        if claiming and self.partition.died:
+            await self._claim_alone(memory, batch)
+        turn = await self._collect(memory, batch, claiming=claiming and not self.partition.died)
         if turn.events:
             await self._commit(memory.state, turn)
             self._tell(memory, turn)
@@ -282,6 +285,23 @@ class RunActor:
         if not self.env.settings.idle:
             self._drop_memory()
         self._done(batch)
+
+    async def _claim_alone(self, memory: Memory, batch: list[Message]) -> None:
+        """Count the death of the owner before what may have killed it is touched again.
+
+        Raises:
+            RunBlocked: it was one too many.
+        """
+        state = memory.state
+        if state.deaths:
+            await self.effects.quarantine()
+        turn = Turn(max(self.env.backend.clock.now(), state.at), [self._claim(state)])
+        state.take(turn.events[0])
+        await self._commit(state, turn)
+        self._tell(memory, turn)
+        self._owes = True
+        if not _asked_again(batch):
+            self._check_guilt(state)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
         """Carry out what the turn asks; after a takeover also what earlier turns asked.
@@ -312,7 +332,7 @@ class RunActor:
             return None
         if _order_to_terminate(batch) is not None:
             return Memory(state_of(history))
-        if not any(message.kind == "nudge" for message in batch):
+        if not _asked_again(batch):
             self._check_guilt(state_of(history))
         self.memory = await load(self.env, history)
         return self.memory
@@ -366,7 +386,10 @@ class RunActor:
 
     def _must_claim(self, state: RunState) -> bool:
         me = Writer(self.env.worker, self.partition.epoch)
-        return state.open and state.writer is not None and state.writer != me
+        if state.writer is None:
+            # A start that waited: its first turn may be what the owner before died of.
+            return self.partition.died and self.partition.settling
+        return state.open and state.writer != me
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
         state = memory.state
@@ -601,6 +624,10 @@ def _reason_of(error: BaseException) -> str:
 
 def _order_to_terminate(batch: list[Message]) -> Message | None:
     return next((message for message in batch if message.kind == "terminate"), None)
+
+
+def _asked_again(batch: list[Message]) -> bool:
+    return any(message.kind == "nudge" for message in batch)
 
 
 def _accepts(_hook: str, _payload: Payload) -> str | None:

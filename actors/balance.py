@@ -23,18 +23,20 @@ def quota(worker: str, mates: Collection[str], partitions: int) -> int:
     return base + (order.index(worker) < extra)
 
 
-def plan(  # noqa: PLR0913, PLR0917 - these six facts decide it
+def plan(  # noqa: PLR0913, PLR0917 - these facts decide it
     worker: str,
     mates: Collection[str],
     partitions: int,
     owners: Mapping[int, Ownership],
     mine: Collection[int],
     waited: Collection[int],
+    busy: Collection[int] = (),
 ) -> Plan:
     """Return what to take and give.
 
-    `waited` are partitions that were free at an earlier look, too: somebody should have taken
-    them, so they are taken beyond the quota.
+    `busy` are partitions in hand that are better kept for now: they are given last. `waited`
+    are partitions that were free at an earlier look, too: somebody should have taken them, so they
+    are taken beyond the quota.
     """
     share = quota(worker, mates, partitions)
     nobody = Ownership("", 0)
@@ -48,7 +50,7 @@ def plan(  # noqa: PLR0913, PLR0917 - these six facts decide it
     chosen = free[:room] + [p for p in free[room:] if p in waited]
     taken = tuple((p, owners.get(p, nobody)) for p in chosen)
     surplus = max(0, len(mine) - share) if len(mates) > 1 else 0
-    give = tuple(sorted(mine, key=lambda p: _rank(worker, p))[:surplus])
+    give = tuple(sorted(mine, key=lambda p: (p in busy, _rank(worker, p)))[:surplus])
     return Plan(taken, give, later=len(chosen) < len(free))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from .children import child_head, launch, outcome_fields, successor_head
@@ -10,10 +11,10 @@ from .env import Host
 from .loading import run_info
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
-from .state import ChildState, HookState, RunState, StepState
+from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
-from .tokens import Tokens, scope_key
+from .tokens import Tokens, beat_key, forget, leaves_beat, scope_key
 from .tombs import bury_run
 from .turn import deadline_timer
 
@@ -85,11 +86,11 @@ class Effects:
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
-        if event.kind in {"step_completed", "step_failed", "step_cancelled"}:
-            self._free_alone()
+        if event.kind in SETTLED:
+            self.free_alone()
             self._settle_step(event.id)
         if event.kind == "step_retrying":
-            self._free_alone()
+            self.free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
             leaving = self._actor.partition.leaving
@@ -110,7 +111,8 @@ class Effects:
         await self._actor.partition.quarantine.acquire()
         self._alone = True
 
-    def _free_alone(self) -> None:
+    def free_alone(self) -> None:
+        """End the quarantine: other suspects may be active now."""
         if self._alone:
             self._alone = False
             self._actor.partition.quarantine.release()
@@ -186,6 +188,8 @@ class Effects:
             self._quiet(event.id)
         elif event.kind == "nudged":
             self._sent.clear()
+        elif leaves_beat(event):
+            self._actor.partition.spawn(self._forget_beat(event.id), "heartbeat's end")
 
     # Steps
 
@@ -272,6 +276,11 @@ class Effects:
         self._sent[step.id] = step.attempt
         if step.deadline is not None:
             self.alarm(deadline_timer(step.id), step.deadline)
+
+    async def _forget_beat(self, step: str) -> None:
+        # Beside the turn and without a second try: the removal of the run does it again.
+        with suppress(Unsure):
+            await forget(self._env.backend.hooks, beat_key(self.run, step))
 
     # Cancelling steps
 
@@ -450,7 +459,7 @@ class Effects:
 
     async def end(self, state: RunState) -> None:
         """Carry out the end of a run; safe to repeat."""
-        self._free_alone()
+        self.free_alone()
         jobs: list[Job] = [
             self._close_hook(hook.id, {**hook.data, "accepted": hook.accepted})
             for hook in state.hooks.values()
@@ -510,6 +519,10 @@ class Effects:
             if execution.task is not None and not execution.assignment.name.startswith(BUILTIN)
         ]
 
+    def working(self) -> bool:
+        """Whether such bodies run, or are about to."""
+        return bool(self._reserved or self.bodies())
+
     async def abandon(self) -> bool:
         """Stop the step bodies that run here without a trace; return whether there were any."""
         bodies = self.bodies()
@@ -535,7 +548,7 @@ class Effects:
 
     def drop(self) -> None:
         """Stop all local work without a trace."""
-        self._free_alone()
+        self.free_alone()
         self._cancel_alarms()
         self.release_reserved()
         for handle in self._delayed.values():

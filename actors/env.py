@@ -107,6 +107,7 @@ class Partition(Protocol):
     epoch: int
     died: bool
     leaving: bool
+    settling: bool
     quarantine: asyncio.Lock
 
     async def cleared(self) -> None:

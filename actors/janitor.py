@@ -12,7 +12,7 @@ from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, state_of
 from .summary import Summary
-from .tokens import TokenRecord, beat_key, scope_key
+from .tokens import TokenRecord, beat_key, forget, leaves_beat, scope_key
 from .tombs import Tombstone
 from .turn import token_key
 
@@ -115,15 +115,15 @@ async def _forget(backend: Backend, history: History | None) -> None:
     """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
     if history is None:
         return
-    run = history.head.run
+    run, state = history.head.run, state_of(history)
     commands = [command for record in history.records for command in record.commands]
-    for token in {c.data["token"] for c in commands if c.kind == "hook"}:
+    for token in sorted({c.data["token"] for c in commands if c.kind == "hook"}):
         await _forget_token(backend, run, token_key(token))
-    for scope in state_of(history).scopes:
-        await backend.hooks.delete(scope_key(run, scope))
-    for command in commands:
-        if command.kind == "step" and "heartbeat" in command.data.get("options", {}):
-            await backend.hooks.delete(beat_key(run, command.id))
+    events = [event for record in history.records for event in record.events]
+    beats = {beat_key(run, event.id) for event in events if leaves_beat(event)}
+    beats |= {beat_key(run, step) for step in state.steps}
+    for key in sorted(beats | {scope_key(run, scope) for scope in state.scopes}):
+        await forget(backend.hooks, key)
 
 
 async def _forget_token(backend: Backend, run: str, key: str) -> None:

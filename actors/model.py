@@ -10,10 +10,10 @@ Kinds of events, and their data:
 | kind | data |
 |---|---|
 | started | |
-| step_completed | result, attempt, nonce, worker, started, ended |
-| step_failed | error, attempt, nonce, worker, started, ended (final: the workflow sees it) |
-| step_retrying | error, attempt, nonce, worker, started, ended, due (the next attempt's time) |
-| step_cancelled | attempt, reason |
+| step_completed | result, attempt, nonce, worker, started, ended, lost, kept |
+| step_failed | error, and the same (final: the workflow sees it) |
+| step_retrying | error, and the same, due (the next attempt's time), beat |
+| step_cancelled | attempt, reason, and the same where a worker answered |
 | timer_fired | woken (true where `wake` ended it early) |
 | hook_opened | |
 | hook_conflict | owner |
@@ -28,6 +28,9 @@ Kinds of events, and their data:
 | hook_early | token, payload, caller (kept until a hook of this token opens) |
 | owner_changed | worker, died, alone (not fed to the workflow) |
 | nudged | (not fed to the workflow) |
+
+`lost` counts deliveries of the attempt that nobody answered; `kept` says that the detail of a
+heartbeat is kept outside of the log, until the step is settled.
 
 Kinds of commands, and their data (`name` is the step's or child workflow's name):
 

@@ -159,7 +159,8 @@ class Settings:
     inline_limit: payloads above it go to the blob store. total_limit: typed error above it.
     record_limit: records above it keep their body in the blob store.
     poison: a run whose owners died this often while it alone was active is blocked.
-    blocked_loop: a workflow body that holds the event loop longer is stopped and parked.
+    blocked_loop: a workflow body that holds the event loop longer is stopped and parked; a step
+    that does is named in the log.
     retention: how long an ended run is kept, unless its start says otherwise.
     last_look: it is kept at least so long, that those who wait for its end may read it.
     strict_ids: keep the id of a removed run taken for ever.

@@ -31,10 +31,13 @@ class OwnedPartition:
         self.died = died
         self.leaving = False
         self.lapses = lapses
+        self.settling = died
         self.quarantine = owner.quarantine
         self.actors: dict[str, RunActor] = {}
         self._owner = owner
         self._inbox: Inbox | None = None
+        self._settle_task: asyncio.Task[None] | None = None
+        self._limit: asyncio.Timeout | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -44,10 +47,24 @@ class OwnedPartition:
         """Read the partition's mail as its owner of this epoch."""
         mail = self.env.backend.mail
         self._inbox = await mail.open(self.env.lane, self.number, self.epoch, self._deliver)
+        if self.settling:
+            settle = self._settle(self._inbox)
+            self._settle_task = self.spawn(settle, f"partition {self.number}")
+
+    async def _settle(self, inbox: Inbox) -> None:
+        """See when the mail that waited for this owner has come."""
+        await inbox.drained()
+        self.settling = False
+
+    def _settled(self) -> None:
+        if self._settle_task is not None:
+            self._settle_task.cancel()
+            self._settle_task = None
 
     async def reopen(self, epoch: int, lapses: int) -> None:
         """Go on under a new epoch, with the memory kept."""
-        before, self.epoch, self.died = self._inbox, epoch, False
+        before, self.epoch, self.died, self.settling = self._inbox, epoch, False, False
+        self._settled()
         if before is not None:
             await self.open()
             with suppress(Unsure):
@@ -88,15 +105,20 @@ class OwnedPartition:
         """Drop an actor that has nothing to do."""
         self.actors.pop(run, None)
 
-    async def hand_over(self, grace: float) -> None:
+    def working(self) -> bool:
+        """Whether bodies of steps run here for its runs."""
+        return any(actor.effects.working() for actor in self.actors.values())
+
+    async def hand_over(self, grace: float | None) -> None:
         """Leave without dropping work, and free the mail for the next owner.
 
         Until the step bodies that run here have ended, the mail is served and new steps go to the
-        queues. What is not done within the grace is dropped: the next owner runs it again.
+        queues. What is not done within the grace (None: no limit, until `hurry`) is dropped: the
+        next owner runs it again.
         """
         self.leaving = True
-        until = asyncio.get_running_loop().time() + grace
-        await self._bodies_ended(until)
+        until = await self._bodies_ended(grace)
+        self._settled()
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             with suppress(Unsure):
@@ -109,14 +131,27 @@ class OwnedPartition:
             with suppress(Unsure):
                 await inbox.close(delete=True)
 
-    async def _bodies_ended(self, until: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
+    def hurry(self, grace: float) -> None:
+        """Give the bodies that a hand-over waits for no more time than this."""
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + grace)
+
+    async def _bodies_ended(self, grace: float | None) -> float:
+        """Wait for the bodies; return until when those may run that begin at the last moment."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(grace) as self._limit:
                 while bodies := [b for a in self.actors.values() for b in a.effects.bodies()]:
                     await asyncio.wait(bodies)
+                return self._limit.when() or loop.time() + self.env.settings.grace
+        except TimeoutError:
+            return loop.time()
+        finally:
+            self._limit = None
 
     async def lose(self) -> None:
         """Drop everything: a rival serves the partition."""
+        self._settled()
         self._closed = True
         for actor in list(self.actors.values()):
             actor.drop()
@@ -159,6 +194,7 @@ class Owner:
             self._unwatch()
         for partition in list(self.partitions.values()):
             self._give(partition, grace)
+            partition.hurry(grace)
         if self._releases:
             await asyncio.wait(self._releases.values())
 
@@ -226,12 +262,13 @@ class Owner:
         now = asyncio.get_running_loop().time()
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
-        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited)
+        busy = {n for n, p in self.partitions.items() if p.working() and not p.leaving}
+        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy)
         await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
         for number in todo.give:
             # One that was being handed over may have gone meanwhile.
             if number in self.partitions:
-                self._give(self.partitions[number], self.env.settings.grace)
+                self._give(self.partitions[number], None)
         taken = {number for number, _ in todo.take}
         free = [
             p
@@ -275,7 +312,7 @@ class Owner:
             "info", "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
 
-    def _give(self, partition: OwnedPartition, grace: float) -> None:
+    def _give(self, partition: OwnedPartition, grace: float | None) -> None:
         """Hand a partition over in the background: the balance goes on meanwhile."""
         if partition in self._releases:
             return
@@ -284,7 +321,7 @@ class Owner:
         self._releases[partition] = task
         task.add_done_callback(lambda _: self._releases.pop(partition))
 
-    async def _release(self, partition: OwnedPartition, grace: float) -> None:
+    async def _release(self, partition: OwnedPartition, grace: float | None) -> None:
         number = partition.number
         await partition.hand_over(grace)
         if self.partitions.get(number) is partition:

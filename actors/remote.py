@@ -133,6 +133,7 @@ class RemoteSteps:
             "outcome": "failed",
             "error": self._env.codec.encode_error(error),
             "retryable": False,
+            "lost": delivery.deliveries - 1,
             "worker": self._env.worker,
             "started": now,
             "ended": now,

@@ -1,6 +1,7 @@
 """What the runtime does for running steps: heartbeats, attributes, scopes, the client."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class ExecutionServices:
         self._owner = owner
         self._execution = execution
         self._loop = asyncio.get_running_loop()
-        self._kept = float("-inf")
+        self._kept = -math.inf
 
     @property
     def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
@@ -107,7 +108,11 @@ class Services:
         """Keep the heartbeat's detail where a later attempt finds it."""
         assignment = execution.assignment
         key = beat_key(assignment.run.id, assignment.step)
-        self.spawn(self._note(key, {"detail": execution.detail}), "heartbeat")
+        if execution.keeping is not None:
+            execution.keeping.cancel()
+        execution.kept = True
+        note = self._note(key, {"detail": execution.detail})
+        execution.keeping = self._tasks.spawn(note, "heartbeat")
 
     async def _note(self, key: str, fields: dict[str, Any]) -> None:
         try:

@@ -21,6 +21,9 @@ ENDS = {
 
 FINAL = frozenset(ENDS.values())
 
+SETTLED = frozenset({"step_completed", "step_failed", "step_cancelled"})
+"""Events that are the outcome of a step."""
+
 
 @dataclass(slots=True)
 class StepState:
@@ -38,6 +41,7 @@ class StepState:
     cancelling: bool = False
     reason: Any = None
     beat: bytes | None = None
+    kept: bool = False
 
     @property
     def deadline(self) -> int | None:
@@ -174,6 +178,24 @@ def change_attributes(attributes: dict[str, Any], changes: dict[str, Any]) -> No
             attributes[key] = value
 
 
+def wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
+    """Return the wait that an event ends, for the observer, before the event is applied."""
+    wait: dict[str, Any] = {"id": event.id, "ended": at}
+    if event.kind == "timer_fired" and event.id in state.timers:
+        timer = state.timers[event.id]
+        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
+    elif event.kind == "hook_received" and event.id in state.hooks:
+        hook = state.hooks[event.id]
+        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
+        wait["id"] = f"{event.id}.{len(hook.accepted)}"
+    elif event.kind == "child_ended" and event.id in state.children:
+        child = state.children[event.id]
+        wait |= {"kind": "child", "name": child.name, "started": child.since}
+    else:
+        return []
+    return [wait]
+
+
 # Events
 
 
@@ -200,6 +222,7 @@ def _step_retrying(state: RunState, event: Event) -> None:
         step.due = event.data["due"]
         step.remote = event.data.get("remote", step.remote)
         step.beat = event.data.get("beat")
+        step.kept = step.kept or event.data.get("kept", False)
 
 
 def _timer_fired(state: RunState, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -109,7 +110,11 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """A running attempt: its limits, its last heartbeat, and the way to cancel it."""
+    """A running attempt: its limits, its last heartbeat, and the way to cancel it.
+
+    `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
+    process; `keeping` is the task that puts it there.
+    """
 
     assignment: Assignment
     task: "asyncio.Task[Any] | None" = None
@@ -117,6 +122,8 @@ class Execution:
     limit: asyncio.Timeout | None = None
     expires: float | None = None
     detail: bytes | None = None
+    kept: bool = False
+    keeping: "asyncio.Task[None] | None" = None
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -155,11 +162,20 @@ class StepActor:
         self._grace = grace
         self._services = services
         self._last_beat = last_beat
+        self._contexts: dict[asyncio.Task[Any], StepContext] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="offbook-step")
 
     def close(self) -> None:
         """Let go of the threads; what still runs in them ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def step_of(self, task: "asyncio.Task[Any]") -> StepContext | None:
+        """Return the step whose body a task runs; callable from other threads."""
+        known = self._contexts.get(task)
+        if known is None and sys.version_info >= (3, 12):
+            # A task that the body made: it has inherited the body's context.
+            return task.get_context().get(step_context)
+        return known
 
     async def run(self, execution: Execution) -> dict[str, Any]:
         """Run an attempt and return the fields of its result message.
@@ -169,7 +185,11 @@ class StepActor:
         """
         execution.task = asyncio.current_task()
         started = self._clock.now()
-        outcome = await self._observed(execution)
+        try:
+            outcome = await self._observed(execution)
+        finally:
+            if execution.task is not None:
+                self._contexts.pop(execution.task, None)
         assignment = execution.assignment
         fields: dict[str, Any] = {
             "step": assignment.step,
@@ -182,6 +202,10 @@ class StepActor:
         }
         if execution.changes:
             fields["changes"] = execution.changes
+        if execution.keeping is not None:
+            execution.keeping.cancel()
+        if execution.kept:
+            fields["kept"] = True
         run = assignment.run.id
         if outcome.kind == "completed":
             fields["result"] = await self._blobs.offload(run, outcome.result)
@@ -250,6 +274,7 @@ class StepActor:
         data = await self._blobs.resolve(run, assignment.args)
         if (assignment.repeated or assignment.attempt > 1) and not assignment.last_heartbeat:
             assignment.last_heartbeat = await self._last_beat(run, assignment.step)
+            execution.kept = assignment.last_heartbeat is not None
         self._enter(execution)
         arguments = decode_arguments(self._codec, definition.parameters, data)
         return definition.parameters.call(arguments)
@@ -257,17 +282,18 @@ class StepActor:
     def _enter(self, execution: Execution) -> None:
         a = execution.assignment
         beat = a.last_heartbeat
-        step_context.set(
-            StepContext(
-                run=a.run,
-                id=a.step,
-                name=a.name,
-                attempt=a.attempt,
-                started_at=datetime.fromtimestamp(a.scheduled / 1e6, UTC),
-                services=self._services(execution),
-                last_heartbeat=None if beat is None else self._codec.decode(beat),
-            )
+        context = StepContext(
+            run=a.run,
+            id=a.step,
+            name=a.name,
+            attempt=a.attempt,
+            started_at=datetime.fromtimestamp(a.scheduled / 1e6, UTC),
+            services=self._services(execution),
+            last_heartbeat=None if beat is None else self._codec.decode(beat),
         )
+        step_context.set(context)
+        if execution.task is not None:
+            self._contexts[execution.task] = context
 
     async def _bounded(
         self,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .model import HEAD, TOMBSTONE, decode_record, pack, unpack_map
-from .ports import Backend, Refused
-from .state import ENDS, HookState
+from .model import HEAD, TOMBSTONE, Event, decode_record, pack, unpack_map
+from .ports import Backend, Refused, Table
+from .state import ENDS, SETTLED, HookState
 from .turn import token_key
 
 _ACCEPTED_MAX = 1000
@@ -49,6 +49,25 @@ def scope_key(run: str, scope: str) -> str:
 def beat_key(run: str, step: str) -> str:
     """Return the key under which the last heartbeat of a step is kept."""
     return hashlib.sha256(f"beat\0{run}\0{step}".encode()).hexdigest()
+
+
+def leaves_beat(event: Event) -> bool:
+    """Return whether a step may leave the detail of a heartbeat behind with this outcome.
+
+    Where nobody answered for an attempt, or one was lost, nobody knows.
+    """
+    data = event.data
+    return event.kind in SETTLED and ("kept" in data or "lost" in data or "worker" not in data)
+
+
+async def forget(table: Table, key: str) -> None:
+    """Remove what is kept under a key; where there is nothing, nothing is written.
+
+    Raises:
+        Unsure: an answer was lost.
+    """
+    if await table.get(key) is not None:
+        await table.delete(key)
 
 
 async def has_ended(backend: Backend, run: str) -> bool:

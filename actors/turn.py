@@ -112,9 +112,11 @@ def _outcome(step: StepState, fields: dict[str, Any], context: Context) -> Event
     outcome: str = fields["outcome"]
     facts: dict[str, Any] = {
         name: fields[name]
-        for name in ("attempt", "nonce", "worker", "started", "ended", "lost")
+        for name in ("attempt", "nonce", "worker", "started", "ended", "lost", "kept")
         if name in fields
     }
+    if step.kept:
+        facts["kept"] = True
     key = f"result:{step.id}:{step.attempt}"
     if outcome == "completed":
         return Event("step_completed", step.id, key, {**facts, "result": fields["result"]})
@@ -297,21 +299,3 @@ _DECIDERS: dict[str, Callable[[dict[str, Any], Context], Decision]] = {
 
 SILENT = frozenset({"step_retrying", "hook_early", "owner_changed", "nudged", "hook_rejected"})
 """Events that the workflow's code does not see."""
-
-
-def wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
-    """Return the wait that an event ends, for the observer, before the event is applied."""
-    wait: dict[str, Any] = {"id": event.id, "ended": at}
-    if event.kind == "timer_fired" and event.id in state.timers:
-        timer = state.timers[event.id]
-        wait |= {"kind": "timer", "name": "sleep", "started": timer.since, "due": timer.due}
-    elif event.kind == "hook_received" and event.id in state.hooks:
-        hook = state.hooks[event.id]
-        wait |= {"kind": "hook", "name": "hook", "started": hook.since}
-        wait["id"] = f"{event.id}.{len(hook.accepted)}"
-    elif event.kind == "child_ended" and event.id in state.children:
-        child = state.children[event.id]
-        wait |= {"kind": "child", "name": child.name, "started": child.since}
-    else:
-        return []
-    return [wait]

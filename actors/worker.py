@@ -28,6 +28,7 @@ from .owner import OwnedPartition, Owner
 from .ports import Lease, Unsure
 from .remote import RemoteSteps
 from .services import Services
+from .stalls import Stalls
 from .steps import Execution, StepActor
 from .taskset import TaskSet
 from .watchdog import Watchdog
@@ -127,6 +128,9 @@ class Worker:
         on_scope = self._services.on_scope
         self._stops.append(await again(partial(signals.listen, "scope", on_scope)))
         self._tasks.spawn(self._services.poll(), "scopes")
+        stalls = Stalls(self.settings.blocked_loop, self.client.observer, env.steps.step_of)
+        stalls.start()
+        self._stops.append(stalls.stop)
         await self._remote.start()
         if self._registry.workflows:
             await self._own(env, self._lease, self._tasks)
@@ -231,6 +235,9 @@ class Worker:
     async def kill(self) -> None:
         """Stop without any hand-over, as a crash would: for tests."""
         self._stop.set()
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
         if self._tasks is not None:
             await self._tasks.close()
         if self._owner is not None:

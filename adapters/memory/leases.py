@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _RENEWALS = 3  # within the time to live
 _SAFE = 0.9  # of the time to live, counted from before the renewal was sent
+_ROUNDING = 1e-6  # seconds by which a timer may ring before its time, as sums of floats go
 
 
 class LeaseStore:
@@ -150,7 +151,7 @@ class Held(Attached):
 
     def expire(self) -> None:
         """End the lease if it has run out."""
-        out = self._store.server.time() >= self._renewed() + self._ttl
+        out = self._store.server.time() >= self._renewed() + self._ttl - _ROUNDING
         if self._blocks and out and self._store.server.up:
             self._store.remove(self)
 

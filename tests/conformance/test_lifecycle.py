@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from offbook import FatalError, Run, RunExpired, RunFailed, Worker, set_attributes, step, workflow
+from offbook import FatalError, Run, RunExpired, RunFailed, set_attributes, step, workflow
 from offbook.actors.model import HEAD, TOMBSTONE, decode_record
 from offbook.actors.ports import Unsure
 from support.commands import Place
@@ -111,12 +111,6 @@ class LastWords:
         return sequence
 
 
-async def _die(env: CatalogueEnvironment, worker: Worker) -> None:
-    client = worker.client
-    await env.kill_worker(worker)
-    await client.aclose()
-
-
 async def test_end_is_told_though_its_worker_dies(env: CatalogueEnvironment) -> None:
     env.settings = replace(env.settings, lease=1.0)
     await env.stop_worker(env.workers[0])
@@ -127,7 +121,7 @@ async def test_end_is_told_though_its_worker_dies(env: CatalogueEnvironment) -> 
     assert await run.result() == 17
     await last_words.written.wait()
     assert env.ends.told == []
-    await _die(env, doomed)
+    await env.crash(doomed)
     await env.add_worker()
     head, facts = await env.ends.of(run.id)
     assert (head.run, facts["status"]) == (run.id, "completed")

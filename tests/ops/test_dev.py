@@ -57,6 +57,57 @@ def test_a_run_goes_on_with_the_changed_code(tmp_path: Path) -> None:
         os.kill(second["pid"], 0)
 
 
+TWO = APP.replace('await hook(bool, token="go")', "await hook(bool, token=name)")
+TURNED = TWO.replace(
+    "    await hook(bool, token=name)\n    return await greet(name)",
+    "    greeting = await greet(name)\n    await hook(bool, token=name)\n    return greeting",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_dev_restart_policy(tmp_path: Path) -> None:
+    """A restart cancels no run: what fits the code goes on, what does not says so and waits."""
+    app = tmp_path / "app.py"
+    write(app, TWO)
+    place = Place(tmp_path)
+
+    def restart(text: str) -> None:
+        write(app, text)
+        dev.until(event="restart")
+        dev.until(ready=True)
+
+    def status(run: str) -> str:
+        found: str = place("show", run, "--json").data["status"]
+        return found
+
+    def is_open(token: str) -> bool:
+        return bool(place("show", token, "--json").data["waits"])
+
+    assert TURNED != TWO
+    with place.background("dev", "app", "--json") as dev:
+        dev.until(ready=True)
+        for name in ("Ada", "Bob"):
+            place("start", "app:hello", name, "--id", name)
+            while not is_open(name):
+                pass
+        restart(TWO.replace("old", "new"))
+        place("resume", "Ada", "true")
+        assert place("result", "Ada").out == "new Ada\n", "the code fits: it goes on"
+
+        restart(TURNED)
+        place("resume", "Bob", "true")
+        while status("Bob") != "blocked":
+            pass
+        shown = place("show", "Bob", "--json").data
+        assert shown["reason"] == "nondeterminism"
+
+        restart(TWO)
+        assert place("result", "Bob").out == "old Bob\n", "nothing is lost by waiting"
+        assert [status(name) for name in ("Ada", "Bob")] == ["completed", "completed"]
+        assert dev.stop() == 0
+
+
 @pytest.mark.slow
 def test_the_worker_goes_when_dev_is_killed(tmp_path: Path) -> None:
     write(tmp_path / "app.py", APP)

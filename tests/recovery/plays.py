@@ -53,9 +53,21 @@ async def exits_far(label: str) -> str:
 
 @step(retry=0)
 async def blocks(label: str, seconds: float) -> str:
-    """Hold the event loop, which no step should."""
-    with Ledger.of_process().body(label):
-        time.sleep(seconds)  # noqa: ASYNC251  the fault under test
+    """Hold the event loop once, which no step should."""
+    ledger = Ledger.of_process()
+    with ledger.body(label):
+        if len(ledger.entered(label)) == 1:
+            time.sleep(seconds)  # noqa: ASYNC251  the fault under test
+        return label
+
+
+@step(retry=0)
+def hangs(label: str) -> str:
+    """Hold a thread until the gate opens."""
+    ledger = Ledger.of_process()
+    with ledger.body(label):
+        while not ledger.is_open(label):
+            time.sleep(0.01)
         return label
 
 
@@ -128,6 +140,31 @@ async def poisonous_far(label: str) -> str:
 @workflow
 async def blocking(label: str, seconds: float) -> str:
     return await blocks(label, seconds)
+
+
+@workflow
+async def hanging(label: str) -> str:
+    return await hangs(label)
+
+
+@workflow
+async def guarding(label: str) -> str:
+    """Wait for a step that may never end."""
+    try:
+        return await gated(label)
+    except asyncio.CancelledError:
+        await add(0, f"{label}-tidied")
+        raise
+
+
+@workflow
+async def dying(label: str, payloads: int) -> str:
+    """End the whole process when the last payload comes: no step is to blame."""
+    await add(0, label)
+    async with hook(int, token=label) as box:
+        for _ in range(payloads):
+            await box
+    os._exit(3)
 
 
 @workflow

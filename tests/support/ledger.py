@@ -143,7 +143,11 @@ class Ledger:
         """Let all bodies pass that wait at this gate, now and later."""
         (self.folder / f"{label}.gate").touch()
 
+    def is_open(self, label: str) -> bool:
+        """Return whether the gate is open."""
+        return (self.folder / f"{label}.gate").exists()
+
     async def gate(self, label: str) -> None:
         """Wait until the gate is open."""
-        while not (self.folder / f"{label}.gate").exists():  # noqa: ASYNC110  another process's
+        while not self.is_open(label):  # noqa: ASYNC110  another process's
             await asyncio.sleep(_LOOK_SECONDS)

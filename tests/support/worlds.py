@@ -9,6 +9,7 @@ from typing import Any
 from offbook.actors.model import Head
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend
+from offbook.actors.worker import Worker
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory.faults import SeamHook
 from offbook.adapters.nats import NatsBackend
@@ -28,11 +29,17 @@ _SCALE = 0.03
 
 
 class Ends(LogObserver):
-    """Keeps what the workers tell of the ends of runs."""
+    """Keeps what the workers tell of the ends of runs, and of the turns before."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Head, Mapping[str, Any]]] = []
+        self.turns: list[tuple[str, Mapping[str, Any]]] = []
         self._news = asyncio.Event()
+
+    def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
+        """Keep it."""
+        super().turn(head, facts)
+        self.turns.append((head.run, facts))
 
     def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Keep it, and wake who waits."""
@@ -64,6 +71,19 @@ class CatalogueEnvironment(Environment):
         )
         self.ends = Ends()
         super().__init__(settings=scaled, observer=Observers([self.ends]), **options)
+
+    async def crash(self, worker: Worker) -> None:
+        """End a worker as SIGKILL would, its connection too."""
+        await self.kill_worker(worker)
+        await worker.client.aclose()
+
+    async def replace_workers(self, count: int = 1, **options: Any) -> list[Worker]:  # noqa: ANN401
+        """Let new workers take the place of all: with the settings as they are now."""
+        old = list(self.workers)
+        new = [await self.add_worker(**options) for _ in range(count)]
+        for worker in old:
+            await self.stop_worker(worker)
+        return new
 
     def seconds(self, count: float) -> float:
         """Return the time that stands for so many seconds of the catalogue."""
