@@ -175,6 +175,7 @@ class RunActor:
             await self._turn(batch)
         except Lost:
             self._again(batch, "another owner wrote")
+            await self.partition.recheck()
         except Unsure as error:
             self._again(batch, str(error))
             await asyncio.sleep(0.05)
@@ -212,6 +213,9 @@ class RunActor:
             self.effects.free_alone()
         if self._leaving:
             return await self._stay()
+        if self._owes:
+            await self._wait(None)
+            return True
         if self._finished and not self.effects.busy():
             await self._settle()
             return True
@@ -261,6 +265,7 @@ class RunActor:
         await self.partition.cleared()
         memory = await self._memory(batch)
         if memory is None:
+            self._owes = False
             self._done(batch)
             return
         if memory.state.end is not None:
@@ -313,8 +318,8 @@ class RunActor:
         await self.effects.carry_out(memory.state, turn.events, turn.commands)
         if again and memory.state.end is None:
             await self.partition.drained()
-            if self._inbox:
-                return
+            if self._inbox or self.partition.leaving:
+                return  # whoever leaves lets the next owner issue what is open
             await self.effects.resume(memory.state)
         self._owes = False
 
@@ -515,7 +520,7 @@ class RunActor:
             self._drop_machine()
             await self.partition.cleared()
             await self.effects.end(state)
-            self._settled = True
+            self._settled, self._owes = True, False
             self._tell_end(state, state.at)
         self._done(batch)
 

@@ -114,6 +114,10 @@ class Partition(Protocol):
         """Return once effects are allowed: the lease holds. Raises Gone where it moved on."""
         ...
 
+    async def recheck(self) -> None:
+        """Look whether the partition has another owner. Raises Gone where it has."""
+        ...
+
     async def drained(self) -> None:
         """Return when the mail that waited at the takeover has been delivered."""
         ...

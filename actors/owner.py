@@ -92,6 +92,18 @@ class OwnedPartition:
             await asyncio.sleep(0.05)
         raise Gone
 
+    async def recheck(self) -> None:
+        """Look whether the partition has another owner.
+
+        Raises:
+            Gone: it has; all of its runs were dropped.
+        """
+        owners = await again(partial(self.env.backend.leases.owners, self.env.lane))
+        seen = owners.get(self.number)
+        if seen is not None and seen.epoch > self.epoch:
+            await self._owner.lost(self)
+            raise Gone
+
     async def drained(self) -> None:
         """Return when what waited at the opening has been delivered."""
         if self._inbox is not None:
@@ -239,7 +251,7 @@ class Owner:
             epoch = await leases.claim(self.env.lane, number, self.env.worker, partition.epoch)
             await partition.reopen(epoch, lapses)
         except Refused:
-            await self._lose(partition)
+            await self.lost(partition)
         except Unsure as error:
             reason = str(error)
             self.env.observer.log("info", "reclaim_postponed", partition=number, reason=reason)
@@ -283,9 +295,10 @@ class Owner:
         for number, partition in list(self.partitions.items()):
             seen = owners.get(number)
             if seen is not None and seen.epoch > partition.epoch:
-                await self._lose(partition)
+                await self.lost(partition)
 
-    async def _lose(self, partition: OwnedPartition) -> None:
+    async def lost(self, partition: OwnedPartition) -> None:
+        """Drop a partition that has another owner."""
         if self.partitions.get(partition.number) is partition:
             del self.partitions[partition.number]
         number, epoch, lapsed = partition.number, partition.epoch, self._lapsed(partition)
