@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast, overload
 
 from . import failures, wire
 from .decoding import CheckUnpacking, PlainUnpacking, Unpacking
-from .encoding import Packing, Writers
+from .encoding import Forms, Packing
 from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarge
 from .explain import Explainer
 from .jsonable import jsonable
@@ -36,7 +36,7 @@ class Codec:
     def __init__(self, *, total_limit: int = TOTAL_LIMIT) -> None:
         self._limit = total_limit
         self._table = Table(DEFAULT)
-        self._writers = Writers(self._table)
+        self._forms = Forms(self._table)
         self._shapes = Shapes(marked=False)
         self._marked = Shapes(marked=True)
 
@@ -47,10 +47,10 @@ class Codec:
             NotSerializable: it, or something in it, has no stored form; the error names its path.
             PayloadTooLarge: it takes more bytes than the limit.
         """
-        packing = Packing(self._writers)
+        packing = Packing(self._forms)
         try:
             data = packing.pack(value)
-            if packing.keyed:
+            if packing.keyless:
                 self._readable(data)
         except Exception as error:
             raise self._explained(value, path, error) from error
@@ -161,7 +161,7 @@ class Codec:
         self._table.know_module(module_name)
 
     def _failure(self, error: BaseException, *, local: bool) -> bytes:
-        packing = Packing(self._writers)
+        packing = Packing(self._forms)
         return packing.pack(packing.failure(error, local=local))
 
     def _restore(self, cls: type, record: Any) -> Any:  # noqa: ANN401 - an instance
@@ -171,7 +171,7 @@ class Codec:
         return PlainUnpacking(self._table, self._restore).unpack(data)
 
     def _explained(self, value: object, path: str, error: Exception) -> NotSerializable:
-        return Explainer(self._writers, path, self._readable).explain(value, error)
+        return Explainer(self._forms, path, self._readable).explain(value, error)
 
 
 def _stand_in(error: BaseException) -> FatalError:

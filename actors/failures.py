@@ -10,11 +10,12 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+import pydantic
 
 from .errors import StepFailed
 from .paths import class_of
@@ -45,19 +46,32 @@ class RemoteNote(str):
     __slots__ = ()
 
 
-@dataclass(slots=True)
+_Link = Annotated[int, pydantic.Field(ge=0)]
+
+
+@pydantic.dataclasses.dataclass(slots=True, config={"strict": True})
 class _Node:
+    """What is stored of one exception; a stored value is bytes, or the index of another node."""
+
     key: str
     message: str
-    args: list[bytes | int]
-    attributes: dict[str, bytes | int]
+    args: list[bytes | _Link]
+    attributes: dict[str, bytes | _Link]
     notes: list[str]
-    cause: int | None
-    context: int | None
+    cause: _Link | None
+    context: _Link | None
     suppress: bool
-    members: list[int]
+    members: list[_Link]
     group: bool
     traceback: str
+
+    def checked(self, count: int) -> "_Node":
+        """Return this, if it fits among so many nodes."""
+        stored = [*self.args, *self.attributes.values()]
+        links = [x for x in (self.cause, self.context, *stored, *self.members) if type(x) is int]
+        if any(link >= count for link in links) or any(map(_is_special, self.attributes)):
+            raise ValueError("a broken node of a failure")
+        return self
 
 
 # To nodes
@@ -165,28 +179,30 @@ def _state_of(error: BaseException) -> Iterator[tuple[str, object]]:
     for name, value in error.__dict__.items():
         if name != _REMOTE and not _is_special(name):
             yield name, value
-    for name, descriptor in _slots(cast("Any", type(error))).items():
+    for name, descriptor in slots_of(type(error)).items():
         try:
             value = descriptor.__get__(error, type(error))
         except Exception:  # noqa: BLE001, S112 - an empty slot, or one that cannot be read
             continue
-        if value is not None or _is_heap(descriptor.__objclass__):
+        if value is not None or is_heap(descriptor.__objclass__):
             yield name, value
 
 
 @cache
-def _slots(cls: type) -> dict[str, MemberDescriptorType | GetSetDescriptorType]:
+def slots_of(cls: Any) -> dict[str, MemberDescriptorType | GetSetDescriptorType]:  # noqa: ANN401 - a class
+    """Return what a class holds outside of the `__dict__`, the slots of builtin bases among it."""
     return {
         name: value
         for base in reversed(cls.__mro__)
         for name, value in vars(base).items()
         if isinstance(value, MemberDescriptorType | GetSetDescriptorType)
         and not _is_special(name)
-        and (name not in _SKIPPED or _is_heap(base))
+        and (name not in _SKIPPED or is_heap(base))
     }
 
 
-def _is_heap(cls: type) -> bool:
+def is_heap(cls: type) -> bool:
+    """Tell whether Python code defined a class."""
     return bool(cls.__flags__ & _HEAP_TYPE)
 
 
@@ -249,18 +265,18 @@ def decode(
     """
     if not isinstance(nodes, list) or not nodes:
         raise ValueError("a failure without nodes")
-    return _Reader(cast("list[object]", nodes), unpack, resolve, step).run()
+    return _Reader(cast("list[list[Any]]", nodes), unpack, resolve, step).run()
 
 
 class _Reader:
     def __init__(
         self,
-        nodes: list[object],
+        nodes: list[list[Any]],
         unpack: Unpack,
         resolve: Callable[[str], type | None],
         step: str,
     ) -> None:
-        self._nodes = [_parse(node, len(nodes)) for node in nodes]
+        self._nodes = [_Node(*node).checked(len(nodes)) for node in nodes]
         self._unpack = unpack
         self._resolve = resolve
         self._step = step
@@ -351,7 +367,7 @@ class _Reader:
 def _new_error(cls: type[BaseException]) -> BaseException | None:
     # The `__new__` of a class that Python code defines may want arguments that nobody kept.
     for base in cls.__mro__:
-        if _is_heap(base) or issubclass(cls, BaseExceptionGroup):
+        if is_heap(base) or issubclass(cls, BaseExceptionGroup):
             continue
         try:
             return cast("BaseException", cast("Any", base).__new__(cls))
@@ -376,7 +392,7 @@ def _new_group(
 
 
 def _give(error: BaseException, values: dict[str, Any]) -> None:
-    slots = _slots(cast("Any", type(error)))
+    slots = slots_of(type(error))
     for name, value in values.items():
         descriptor = slots.get(name)
         if descriptor is None:
@@ -394,38 +410,3 @@ def _speaks(error: BaseException) -> bool:
     except Exception:  # noqa: BLE001 - a class that is broken without its __init__
         return False
     return True
-
-
-def _parse(raw: object, count: int) -> _Node:
-    fields = _list(raw)
-    if len(fields) != 11:  # noqa: PLR2004 - the fields of a node
-        raise ValueError("not a node of a failure")
-    node = _Node(*fields)
-    stored = [*_list(node.args), *_map(node.attributes).values()]
-    links = [node.cause, node.context, *(x for x in stored if type(x) is not bytes)]
-    links = [x for x in links if x is not None]
-    good = (
-        all(type(x) is int and 0 <= x < count for x in [*links, *_list(node.members)])
-        and all(x is not None for x in stored)
-        and all(type(x) is str for x in (node.key, node.message, node.traceback))
-        and all(type(x) is str for x in _list(node.notes))
-        and type(node.suppress) is bool
-        and type(node.group) is bool
-    )
-    if not good:
-        raise ValueError("a broken node of a failure")
-    return node
-
-
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - foreign data
-    kind = class_of(value)
-    if kind is not list:
-        raise TypeError("a broken node of a failure")
-    return cast("list[Any]", value)
-
-
-def _map(value: Any) -> dict[str, Any]:  # noqa: ANN401 - foreign data
-    kind = class_of(value)
-    if kind is not dict or not all(type(x) is str and not _is_special(x) for x in value):
-        raise TypeError("a broken node of a failure")
-    return cast("dict[str, Any]", value)
