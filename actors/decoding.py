@@ -126,9 +126,16 @@ class _Shown(dict[str, Any]):
 
 
 class PlainUnpacking(Unpacking):
-    """A decode for people and for JSON: no class of a user is looked up, no code of theirs runs."""
+    """A decode for people and for JSON: no class of a user is looked up, no code of theirs runs.
 
-    __slots__ = ()
+    named: show the names of registered classes; a JSON Schema knows only their fields.
+    """
+
+    __slots__ = ("_named",)
+
+    def __init__(self, table: Table, restore: Restore, *, named: bool = True) -> None:
+        super().__init__(table, restore)
+        self._named = named
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return the value of bytes as what JSON can hold."""
@@ -138,7 +145,10 @@ class PlainUnpacking(Unpacking):
         return key.removeprefix("@")
 
     def _object(self, name: str, state: Any) -> Any:  # noqa: ANN401 - any value
-        return _Shown({"class": name, "state": wire.without_marks(state)})
+        state = wire.without_marks(state)
+        if self._named:
+            return _Shown({"class": name, "state": state})
+        return _Shown(state) if class_of(state) is dict else state
 
     def _reference(self, name: str, plain: Any) -> dict[str, Any]:  # noqa: ANN401 - any value
         return _Shown({"reference": name, "value": wire.without_marks(plain)})
@@ -146,17 +156,6 @@ class PlainUnpacking(Unpacking):
     def _failure(self, nodes: object) -> dict[str, Any]:
         error = failures.decode(nodes, self.plain, lambda _: None, self._step)
         return _Shown(_report(error, set()))
-
-
-class CheckUnpacking(PlainUnpacking):
-    """A decode for a check against a JSON Schema, which knows fields but no registered names."""
-
-    __slots__ = ()
-
-    def _object(self, name: str, state: Any) -> Any:  # noqa: ANN401 - any value
-        del name
-        state = wire.without_marks(state)
-        return _Shown(state) if class_of(state) is dict else state
 
 
 def _report(error: BaseException, seen: set[int]) -> dict[str, Any]:
@@ -199,24 +198,18 @@ def _set(cls: Callable[[Any], Any], items: object) -> Any:  # noqa: ANN401 - a s
         return items
 
 
-def _deque(content: object) -> deque[Any]:
-    maxlen, items = _pair(content)
-    return deque(_is(list, items), maxlen)
-
-
-def _default_dict(content: object) -> defaultdict[Any, Any]:
-    name, items = _pair(content)
-    return defaultdict(None if name is None else wire.FACTORIES[name], _is(dict, items))
+def _default_dict(name: str | None, items: object) -> defaultdict[Any, Any]:
+    return defaultdict(wire.FACTORIES[name], _is(dict, items))
 
 
 _MAKERS: dict[int, Callable[[Any], Any]] = {
     wire.TUPLE: lambda content: tuple(_is(list, content)),
     wire.SET: lambda content: _set(set, content),
     wire.FROZENSET: lambda content: _set(frozenset, content),
-    wire.DEQUE: _deque,
+    wire.DEQUE: lambda content: deque(*_pair(content)),
     wire.ORDERED_DICT: lambda content: OrderedDict(_is(dict, content)),
     wire.COUNTER: lambda content: Counter(_is(dict, content)),
-    wire.DEFAULT_DICT: _default_dict,
+    wire.DEFAULT_DICT: lambda content: _default_dict(*_pair(content)),
 }
 
 
@@ -242,8 +235,5 @@ def _rebuilt(entry: Registered, state: Any) -> Any:  # noqa: ANN401 - any value
 
 
 def _with_attributes(value: object, attributes: object) -> object:
-    for name, item in _is(dict, attributes).items():
-        if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
-            raise ValueError(f"an attribute named {name!r}")
-        object.__setattr__(value, name, item)
+    failures.give(value, attributes)
     return value

@@ -1,6 +1,5 @@
 """From a value to bytes, by its runtime type; plain values in one call of msgpack."""
 
-import contextlib
 import dataclasses
 import operator
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -48,14 +47,12 @@ class Forms(dict[type, Form]):
     def __init__(self, table: Table) -> None:
         super().__init__()
         self._table = table
-        self._version = table.version
+        self.version = Table.version
 
-    def fresh(self) -> "Forms":
-        """Return this, without what is stale after a registration."""
-        if self._version != self._table.version:
-            self._version = self._table.version
-            self.clear()
-        return self
+    def renew(self) -> None:
+        """Forget what is stale after a registration."""
+        self.version = Table.version
+        self.clear()
 
     def __missing__(self, cls: Any) -> Form:  # noqa: ANN401 - a class
         found = self[cls] = self._named(cls) or _STANDARD.get(cls) or self._by_kind(cls)
@@ -92,8 +89,8 @@ class Forms(dict[type, Form]):
             return _STANDARD[tuple]
         if issubclass(cls, type):
             return Form(wire.CLASS, self._class)
-        base: Any = next((base for base in _BASES if issubclass(cls, base)), None)
-        raise Refused(f"it would come back as {_call(base)}" if base else "")
+        names = (base.__name__ for base in _BASES if issubclass(cls, base))
+        raise Refused("".join(f"it would come back as {x}: pass {x}(value)" for x in names))
 
     def _class(self, cls: type) -> bytes:
         key = self._table.key_of(cls)
@@ -102,19 +99,16 @@ class Forms(dict[type, Form]):
         return key.encode()
 
 
-def _call(base: type) -> str:
-    return f"{base.__name__}: pass {base.__name__}(value)"
-
-
 class Packing:
     """One encode. After it, `keyless` says that a value was met which cannot be a key of a dict."""
 
     __slots__ = ("_depth", "_failures", "_forms", "keyless")
 
     def __init__(self, forms: Forms) -> None:
-        self._forms = forms.fresh()
-        self._depth = 0
-        self._failures = 0
+        if forms.version != Table.version:
+            forms.renew()
+        self._forms = forms
+        self._depth = self._failures = 0
         self.keyless = False
 
     def pack(self, value: object) -> bytes:
@@ -148,7 +142,7 @@ class Packing:
             raise Refused("exceptions nested too deep")
         self._failures += 1
         try:
-            nodes = failures.encode(error, self.nested, self._forms.key_of, local=local)
+            nodes = failures.Writer(self.nested, self._forms.key_of, local=local).nodes(error)
             return msgpack.ExtType(wire.FAILURE, self.nested(nodes))
         finally:
             self._failures -= 1
@@ -159,7 +153,7 @@ class Packing:
             self.keyless = True
         content = take(value)
         if code == wire.PLAIN:
-            return self._native(content)
+            return content if type(content) is dict else self._native(content)
         if code == wire.FAILURE:
             return self.failure(content)
         if code == wire.SET or code == wire.FROZENSET:  # noqa: PLR1714 - the quicker way
@@ -188,18 +182,17 @@ def is_record(cls: Any) -> bool:  # noqa: ANN401 - a class
 
 
 def _default_dict(value: defaultdict[object, object]) -> list[object]:
-    factory = value.default_factory
-    name = None if factory is None else cast("type", factory).__name__
-    if name is not None and wire.FACTORIES.get(name) is not factory:
-        raise Refused("its default_factory is not a builtin type: pass dict(value)")
-    return [name, dict(value)]
+    for name, factory in wire.FACTORIES.items():
+        if factory is value.default_factory:
+            return [name, dict(value)]
+    raise Refused("its default_factory is not a builtin type: pass dict(value)")
 
 
 _STANDARD: dict[type, Form] = {
     tuple: Form(wire.TUPLE, list),
     set: Form(wire.SET, lambda value: value),
     frozenset: Form(wire.FROZENSET, lambda value: value),
-    deque: Form(wire.DEQUE, lambda value: [value.maxlen, list(value)]),
+    deque: Form(wire.DEQUE, lambda value: [list(value), value.maxlen]),
     OrderedDict: Form(wire.ORDERED_DICT, dict),
     Counter: Form(wire.COUNTER, dict),
     defaultdict: Form(wire.DEFAULT_DICT, _default_dict),
@@ -215,20 +208,17 @@ def _mark(cls: type) -> msgpack.ExtType:
 
 
 def _dataclass(cls: Any) -> Callable[[Any], dict[Any, Any]]:  # noqa: ANN401 - a dataclass
-    names = tuple(field.name for field in dataclasses.fields(cls))
-    mark = _mark(cls)
-    take = operator.attrgetter(*names) if len(names) > 1 else None
+    mark, names = _mark(cls), tuple(field.name for field in dataclasses.fields(cls))
+    # One more, because it returns a tuple only of several.
+    take = operator.attrgetter(*names, "__class__", "__class__")
 
     def write(value: object) -> dict[Any, Any]:
         out: dict[Any, Any] = {mark: None}
         try:
-            if take is not None:
-                out.update(zip(names, take(value), strict=True))
-                return out
+            out.update(zip(names, take(value), strict=False))
         except AttributeError:
             # A field without a value yet, such as one with init=False.
-            out = {mark: None}
-        out.update((name, getattr(value, name)) for name in names if hasattr(value, name))
+            out.update((x, getattr(value, x)) for x in names if hasattr(value, x))
         return out
 
     return write
@@ -256,13 +246,4 @@ def _state(value: Any) -> Any:  # noqa: ANN401 - any registered value
     if isinstance(value, Enum):
         return value.value
     base: Any = next((base for base in _BASES if isinstance(value, base)), None)
-    return _attributes(value) if base is None else [base(value), _attributes(value)]
-
-
-def _attributes(value: object) -> dict[str, Any]:
-    state = dict(getattr(value, "__dict__", {}))
-    for name, slot in failures.slots_of(type(value)).items():
-        if failures.is_heap(slot.__objclass__):
-            with contextlib.suppress(AttributeError):
-                state[name] = slot.__get__(value)
-    return state
+    return failures.attributes(value) if base is None else [base(value), failures.attributes(value)]

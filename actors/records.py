@@ -4,18 +4,17 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import pydantic
 
 from . import wire
-from .paths import class_of, describe, into
-from .shape import Misfit, Shape, class_named, misfit, placed
+from .paths import describe, into
+from .shape import Misfit, Shape, class_named, entries, misfit, placed
 
 Of = Callable[[Any], Shape]
 
-_MISSING: Any = object()
-_WITHOUT = "a record without it"
 _set = object.__setattr__
 
 
@@ -38,12 +37,6 @@ def _class_of(cls: type, record: dict[Any, Any], names: frozenset[str]) -> type 
 # Dataclasses
 
 
-class _Field(NamedTuple):
-    name: str
-    shape: Shape
-    default: Callable[[], Any] | None
-
-
 class DataclassShape:
     """A dataclass. A record gets its state without `__init__`; other data goes through it."""
 
@@ -52,9 +45,10 @@ class DataclassShape:
         self._of = of
         self._mark = wire.mark_of(cls)
         fields = dataclasses.fields(cls)
-        self._fields = [_Field(x.name, of(hints.get(x.name, Any)), _default(x)) for x in fields]
-        self._shapes = {field.name: field.shape for field in self._fields}
-        self._required = {x.name for x in fields if x.init and _default(x) is None}
+        self._shapes = {x.name: of(hints.get(x.name, Any)) for x in fields}
+        self._fields = list(self._shapes.items())
+        self._defaults = {x.name: default for x in fields if (default := _default(x)) is not None}
+        self._required = [x.name for x in fields if x.init and x.name not in self._defaults]
         # Among them variables of the `__init__` that are no fields.
         taken = self._shapes.keys() | inspect.signature(cls).parameters.keys()
         self._init = [k for k, x in cls.__dataclass_fields__.items() if x.init and k in taken]
@@ -66,29 +60,36 @@ class DataclassShape:
 
     def decode(self, value: Any) -> Any:  # noqa: ANN401 - any value
         """Return an instance of the class, or of a subclass that the record names."""
-        if class_of(value) is not dict or self._mark not in value:
+        if type(value) is not dict or self._mark not in value:
             return self._other(value)
         # In one frame, so that chains of records may be long.
         made = self._cls.__new__(self._cls)
-        absent: list[_Field] = []
-        name = ""
+        name, full = "", True
         try:
-            for field in self._fields:
-                name, shape, _ = field
-                part = value.get(name, _MISSING)
-                if part is _MISSING:
-                    absent.append(field)
-                else:
+            for name, shape in self._fields:
+                if name in value:
+                    part = value[name]
                     _set(made, name, part if type(part) in shape.exact else shape.decode(part))
+                else:
+                    full = False
         except Misfit as error:
             error.trail.append(f".{name}")
             raise
-        for name, _, default in absent:
-            self._need(name)
-            # A field with init=False may have had no value.
-            if default is not None:
-                _set(made, name, default())
+        if not full:
+            self._fill(made, value)
         return made
+
+    def _fill(self, made: object, record: dict[Any, Any]) -> None:
+        # A field with init=False may have had no value.
+        self._need(record)
+        for name, default in self._defaults.items():
+            if name not in record:
+                _set(made, name, default())
+
+    def _need(self, record: dict[Any, Any]) -> None:
+        for name in self._required:
+            if name not in record:
+                raise Misfit(f"field {name!r}", "a record without it")
 
     def _other(self, value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, self._cls):
@@ -101,25 +102,20 @@ class DataclassShape:
         return self._of(cls).decode(value if cls is not self._cls else {**value, self._mark: None})
 
     def _constructed(self, record: dict[Any, Any]) -> Any:  # noqa: ANN401 - an instance
-        arguments: dict[str, Any] = {}
-        for name in self._init:
-            if name in record:
-                try:
+        arguments, name = dict[str, Any](), ""
+        try:
+            for name in self._init:
+                if name in record:
                     shape = self._shapes.get(name) or self._of(Any)
                     arguments[name] = shape.decode(record[name])
-                except Misfit as error:
-                    error.trail.append(f".{name}")
-                    raise
-            else:
-                self._need(name)
+        except Misfit as error:
+            error.trail.append(f".{name}")
+            raise
+        self._need(record)
         try:
             return self._cls(**arguments)
         except Exception as error:  # the user's __post_init__ refuses
             raise Misfit(self._cls.__name__, f"{type(error).__name__}: {error}") from error
-
-    def _need(self, name: str) -> None:
-        if name in self._required:
-            raise Misfit(f"field {name!r}", _WITHOUT)
 
 
 def _default(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
@@ -149,7 +145,7 @@ def _refused(error: pydantic.ValidationError) -> Misfit:
     first = error.errors(include_url=False, include_context=False)[0]
     found, trail = Misfit(first["msg"], describe(first["input"])), first["loc"]
     if first["type"] == "missing":
-        found, trail = Misfit(f"field {trail[-1]!r}", _WITHOUT), trail[:-1]
+        found, trail = Misfit(f"field {trail[-1]!r}", "a record without it"), trail[:-1]
     for part in reversed(trail):
         found.trail.append(f"[{part}]" if isinstance(part, int) else into(part))
     return found
@@ -203,14 +199,7 @@ def _bare_hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401 - a model
     fields = cls.model_fields
     hints = {field.alias: field.annotation for field in fields.values() if field.alias}
     hints |= {name: field.annotation for name, field in fields.items()}
-    return typing.get_type_hints(_Holder(hints))
-
-
-class _Holder:
-    """What `typing` takes the annotations of."""
-
-    def __init__(self, annotations: dict[str, Any]) -> None:
-        self.__annotations__ = annotations
+    return typing.get_type_hints(SimpleNamespace(__annotations__=hints))
 
 
 def resolved(annotation: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401 - an annotation is any object
@@ -219,7 +208,8 @@ def resolved(annotation: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401 - a
     Raises:
         NameError: it names what is not among them.
     """
-    return typing.get_type_hints(_Holder({"it": annotation}), names, include_extras=True)["it"]
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    return typing.get_type_hints(holder, names, include_extras=True)["it"]
 
 
 def adapted(expected: str, annotation: Any, of: Of, inner: Any = Any) -> Shape:  # noqa: ANN401 - an annotation is any object
@@ -268,14 +258,6 @@ def typed_dict(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN40
         for key in cls.__required_keys__:
             if key not in value:
                 raise Misfit(f"key {key!r}", f"a {cls.__name__} without it")
-        out: dict[Any, Any] = {}
-        for key, item in value.items():
-            if type(key) is not wire.Mark:
-                try:
-                    out[key] = shapes.get(key, other).decode(item)
-                except Misfit as error:
-                    error.trail.append(into(key))
-                    raise
-        return out
+        return entries(other, lambda key: shapes.get(key, other), value)
 
     return Shape(cls.__name__, decode, fields=frozenset(shapes))

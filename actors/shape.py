@@ -184,26 +184,29 @@ def mapping(expected: str, key: Shape, item: Shape, make: Decode | None = None) 
         old: dict[Any, Any] = value
         if not isinstance(value, dict):
             raise misfit(expected, value)
-        new = old if key.fits(old) and item.fits(old.values()) else _entries(key, item, old)
-        return make(new) if make is not None and type(new) is dict else new
+        if not (key.fits(old) and item.fits(old.values())):
+            old = entries(key, lambda _: item, old)
+        return make(old) if make is not None and type(old) is dict else old
 
     return Shape(expected, decode)
 
 
-def _entries(key: Shape, item: Shape, old: dict[Any, Any]) -> dict[Any, Any]:
+def entries(
+    key: Shape, item_of: Callable[[Any], Shape], old: dict[Any, Any]
+) -> dict[Any, Any]:
+    """Return a dict of the same class, each key and item in its shape, without a mark."""
     new: dict[Any, Any] = {}
     if type(old) is not dict:
         new = old.copy()
         new.clear()
     for raw, value in old.items():
-        if type(raw) is wire.Mark:
-            continue
-        name = _key(key, raw)
-        try:
-            new[name] = item.decode(value)
-        except Misfit as error:
-            error.trail.append(into(raw))
-            raise
+        if type(raw) is not wire.Mark:
+            name = _key(key, raw)
+            try:
+                new[name] = item_of(raw).decode(value)
+            except Misfit as error:
+                error.trail.append(into(raw))
+                raise
     return new
 
 

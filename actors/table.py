@@ -33,20 +33,18 @@ class Reference:
 
 
 class Table:
-    """What payloads may name. A table with a parent adds to what the parent knows."""
+    """What payloads may name. A table with a parent adds to what the parent knows.
+
+    The version of all tables grows with each registration: what was derived before is stale.
+    """
+
+    version = 0
 
     def __init__(self, parent: "Table | None" = None) -> None:
-        self._parent = parent
         self.registered: ChainMap[str, Registered] = _below(parent and parent.registered)
         self.references: ChainMap[str, Reference] = _below(parent and parent.references)
         self._by_class: ChainMap[type, Registered] = _below(parent and parent._by_class)
         self._modules: ChainMap[str, None] = _below(parent and parent._modules)
-        self.changes = 0
-
-    @property
-    def version(self) -> int:
-        """A number that grows with each registration: what was derived before is stale."""
-        return self.changes + (self._parent.changes if self._parent else 0)
 
     def register(
         self,
@@ -63,7 +61,7 @@ class Table:
         entry = Registered(name or _place(cls), cls, encode, decode)
         _free("type", self.registered.get(entry.name), entry)
         self.registered[entry.name] = self._by_class[cls] = entry
-        self.changes += 1
+        Table.version += 1
 
     def extend(
         self,
@@ -80,7 +78,7 @@ class Table:
         entry = Reference(name, cls, to_plain, from_plain)
         _free("reference", self.references.get(name), entry)
         self.references[name] = entry
-        self.changes += 1
+        Table.version += 1
 
     def know_module(self, name: str) -> None:
         """Let the classes found in an imported module be resolved by name."""

@@ -1,20 +1,13 @@
 """The closed set of extension types in payloads, and the text of standard values without parts."""
 
 import datetime as dt
+import ipaddress
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 from uuid import UUID
@@ -43,8 +36,9 @@ FAILURE = 34
 # Levels of extension types inside each other; lists and maps have msgpack's own limit of 511.
 DEPTH = 100
 # What the factory of a defaultdict may be, by its name.
-FACTORIES: dict[str, type] = {
-    cls.__name__: cls for cls in (list, dict, set, tuple, int, float, str, bool, bytes)
+FACTORIES: dict[str | None, type | None] = {
+    None: None,
+    **{cls.__name__: cls for cls in (list, dict, set, tuple, int, float, str, bool, bytes)},
 }
 ATOMS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -108,6 +102,10 @@ def _integers(text: str) -> list[int]:
     return [int(part, 16) for part in text.split(",")]
 
 
+def _is_url(value: object) -> bool:
+    return isinstance(value, type) and value.__name__.endswith(("Url", "Dsn"))
+
+
 # By the name in bytes: the exact type, its text, and the value of a text.
 _STANDARD: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
     "int": (int, "{:x}".format, lambda text: int(text, 16)),
@@ -140,20 +138,14 @@ _STANDARD: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = 
         lambda value: value.get_secret_value().decode("latin-1"),
         lambda text: pydantic.SecretBytes(text.encode("latin-1")),
     ),
+    # Types with a text that makes the same value again.
     **{
         cls.__name__: (cls, str, cls)
         for cls in (
-            *(PurePosixPath, PureWindowsPath),
-            *(IPv4Address, IPv4Interface, IPv4Network),
-            *(IPv6Address, IPv6Interface, IPv6Network),
-            *(pydantic_core.Url, pydantic_core.MultiHostUrl),
+            *(PurePosixPath, PureWindowsPath, pydantic_core.Url, pydantic_core.MultiHostUrl),
+            *(x for x in vars(ipaddress).values() if getattr(x, "__name__", "")[:3] == "IPv"),
+            *(x for name, x in vars(networks).items() if name in networks.__all__ and _is_url(x)),
         )
-    },
-    **{
-        name: (cls, str, cls)
-        for name, cls in vars(networks).items()
-        if isinstance(cls, type) and cls.__module__ == networks.__name__ and name[0] != "_"
-        if name.endswith(("Url", "Dsn"))
     },
 }
 
