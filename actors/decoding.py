@@ -12,7 +12,7 @@ from .encoding import is_record
 from .errors import StepFailed
 from .jsonable import jsonable
 from .paths import class_of
-from .table import Registered, Table
+from .table import Table
 
 # Up to this level the unpacker's state (40 KB) may lie on the C stack, deeper ones on the heap.
 _ON_STACK = 8
@@ -80,9 +80,9 @@ class Unpacking:
         if make is not None:
             return make(content)
         if code == wire.OBJECT:
-            return self._object(*_pair(content))
+            return self._object("type", *_pair(content))
         if code == wire.REFERENCE:
-            return self._reference(*_pair(content))
+            return self._object("reference", *_pair(content))
         if code == wire.FAILURE:
             return self._failure(content)
         raise ValueError(f"extension type {code} is unknown")
@@ -93,20 +93,14 @@ class Unpacking:
             raise ValueError(f"class {key!r} is not registered here")
         return cls
 
-    def _object(self, name: str, state: Any) -> Any:  # noqa: ANN401 - a registered object
-        entry = self._table.registered.get(name)
+    def _object(self, kind: str, name: str, state: Any) -> Any:  # noqa: ANN401 - an object
+        entry = self._table.named.get((kind, name))
         if entry is None:
-            raise ValueError(f"{name!r} is not registered here: import the module that does it")
+            raise ValueError(f"{kind} {name!r} is not registered here: import its module")
         if entry.decode is None and is_record(entry.cls):
             return self._restore(entry.cls, state)
         state = wire.without_marks(state)
-        return _rebuilt(entry, state) if entry.decode is None else entry.decode(state)
-
-    def _reference(self, name: str, plain: Any) -> Any:  # noqa: ANN401 - what the part that made it says
-        reference = self._table.references.get(name)
-        if reference is None:
-            raise ValueError(f"there is no reference of kind {name!r}")
-        return reference.from_plain(wire.without_marks(plain))
+        return _rebuilt(entry.cls, state) if entry.decode is None else entry.decode(state)
 
     def _failure(self, nodes: object) -> Any:  # noqa: ANN401 - an exception, or its form for people
         return failures.decode(nodes, self._part, self._table.class_named, self._step)
@@ -144,14 +138,13 @@ class PlainUnpacking(Unpacking):
     def _class(self, key: str) -> str:
         return key.removeprefix("@")
 
-    def _object(self, name: str, state: Any) -> Any:  # noqa: ANN401 - any value
+    def _object(self, kind: str, name: str, state: Any) -> Any:  # noqa: ANN401 - any value
         state = wire.without_marks(state)
+        if kind == "reference":
+            return _Shown({"reference": name, "value": state})
         if self._named:
             return _Shown({"class": name, "state": state})
         return _Shown(state) if class_of(state) is dict else state
-
-    def _reference(self, name: str, plain: Any) -> dict[str, Any]:  # noqa: ANN401 - any value
-        return _Shown({"reference": name, "value": wire.without_marks(plain)})
 
     def _failure(self, nodes: object) -> dict[str, Any]:
         error = failures.decode(nodes, self.plain, lambda _: None, self._step)
@@ -216,8 +209,7 @@ _MAKERS: dict[int, Callable[[Any], Any]] = {
 # Objects of registered classes without a codec of their own
 
 
-def _rebuilt(entry: Registered, state: Any) -> Any:  # noqa: ANN401 - any value
-    cls: Any = entry.cls
+def _rebuilt(cls: Any, state: Any) -> Any:  # noqa: ANN401 - any value
     if issubclass(cls, Enum):
         return cls(state)
     if class_of(state) is not list:

@@ -63,16 +63,13 @@ class Forms(dict[type, Form]):
         return self._table.key_of(cls)
 
     def _named(self, cls: Any) -> Form | None:  # noqa: ANN401 - a class
-        entry = self._table.registered_as(cls)
-        if entry is not None and BaseException not in cls.__mro__:
-            name = entry.name
-            take = entry.encode or (self._by_kind(cls).take if is_record(cls) else _state)
-            return Form(wire.OBJECT, lambda value: [name, take(value)])
-        reference = self._table.reference_as(cls)
-        if reference is None:
+        entry = self._table.entry_of(cls)
+        if entry is None or BaseException in cls.__mro__:
             return None
-        kind, to_plain = reference.name, reference.to_plain
-        return Form(wire.REFERENCE, lambda value: [kind, to_plain(value)])
+        name = entry.name
+        take = entry.encode or (self._by_kind(cls).take if is_record(cls) else _state)
+        code = wire.OBJECT if entry.kind == "type" else wire.REFERENCE
+        return Form(code, lambda value: [name, take(value)])
 
     def _by_kind(self, cls: Any) -> Form:  # noqa: ANN401, PLR0911 - a class; one line for each kind
         if issubclass(cls, BaseException):

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +14,12 @@ from .paths import describe, into
 from .shape import Misfit, Shape, class_named, entries, misfit, placed
 
 Of = Callable[[Any], Shape]
+Fields = Callable[[], dict[str, Shape]]
 
 _set = object.__setattr__
 
 
-def _class_of(cls: type, record: dict[Any, Any], names: frozenset[str]) -> type | None:
+def _class_of(cls: type, record: dict[Any, Any], names: Collection[str]) -> type | None:
     """Return the class that a record's mark stands for; None where it has no mark.
 
     Raises:
@@ -40,23 +41,29 @@ def _class_of(cls: type, record: dict[Any, Any], names: frozenset[str]) -> type 
 class DataclassShape:
     """A dataclass. A record gets its state without `__init__`; other data goes through it."""
 
-    def __init__(self, cls: Any, hints: dict[str, Any], of: Of) -> None:  # noqa: ANN401 - a dataclass
+    def __init__(self, cls: Any, shapes: Fields, of: Of) -> None:  # noqa: ANN401 - a dataclass
         self._cls = cls
         self._of = of
+        self._shapes = shapes
+        self._fields: list[tuple[str, Shape]] = []
         self._mark = wire.mark_of(cls)
         fields = dataclasses.fields(cls)
-        self._shapes = {x.name: of(hints.get(x.name, Any)) for x in fields}
-        self._fields = list(self._shapes.items())
+        self._names = [x.name for x in fields]
         self._defaults = {x.name: default for x in fields if (default := _default(x)) is not None}
         self._required = [x.name for x in fields if x.init and x.name not in self._defaults]
         # Among them variables of the `__init__` that are no fields.
-        taken = self._shapes.keys() | inspect.signature(cls).parameters.keys()
+        taken = {*self._names, *inspect.signature(cls).parameters}
         self._init = [k for k, x in cls.__dataclass_fields__.items() if x.init and k in taken]
 
-    def shape(self) -> Shape:
-        """Return this as a shape."""
-        names = frozenset((*self._shapes, *self._init))
-        return Shape(self._cls.__name__, self.decode, cls=self._cls, fields=names)
+        names = frozenset((*self._names, *self._init))
+        self.shape = Shape(cls.__name__, self._first, cls=cls, fields=names)
+
+    def _first(self, value: Any) -> Any:  # noqa: ANN401 - any value
+        # Late, because the class may contain itself.
+        shapes = self._shapes()
+        self._fields = [(name, shapes.get(name) or self._of(Any)) for name in self._names]
+        self.shape.decode = self.decode
+        return self.decode(value)
 
     def decode(self, value: Any) -> Any:  # noqa: ANN401 - any value
         """Return an instance of the class, or of a subclass that the record names."""
@@ -96,18 +103,18 @@ class DataclassShape:
             return value
         if type(value) is not dict:
             raise misfit(self._cls.__name__, value)
-        cls = _class_of(self._cls, value, frozenset(self._shapes))
+        cls = _class_of(self._cls, value, self._names)
         if cls is None:
             return self._constructed(value)
         return self._of(cls).decode(value if cls is not self._cls else {**value, self._mark: None})
 
     def _constructed(self, record: dict[Any, Any]) -> Any:  # noqa: ANN401 - an instance
+        shapes, free = dict(self._fields), self._of(Any)
         arguments, name = dict[str, Any](), ""
         try:
             for name in self._init:
                 if name in record:
-                    shape = self._shapes.get(name) or self._of(Any)
-                    arguments[name] = shape.decode(record[name])
+                    arguments[name] = shapes.get(name, free).decode(record[name])
         except Misfit as error:
             error.trail.append(f".{name}")
             raise
@@ -225,11 +232,10 @@ def adapted(expected: str, annotation: Any, of: Of, inner: Any = Any) -> Shape: 
 # Named tuples and typed dicts
 
 
-def named_tuple(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN401 - a class
+def named_tuple(cls: Any, fields: Fields, other: Shape) -> Shape:  # noqa: ANN401 - a class
     """Return the shape of a NamedTuple, which arrives as a tuple; a dict by names will do."""
     names: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = cls._field_defaults
-    shapes = [of(hints.get(name, Any)) for name in names]
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, cls):
@@ -239,18 +245,18 @@ def named_tuple(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN4
             value = [record[name] for name in names if name in record]
         if type(value) not in {tuple, list} or len(value) > len(names):
             raise misfit(cls.__name__, value)
+        shapes = fields()
         rest = [defaults[name] for name in names[len(value) :] if name in defaults]
         if len(value) + len(rest) != len(names):
             raise misfit(f"{cls.__name__} with {len(names)} items", value)
-        made: Any = tuple.__new__(cls, [*placed([x.decode for x in shapes], value), *rest])  # pyright: ignore[reportUnknownMemberType] - of its items
+        made: Any = tuple.__new__(cls, [*placed([shapes.get(x, other).decode for x in names], value), *rest])  # pyright: ignore[reportUnknownMemberType] - of its items
         return made
 
     return Shape(cls.__name__, decode)
 
 
-def typed_dict(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN401 - a class
+def typed_dict(cls: Any, fields: Fields, other: Shape) -> Shape:  # noqa: ANN401 - a class
     """Return the shape of a TypedDict; keys that it does not name are kept."""
-    shapes, other = {key: of(hint) for key, hint in hints.items()}, of(Any)
 
     def decode(value: Any) -> dict[Any, Any]:  # noqa: ANN401 - any value
         if type(value) is not dict:
@@ -258,6 +264,7 @@ def typed_dict(cls: Any, hints: dict[str, Any], of: Of) -> Shape:  # noqa: ANN40
         for key in cls.__required_keys__:
             if key not in value:
                 raise Misfit(f"key {key!r}", f"a {cls.__name__} without it")
+        shapes = fields()
         return entries(other, lambda key: shapes.get(key, other), value)
 
-    return Shape(cls.__name__, decode, fields=frozenset(shapes))
+    return Shape(cls.__name__, decode, fields=cls.__required_keys__ | cls.__optional_keys__)

@@ -42,11 +42,6 @@ class Shape:
     cls: type | None = None
     fields: frozenset[str] | None = None
 
-    def become(self, other: "Shape") -> None:
-        """Take everything from another shape: this one stood in for it."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(other, name))
-
     def fits(self, values: Iterable[Any]) -> bool:
         """Tell whether all values are right as they are."""
         return self.free or self.exact.issuperset(map(type, values))

@@ -8,14 +8,14 @@ import collections
 import datetime as dt
 import re
 import sys
-import threading
 import types
 import typing
 from collections import abc
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, ForwardRef, NewType, TypeVar, cast
 from uuid import UUID
@@ -75,8 +75,6 @@ class Shapes:
         self._marked = marked
         self._free = FREE_MARKED if marked else FREE
         self._done: dict[Any, Shape] = {}
-        self._building: dict[Any, Shape] = {}
-        self._lock = threading.RLock()
 
     def of(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
         """Return the shape of an annotation."""
@@ -84,37 +82,17 @@ class Shapes:
             found = self._done.get(annotation)
         except TypeError:
             # An annotation without a hash, such as Literal or Annotated over a list.
-            return self._build(annotation)
-        return found or self._new(annotation)
+            return self._built(annotation)
+        if found is None:
+            found = self._built(annotation)
+            if len(self._done) > _CACHE:
+                self._done = {}
+            self._done[annotation] = found
+        return found
 
-    def _new(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
-        with self._lock:
-            found = self._building.get(annotation)
-            if found is not None:
-                return found
-            outermost = not self._building
-            # A type that contains itself finds its stand-in.
-            shape = self._building[annotation] = Shape("", _unready)
-            try:
-                shape.become(self._build(annotation))
-                if outermost:
-                    self._keep()
-            finally:
-                if outermost:
-                    self._building = {}
-            return shape
-
-    def _keep(self) -> None:
-        if len(self._done) > _CACHE:
-            self._done = {}
-        self._done.update(self._building)
-
-    def _build(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
+    def _built(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
         name = _name(annotation)
-        try:
-            return self._form(name, annotation)
-        except (NameError, pydantic.PydanticUserError) as error:
-            raise Misfit(f"an annotation that resolves, not {name}", str(error)) from error
+        return _resolving(name, lambda: self._form(name, annotation))
 
     def _form(self, name: str, annotation: Any) -> Shape:  # noqa: ANN401, PLR0911, C901 - any annotation; one line for each form
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -144,6 +122,8 @@ class Shapes:
     def _alias(self, alias: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - an alias
         names = vars(sys.modules.get(alias.__module__, types))
         value = records.resolved(alias.__value__, names)
+        # An alias that contains itself finds what stands for it until it is built.
+        self._done[alias] = Shape(_name(alias), lambda value: self.of(alias).decode(value))
         return self.of(value[arguments] if arguments else value)
 
     def _class(self, name: str, cls: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401, PLR0911 - a class; one line for each kind
@@ -172,14 +152,20 @@ class Shapes:
         return mapping(name, self.of(key), self.of(item), make)
 
     def _record(self, cls: Any, arguments: tuple[Any, ...]) -> Shape | None:  # noqa: ANN401 - a class
+        # Late, for types that contain themselves.
+        @cache
+        def fields() -> dict[str, Shape]:
+            hints = _resolving(cls.__name__, lambda: _hints(cls, arguments))
+            return {name: self.of(hint) for name, hint in hints.items()}
+
         if isinstance(cls, _TYPED_DICTS):
-            return records.typed_dict(cls, _hints(cls, arguments), self.of)
+            return records.typed_dict(cls, fields, self._free)
         if tuple in cls.__mro__ and hasattr(cls, "_fields"):
-            return records.named_tuple(cls, _hints(cls, arguments), self.of)
+            return records.named_tuple(cls, fields, self._free)
         if hasattr(cls, "__get_pydantic_core_schema__") or hasattr(cls, "__pydantic_validator__"):
             return records.adapted(cls.__name__, cls[arguments] if arguments else cls, self.of)
         if hasattr(cls, "__dataclass_fields__") and BaseException not in cls.__mro__:
-            return records.DataclassShape(cls, _hints(cls, arguments), self.of).shape()
+            return records.DataclassShape(cls, fields, self.of).shape
         return None
 
     def _instance(self, name: str, cls: Any) -> Shape:  # noqa: ANN401 - a class or protocol
@@ -218,8 +204,11 @@ def _name(annotation: Any) -> str:  # noqa: ANN401 - an annotation is any object
     return re.sub(r"\b(?:\w+\.)+(?:<locals>\.)?(?=\w)", "", text)
 
 
-def _unready(value: object) -> object:
-    raise Misfit("a type that is ready", type(value).__name__)
+def _resolving(name: str, action: Callable[[], Any]) -> Any:  # noqa: ANN401 - its result
+    try:
+        return action()
+    except (NameError, pydantic.PydanticUserError) as error:
+        raise Misfit(f"an annotation that resolves, not {name}", str(error)) from error
 
 
 # The types of fields

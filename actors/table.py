@@ -13,23 +13,17 @@ _OWN = frozenset(f"{__package__}.{name}" for name in ("errors", "errors_base", "
 
 
 @dataclass(slots=True, frozen=True)
-class Registered:
-    """A class with a name on the wire, and how its state is taken and given back."""
+class Entry:
+    """A class with a name on the wire, and how its state is taken and given back.
 
+    kind: a `type` stands for exactly its class, a `reference` for subclasses too.
+    """
+
+    kind: str
     name: str
     cls: type
-    encode: Callable[[Any], object] | None
+    encode: Callable[[Any], Any] | None
     decode: Callable[[Any], Any] | None
-
-
-@dataclass(slots=True, frozen=True)
-class Reference:
-    """A class whose values are references, such as a step or a handle of a run."""
-
-    name: str
-    cls: type
-    to_plain: Callable[[Any], Any]
-    from_plain: Callable[[Any], Any]
 
 
 class Table:
@@ -41,9 +35,8 @@ class Table:
     version = 0
 
     def __init__(self, parent: "Table | None" = None) -> None:
-        self.registered: ChainMap[str, Registered] = _below(parent and parent.registered)
-        self.references: ChainMap[str, Reference] = _below(parent and parent.references)
-        self._by_class: ChainMap[type, Registered] = _below(parent and parent._by_class)
+        self.named: ChainMap[tuple[str, str], Entry] = _below(parent and parent.named)
+        self._by_class: ChainMap[type, Entry] = _below(parent and parent._by_class)
         self._modules: ChainMap[str, None] = _below(parent and parent._modules)
 
     def register(
@@ -58,10 +51,7 @@ class Table:
         Raises:
             DuplicateName: another class has the name.
         """
-        entry = Registered(name or _place(cls), cls, encode, decode)
-        _free("type", self.registered.get(entry.name), entry)
-        self.registered[entry.name] = self._by_class[cls] = entry
-        Table.version += 1
+        self._add(Entry("type", name or _place(cls), cls, encode, decode))
 
     def extend(
         self,
@@ -70,31 +60,37 @@ class Table:
         to_plain: Callable[[Any], Any],
         from_plain: Callable[[Any], Any],
     ) -> None:
-        """Let values of a class and its subclasses cross as `name` and plain data.
+        """Let values of a class and its subclasses cross as references: a name and plain data.
 
         Raises:
             DuplicateName: another class has the name.
         """
-        entry = Reference(name, cls, to_plain, from_plain)
-        _free("reference", self.references.get(name), entry)
-        self.references[name] = entry
+        self._add(Entry("reference", name, cls, to_plain, from_plain))
+
+    def _add(self, new: Entry) -> None:
+        known = self.named.get((new.kind, new.name))
+        # A reloaded module defines its classes again: the newer one takes the place.
+        if known is not None and _place(known.cls) != _place(new.cls):
+            raise DuplicateName(new.kind, new.name, _place(known.cls), _place(new.cls))
+        self.named[new.kind, new.name] = new
+        if new.kind == "type":
+            self._by_class[new.cls] = new
         Table.version += 1
 
     def know_module(self, name: str) -> None:
         """Let the classes found in an imported module be resolved by name."""
         self._modules[name] = None
 
-    def registered_as(self, cls: type) -> Registered | None:
-        """Return how exactly this class is registered; a subclass is another class."""
-        return self._by_class.get(cls)
-
-    def reference_as(self, cls: type) -> Reference | None:
-        """Return the kind of reference that values of a class are."""
-        return next((x for x in self.references.values() if issubclass(cls, x.cls)), None)
+    def entry_of(self, cls: type) -> Entry | None:
+        """Return how values of exactly this class are named, if they are."""
+        references = (entry for entry in self.named.values() if entry.kind == "reference")
+        return self._by_class.get(cls) or next(
+            (entry for entry in references if issubclass(cls, entry.cls)), None
+        )
 
     def key_of(self, cls: type) -> str:
         """Return how bytes name a class: `@` and its registered name, or `module:qualname`."""
-        entry = self.registered_as(cls)
+        entry = self._by_class.get(cls)
         return f"@{entry.name}" if entry else f"{cls.__module__}:{cls.__qualname__}"
 
     def class_named(self, key: str) -> type | None:
@@ -103,7 +99,7 @@ class Table:
         Exceptions of the standard library are known wherever their module is imported already.
         """
         if key.startswith("@"):
-            entry = self.registered.get(key[1:])
+            entry = self.named.get(("type", key[1:]))
             return entry.cls if entry else None
         module, _, qualname = key.partition(":")
         found = _walk(sys.modules.get(module), qualname)
@@ -125,12 +121,6 @@ class Table:
 
 def _below(parent: "ChainMap[Any, Any] | None") -> ChainMap[Any, Any]:
     return ChainMap() if parent is None else parent.new_child()
-
-
-def _free(kind: str, known: Registered | Reference | None, new: Registered | Reference) -> None:
-    # A reloaded module defines its classes again: the newer one takes the place.
-    if known is not None and _place(known.cls) != _place(new.cls):
-        raise DuplicateName(kind, new.name, _place(known.cls), _place(new.cls))
 
 
 def _walk(module: ModuleType | None, qualname: str) -> type | None:
