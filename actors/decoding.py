@@ -191,6 +191,10 @@ def _set(cls: Callable[[Any], Any], items: object) -> Any:  # noqa: ANN401 - a s
         return items
 
 
+_deque = cast("Any", deque)
+_counter = cast("Any", Counter)
+
+
 def _default_dict(name: str | None, items: object) -> defaultdict[Any, Any]:
     return defaultdict(wire.FACTORIES[name], _is(dict, items))
 
@@ -199,14 +203,18 @@ _MAKERS: dict[int, Callable[[Any], Any]] = {
     wire.TUPLE: lambda content: tuple(_is(list, content)),
     wire.SET: lambda content: _set(set, content),
     wire.FROZENSET: lambda content: _set(frozenset, content),
-    wire.DEQUE: lambda content: deque(*_pair(content)),
+    wire.DEQUE: lambda content: _deque(*_pair(content)),
     wire.ORDERED_DICT: lambda content: OrderedDict(_is(dict, content)),
-    wire.COUNTER: lambda content: Counter(_is(dict, content)),
+    wire.COUNTER: lambda content: _counter(_is(dict, content)),
     wire.DEFAULT_DICT: lambda content: _default_dict(*_pair(content)),
 }
 
 
 # Objects of registered classes without a codec of their own
+
+
+_IMMUTABLE: tuple[object, ...] = (str, bytes, int, float, tuple, frozenset)
+_MUTABLE: tuple[object, ...] = (list, dict, set)
 
 
 def _rebuilt(cls: Any, state: Any) -> Any:  # noqa: ANN401 - any value
@@ -216,9 +224,9 @@ def _rebuilt(cls: Any, state: Any) -> Any:  # noqa: ANN401 - any value
         return _with_attributes(cls.__new__(cls), state)
     base, attributes = _pair(state)
     kind = class_of(base)
-    if kind in {str, bytes, int, float, tuple, frozenset}:
+    if kind in _IMMUTABLE:
         return _with_attributes(kind.__new__(cls, base), attributes)
-    if kind not in {list, dict, set}:
+    if kind not in _MUTABLE:
         raise ValueError("not what a builtin class is rebuilt from")
     value = kind.__new__(cls)
     # Of the builtin type: what the class made of these is for its own use.

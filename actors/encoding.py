@@ -5,12 +5,13 @@ import operator
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgpack
 import pydantic
 
 from . import failures, wire
+from .paths import class_of
 from .table import Table
 
 # What msgpack writes itself, by exact type; int only within 64 bits.
@@ -69,20 +70,24 @@ class Forms(dict[type, Form]):
         name = entry.name
         take = entry.encode or (self._by_kind(cls).take if is_record(cls) else _state)
         code = wire.OBJECT if entry.kind == "type" else wire.REFERENCE
-        return Form(code, lambda value: [name, take(value)])
 
-    def _by_kind(self, cls: Any) -> Form:  # noqa: ANN401, PLR0911 - a class; one line for each kind
+        def write(value: Any) -> list[Any]:  # noqa: ANN401 - any value
+            return [name, take(value)]
+
+        return Form(code, write)
+
+    def _by_kind(self, cls: Any) -> Form:  # noqa: ANN401 - a class; one line for each kind
         if issubclass(cls, BaseException):
-            return Form(wire.FAILURE, lambda value: value)
+            return Form(wire.FAILURE, _itself)
         if issubclass(cls, Enum):
             keyless = not all(isinstance(member.value, str | int) for member in cls)
-            return Form(wire.PLAIN, lambda value: value.value, keyless)
+            return Form(wire.PLAIN, operator.attrgetter("value"), keyless)
         if issubclass(cls, pydantic.RootModel):
-            return Form(wire.PLAIN, lambda value: value.root, keyless=True)
+            return Form(wire.PLAIN, operator.attrgetter("root"), keyless=True)
         if is_record(cls):
             writer = _model if issubclass(cls, pydantic.BaseModel) else _dataclass
             return Form(wire.PLAIN, writer(cls), cls.__hash__ is not None)
-        if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        if tuple in cls.__mro__ and hasattr(cls, "_fields"):
             return _STANDARD[tuple]
         if issubclass(cls, type):
             return Form(wire.CLASS, self._class)
@@ -150,7 +155,7 @@ class Packing:
             self.keyless = True
         content = take(value)
         if code == wire.PLAIN:
-            return content if type(content) is dict else self._native(content)
+            return content if class_of(content) is dict else self._native(content)
         if code == wire.FAILURE:
             return self.failure(content)
         if code == wire.SET or code == wire.FROZENSET:  # noqa: PLR1714 - the quicker way
@@ -178,6 +183,14 @@ def is_record(cls: Any) -> bool:  # noqa: ANN401 - a class
     return hasattr(cls, _FIELDS) and not issubclass(cls, (*_BASES, Enum, BaseException))
 
 
+def _itself(value: Any) -> Any:  # noqa: ANN401 - any value
+    return value
+
+
+def _deque(value: deque[object]) -> list[object]:
+    return [list(value), value.maxlen]
+
+
 def _default_dict(value: defaultdict[object, object]) -> list[object]:
     for name, factory in wire.FACTORIES.items():
         if factory is value.default_factory:
@@ -187,9 +200,9 @@ def _default_dict(value: defaultdict[object, object]) -> list[object]:
 
 _STANDARD: dict[type, Form] = {
     tuple: Form(wire.TUPLE, list),
-    set: Form(wire.SET, lambda value: value),
-    frozenset: Form(wire.FROZENSET, lambda value: value),
-    deque: Form(wire.DEQUE, lambda value: [list(value), value.maxlen]),
+    set: Form(wire.SET, _itself),
+    frozenset: Form(wire.FROZENSET, _itself),
+    deque: Form(wire.DEQUE, _deque),
     OrderedDict: Form(wire.ORDERED_DICT, dict),
     Counter: Form(wire.COUNTER, dict),
     defaultdict: Form(wire.DEFAULT_DICT, _default_dict),

@@ -83,9 +83,7 @@ class Explainer:
     def _key(self, key: object) -> None:
         self._search(key)
         try:
-            self._check(
-                Packing(self._forms).pack({key: None} if isinstance(key, Hashable) else 0)
-            )
+            self._check(Packing(self._forms).pack({key: None} if isinstance(key, Hashable) else 0))
         except Exception:  # noqa: BLE001 - msgpack's own words say nothing to a user
             raise self._error(key, "a record cannot be a key") from None
 

@@ -19,7 +19,6 @@ from typing import Annotated, Any, cast
 import pydantic
 
 from .errors import StepFailed
-from .paths import class_of
 
 NODES = 1_000
 TREE = 10_000
@@ -110,18 +109,18 @@ class Writer:
         return self._index[id(error)]
 
     def _node(self, error: BaseException) -> list[Any]:
-        group = cast("Any", error) if isinstance(error, BaseExceptionGroup) else None
+        group: Any = error if BaseExceptionGroup in type(error).__mro__ else None
         members = group.exceptions if group else ()
         indices = [i for i in map(self._add, members) if i is not None]
         notes = _notes_of(error)
         if len(indices) < len(members):
             notes.append(f"{len(members) - len(indices)} more exceptions were not stored")
-        values = ((name, self._value(x)) for name, x in attributes(error).items() if name != _REMOTE)
+        state = ((name, self._value(x)) for name, x in attributes(error).items())
         return [
             self._key_of(type(error)),
             text_of(error),
             [self._argument(x) for x in ((group.message,) if group else error.args)],
-            {name: stored for name, stored in values if stored is not None},
+            {k: stored for k, stored in state if stored is not None and k != _REMOTE},
             notes,
             self._add(error.__cause__),
             self._add(error.__context__),
@@ -191,7 +190,7 @@ def _frames_of(error: BaseException) -> str:
 def attributes(value: object) -> dict[str, Any]:
     """Return what an object holds."""
     state = {k: x for k, x in getattr(value, "__dict__", {}).items() if not _is_special(k)}
-    for name, slot in _slots(type(value)).items():
+    for name, slot in _slots(cast("Any", type(value))).items():
         try:
             found = slot.__get__(value)
         except Exception:  # noqa: BLE001, S112 - an empty slot, or one that cannot be read
@@ -208,9 +207,9 @@ def give(value: object, state: Any) -> None:  # noqa: ANN401 - foreign data
         ValueError: it is not what `attributes` returns.
     """
     if type(state) is not dict:
-        raise ValueError("not the attributes of an object")  # noqa: TRY004 - damaged bytes
-    slots = _slots(type(value))
-    for name, item in state.items():
+        raise ValueError("not the attributes of an object")
+    slots = _slots(cast("Any", type(value)))
+    for name, item in cast("dict[object, Any]", state).items():
         if not isinstance(name, str) or _is_special(name):
             raise ValueError(f"an attribute named {name!r}")
         if name in slots:
@@ -226,7 +225,7 @@ def _slots(cls: Any) -> dict[str, MemberDescriptorType | GetSetDescriptorType]: 
     return {
         name: slot
         for base in reversed(cls.__mro__)
-        for name, slot in vars(base).items()
+        for name, slot in cast("dict[str, Any]", vars(base)).items()
         if isinstance(slot, MemberDescriptorType | GetSetDescriptorType)
         and not _is_special(name)
         and (_is_heap(base) or (issubclass(base, BaseException) and name not in _SKIPPED))
@@ -258,9 +257,7 @@ def decode(nodes: object, unpack: Unpack, resolve: Resolve, step: str) -> BaseEx
 
 
 class _Reader:
-    def __init__(
-        self, nodes: list[list[Any]], unpack: Unpack, resolve: Resolve, step: str
-    ) -> None:
+    def __init__(self, nodes: list[list[Any]], unpack: Unpack, resolve: Resolve, step: str) -> None:
         self._nodes = [_Node(*node).checked(len(nodes)) for node in nodes]
         self._unpack = unpack
         self._resolve = resolve
@@ -340,12 +337,10 @@ class _Reader:
 def _new_error(cls: type[BaseException]) -> BaseException | None:
     # The `__new__` of a class that Python code defines may want arguments that nobody kept.
     for base in cls.__mro__:
-        if _is_heap(base) or issubclass(cls, BaseExceptionGroup):
-            continue
-        try:
-            return cast("BaseException", cast("Any", base).__new__(cls))
-        except Exception:  # noqa: BLE001, S112 - not the base that lays out this class
-            continue
+        if not _is_heap(base) and not issubclass(cls, BaseExceptionGroup):
+            # Only the base that lays out this class can make one.
+            with contextlib.suppress(Exception):
+                return cast("BaseException", cast("Any", base).__new__(cls))
     return None
 
 
@@ -356,11 +351,10 @@ def _new_group(
 ) -> BaseException | None:
     wanted = cls if cls is not None and BaseExceptionGroup in cls.__mro__ else None
     for kind in (wanted, BaseExceptionGroup):
-        try:
+        # The plain group takes the place of one that refuses.
+        with contextlib.suppress(Exception):
             if kind is not None:
                 return cast("BaseException", BaseExceptionGroup.__new__(kind, message, members))
-        except Exception:  # noqa: BLE001, S112 - the plain group takes its place
-            continue
     return None
 
 

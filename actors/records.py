@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from . import wire
-from .paths import describe, into
+from .paths import class_of, describe, into
 from .shape import Misfit, Shape, class_named, entries, misfit, placed
 
 Of = Callable[[Any], Shape]
@@ -67,7 +67,7 @@ class DataclassShape:
 
     def decode(self, value: Any) -> Any:  # noqa: ANN401 - any value
         """Return an instance of the class, or of a subclass that the record names."""
-        if type(value) is not dict or self._mark not in value:
+        if class_of(value) is not dict or self._mark not in value:
             return self._other(value)
         # In one frame, so that chains of records may be long.
         made = self._cls.__new__(self._cls)
@@ -101,7 +101,7 @@ class DataclassShape:
     def _other(self, value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, self._cls):
             return value
-        if type(value) is not dict:
+        if class_of(value) is not dict:
             raise misfit(self._cls.__name__, value)
         cls = _class_of(self._cls, value, self._names)
         if cls is None:
@@ -184,7 +184,7 @@ def model(cls: Any, of: Of, *, marked: bool) -> Shape:  # noqa: ANN401 - a model
             return value
         if not marked:
             return validated(name, validate, value, by_alias=True)
-        if is_root or type(value) is not dict:
+        if is_root or class_of(value) is not dict:
             return validated(name, validate, _kept(of, hints.get("root", Any), value))
         actual = _class_of(cls, value, names.union(value) if any_name else names)
         if actual is not None and actual is not cls:
@@ -240,7 +240,7 @@ def named_tuple(cls: Any, fields: Fields, other: Shape) -> Shape:  # noqa: ANN40
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, cls):
             return value
-        if type(value) is dict:
+        if class_of(value) is dict:
             record = {**defaults, **value}
             value = [record[name] for name in names if name in record]
         if type(value) not in {tuple, list} or len(value) > len(names):
@@ -249,7 +249,8 @@ def named_tuple(cls: Any, fields: Fields, other: Shape) -> Shape:  # noqa: ANN40
         rest = [defaults[name] for name in names[len(value) :] if name in defaults]
         if len(value) + len(rest) != len(names):
             raise misfit(f"{cls.__name__} with {len(names)} items", value)
-        made: Any = tuple.__new__(cls, [*placed([shapes.get(x, other).decode for x in names], value), *rest])  # pyright: ignore[reportUnknownMemberType] - of its items
+        items = placed([shapes.get(name, other).decode for name in names], value)
+        made: Any = tuple.__new__(cls, [*items, *rest])  # pyright: ignore[reportUnknownMemberType] - of its items
         return made
 
     return Shape(cls.__name__, decode)
@@ -259,7 +260,7 @@ def typed_dict(cls: Any, fields: Fields, other: Shape) -> Shape:  # noqa: ANN401
     """Return the shape of a TypedDict; keys that it does not name are kept."""
 
     def decode(value: Any) -> dict[Any, Any]:  # noqa: ANN401 - any value
-        if type(value) is not dict:
+        if class_of(value) is not dict:
             raise misfit(cls.__name__, value)
         for key in cls.__required_keys__:
             if key not in value:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import repeat
-from typing import Any, cast
+from typing import Any
 
 from . import wire
 from .paths import class_of, describe, into, short
@@ -102,34 +102,28 @@ def choice(expected: str, options: Iterable[Any], make: Decode | None = None) ->
 
 # Containers
 
+_EACH: Any = {cls: cls for cls in (list, tuple, set, frozenset, collections.deque)}
+_SET: Any = {set: set, list: set, tuple: set, frozenset: frozenset}
 # By the annotated class: what is made of each type of value.
-COLLECTIONS: dict[Any, dict[type, type]] = {
+COLLECTIONS: dict[Any, dict[type, Any]] = {
     list: dict.fromkeys((list, tuple), list),
     tuple: dict.fromkeys((tuple, list), tuple),
     set: dict.fromkeys((set, frozenset, list, tuple), set),
     frozenset: dict.fromkeys((frozenset, set, list, tuple), frozenset),
     collections.deque: dict.fromkeys((collections.deque, list, tuple), collections.deque),
-    **dict.fromkeys(
-        (abc.Set, abc.MutableSet),
-        cast("Any", {set: set, list: set, tuple: set, frozenset: frozenset}),
-    ),
-    **dict.fromkeys(
-        (
-            *(abc.Sequence, abc.MutableSequence, abc.Collection),
-            *(abc.Iterable, abc.Container, abc.Reversible),
-        ),
-        cast("Any", {cls: cls for cls in (list, tuple, set, frozenset, collections.deque)}),
-    ),
+    **dict.fromkeys((abc.Set, abc.MutableSet), _SET),
+    **dict.fromkeys((abc.Sequence, abc.MutableSequence, abc.Reversible), _EACH),
+    **dict.fromkeys((abc.Collection, abc.Iterable, abc.Container), _EACH),
 }
 
 
 def collection(expected: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN401 - a class
     """Return the shape of a collection; of an abstract one, each concrete type stays what it is."""
-    kinds: dict[type, Any] = COLLECTIONS[origin]
+    kinds = COLLECTIONS[origin]
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         kind = class_of(value)
-        cls = kinds.get(kind)
+        cls: Any = kinds.get(kind)
         if cls is None:
             if isinstance(value, origin):
                 return value
@@ -137,7 +131,7 @@ def collection(expected: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN40
         if kind is cls and item.fits(value):
             return value
         items = placed(repeat(item.decode), value)
-        if cls is collections.deque:
+        if cls == collections.deque:
             return cls(items, getattr(value, "maxlen", None))
         try:
             return items if cls is list else cls(items)
@@ -152,7 +146,7 @@ def placed(decoders: Iterable[Decode], values: Collection[Any]) -> list[Any]:
     out: list[Any] = []
     try:
         for decode, value in zip(decoders, values, strict=False):
-            out.append(decode(value))  # noqa: PERF401 - an error needs to know how many there are
+            out.append(decode(value))
     except Misfit as error:
         error.trail.append(f"[{len(out)}]")
         raise
@@ -186,9 +180,7 @@ def mapping(expected: str, key: Shape, item: Shape, make: Decode | None = None) 
     return Shape(expected, decode)
 
 
-def entries(
-    key: Shape, item_of: Callable[[Any], Shape], old: dict[Any, Any]
-) -> dict[Any, Any]:
+def entries(key: Shape, item_of: Callable[[Any], Shape], old: dict[Any, Any]) -> dict[Any, Any]:
     """Return a dict of the same class, each key and item in its shape, without a mark."""
     new: dict[Any, Any] = {}
     if type(old) is not dict:
@@ -233,7 +225,7 @@ def union(expected: str, members: list[Shape]) -> Shape:
                 return member.decode(value)
         if type(value) in exact:
             return value
-        is_dict = type(value) is dict
+        is_dict = class_of(value) is dict
         ranked = _ranked(rest, value) if is_dict else rest
         errors: list[Misfit] = []
         for member in ranked:

@@ -92,9 +92,10 @@ class Shapes:
 
     def _built(self, annotation: Any) -> Shape:  # noqa: ANN401 - an annotation is any object
         name = _name(annotation)
-        return _resolving(name, lambda: self._form(name, annotation))
+        shape: Shape = _resolving(name, lambda: self._form(name, annotation))
+        return shape
 
-    def _form(self, name: str, annotation: Any) -> Shape:  # noqa: ANN401, PLR0911, C901 - any annotation; one line for each form
+    def _form(self, name: str, annotation: Any) -> Shape:  # noqa: ANN401, PLR0911 - any annotation; one line for each form
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if any(annotation is free for free in _FREE):
             return self._free
@@ -148,7 +149,9 @@ class Shapes:
         key, item = arguments or (Any, Any)
         if cls is collections.defaultdict:
             factory = typing.get_origin(item) or item
-            make = partial(cls, factory if factory in wire.FACTORIES.values() else None)
+            make = partial(
+                cast("Any", cls), factory if factory in wire.FACTORIES.values() else None
+            )
         return mapping(name, self.of(key), self.of(item), make)
 
     def _record(self, cls: Any, arguments: tuple[Any, ...]) -> Shape | None:  # noqa: ANN401 - a class
@@ -198,8 +201,10 @@ def _is_pydantic(metadata: object) -> bool:
 
 
 def _name(annotation: Any) -> str:  # noqa: ANN401 - an annotation is any object
-    if annotation is None or (isinstance(annotation, type) and not typing.get_args(annotation)):
-        return "None" if annotation in {None, type(None)} else annotation.__name__
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
     text = repr(annotation).replace("typing.", "").replace("collections.abc.", "")
     return re.sub(r"\b(?:\w+\.)+(?:<locals>\.)?(?=\w)", "", text)
 
@@ -228,8 +233,9 @@ def _hints(cls: Any, arguments: tuple[Any, ...]) -> dict[str, Any]:  # noqa: ANN
 def _variables(cls: Any, arguments: tuple[Any, ...]) -> dict[Any, Any]:  # noqa: ANN401 - a class
     """Return what the type variables of a class and of its bases stand for."""
     known = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-    for base in vars(cls).get("__orig_bases__", cls.__bases__):
-        origin = typing.get_origin(base) or base
+    held = cast("dict[str, Any]", vars(cls))
+    for base in held.get("__orig_bases__", cls.__bases__):
+        origin: Any = typing.get_origin(base) or base
         if isinstance(origin, type):
             given = tuple(_replaced(x, known) for x in typing.get_args(base))
             known = {**_variables(origin, given), **known}

@@ -35,9 +35,9 @@ class Table:
     version = 0
 
     def __init__(self, parent: "Table | None" = None) -> None:
-        self.named: ChainMap[tuple[str, str], Entry] = _below(parent and parent.named)
-        self._by_class: ChainMap[type, Entry] = _below(parent and parent._by_class)
-        self._modules: ChainMap[str, None] = _below(parent and parent._modules)
+        self.named: ChainMap[tuple[str, str], Entry] = _below(parent.named if parent else None)
+        self.by_class: ChainMap[type, Entry] = _below(parent.by_class if parent else None)
+        self.modules: ChainMap[str, None] = _below(parent.modules if parent else None)
 
     def register(
         self,
@@ -74,23 +74,23 @@ class Table:
             raise DuplicateName(new.kind, new.name, _place(known.cls), _place(new.cls))
         self.named[new.kind, new.name] = new
         if new.kind == "type":
-            self._by_class[new.cls] = new
+            self.by_class[new.cls] = new
         Table.version += 1
 
     def know_module(self, name: str) -> None:
         """Let the classes found in an imported module be resolved by name."""
-        self._modules[name] = None
+        self.modules[name] = None
 
     def entry_of(self, cls: type) -> Entry | None:
         """Return how values of exactly this class are named, if they are."""
         references = (entry for entry in self.named.values() if entry.kind == "reference")
-        return self._by_class.get(cls) or next(
+        return self.by_class.get(cls) or next(
             (entry for entry in references if issubclass(cls, entry.cls)), None
         )
 
     def key_of(self, cls: type) -> str:
         """Return how bytes name a class: `@` and its registered name, or `module:qualname`."""
-        entry = self._by_class.get(cls)
+        entry = self.by_class.get(cls)
         return f"@{entry.name}" if entry else f"{cls.__module__}:{cls.__qualname__}"
 
     def class_named(self, key: str) -> type | None:
@@ -104,7 +104,7 @@ class Table:
         module, _, qualname = key.partition(":")
         found = _walk(sys.modules.get(module), qualname)
         if found is not None and _names(found, module, qualname):
-            if module == "builtins" or module in _OWN or module in self._modules:
+            if module == "builtins" or module in _OWN or module in self.modules:
                 return found
             standard = module.partition(".")[0] in sys.stdlib_module_names
             if standard and issubclass(found, BaseException):
@@ -112,7 +112,7 @@ class Table:
         return self._imported(module, qualname)
 
     def _imported(self, module: str, qualname: str) -> type | None:
-        for name in list(self._modules):
+        for name in list(self.modules):
             for value in list(vars(sys.modules.get(name, ModuleType(name))).values()):
                 if isinstance(value, type) and _names(value, module, qualname):
                     return value

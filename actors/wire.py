@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 import pydantic
 import pydantic_core
 from pydantic import networks
+
+from .paths import class_of
 
 # No extension type: a value that is written as another one.
 PLAIN = 0
@@ -214,7 +216,7 @@ def _refuse(value: object) -> object:
 
 
 def _in_place(value: Any) -> Any:  # noqa: ANN401 - a deque, or a dict of a standard class
-    for key, item in enumerate(value) if type(value) is deque else value.items():
+    for key, item in enumerate(value) if class_of(value) is deque else value.items():
         value[key] = without_marks(item)
     return value
 
