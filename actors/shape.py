@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 from . import wire
 from .paths import class_of, describe, into, short
@@ -103,7 +103,10 @@ def choice(expected: str, options: Iterable[Any], make: Decode | None = None) ->
 # Containers
 
 _EACH: Any = {cls: cls for cls in (list, tuple, set, frozenset, collections.deque)}
-_SET: Any = {set: set, list: set, tuple: set, frozenset: frozenset}
+_SET: Any = {set: set, list: set, frozenset: frozenset}
+_SETS: tuple[Any, ...] = (abc.Set, abc.MutableSet)
+_SEQUENCES: tuple[Any, ...] = (abc.Sequence, abc.MutableSequence, abc.Reversible)
+_ITERABLES: tuple[Any, ...] = (abc.Collection, abc.Iterable, abc.Container)
 # By the annotated class: what is made of each type of value.
 COLLECTIONS: dict[Any, dict[type, Any]] = {
     list: dict.fromkeys((list, tuple), list),
@@ -111,9 +114,8 @@ COLLECTIONS: dict[Any, dict[type, Any]] = {
     set: dict.fromkeys((set, frozenset, list, tuple), set),
     frozenset: dict.fromkeys((frozenset, set, list, tuple), frozenset),
     collections.deque: dict.fromkeys((collections.deque, list, tuple), collections.deque),
-    **dict.fromkeys((abc.Set, abc.MutableSet), _SET),
-    **dict.fromkeys((abc.Sequence, abc.MutableSequence, abc.Reversible), _EACH),
-    **dict.fromkeys((abc.Collection, abc.Iterable, abc.Container), _EACH),
+    **cast("Any", dict.fromkeys(_SETS, _SET)),
+    **cast("Any", dict.fromkeys((*_SEQUENCES, *_ITERABLES), _EACH)),
 }
 
 
@@ -234,8 +236,9 @@ def union(expected: str, members: list[Shape]) -> Shape:
             except Misfit as error:
                 errors.append(error)
         # The record that the data most likely are says best what is wrong with them.
-        if is_dict and ranked and ranked[0].fields is not None:
-            raise errors[0]
+        likely = [x for x in zip(ranked, errors, strict=True) if is_dict and not x[0].exact]
+        if likely and likely[0][0].fields is not None:
+            raise likely[0][1]
         raise next((error for error in errors if error.trail), misfit(expected, value))
 
     free = not early and any(member.free for member in members)

@@ -39,6 +39,7 @@ from .shape import (
 )
 
 _CACHE = 4096
+_TUPLE: Any = typing.Tuple  # noqa: UP006 - the old name
 _FREE: tuple[Any, ...] = (Any, object, abc.Hashable, cast("Any", typing).Self)
 _TYPED_DICTS: Any = tuple(
     {type(typing.TypedDict("_T", {})), type(typing_extensions.TypedDict("_T", {}))}  # type: ignore[operator]
@@ -95,7 +96,7 @@ class Shapes:
         shape: Shape = _resolving(name, lambda: self._form(name, annotation))
         return shape
 
-    def _form(self, name: str, annotation: Any) -> Shape:  # noqa: ANN401, PLR0911 - any annotation; one line for each form
+    def _form(self, name: str, annotation: Any) -> Shape:  # noqa: ANN401, C901, PLR0911 - any annotation; one line for each form
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if any(annotation is free for free in _FREE):
             return self._free
@@ -103,6 +104,8 @@ class Shapes:
             raise NameError(f"{annotation!r} is only a name")  # noqa: TRY004 - as for any such name
         if origin is typing.Union or origin is types.UnionType:
             return union(name, [self.of(x) for x in arguments])
+        if origin is tuple and annotation != _TUPLE and arguments[1:] != (...,):
+            return tuple_of(name, [self.of(x) for x in arguments])
         if origin is typing.Literal:
             return choice(name, arguments)
         if origin is Annotated and any(map(_is_pydantic, arguments[1:])):
@@ -127,11 +130,9 @@ class Shapes:
         self._done[alias] = Shape(_name(alias), lambda value: self.of(alias).decode(value))
         return self.of(value[arguments] if arguments else value)
 
-    def _class(self, name: str, cls: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401, PLR0911 - a class; one line for each kind
+    def _class(self, name: str, cls: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - a class
         if cls in _SOURCES:
             return leaf(name, cls, _SOURCES[cls], _reader(cls))
-        if cls is tuple and arguments and (len(arguments) != 2 or arguments[1] is not ...):  # noqa: PLR2004 - tuple[X, ...]
-            return tuple_of(name, [self.of(x) for x in arguments])
         if cls in COLLECTIONS:
             return collection(name, cls, self.of(arguments[0]) if arguments else self._free)
         if cls in _MAPPINGS:
