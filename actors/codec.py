@@ -11,18 +11,20 @@ from functools import partial
 from typing import Any, TypeVar, cast, overload
 
 from . import failures, wire
-from .decoding import CheckUnpacking, PlainUnpacking, Unpacking
-from .encoding import Packing, Writers
+from .decoding import PlainUnpacking, Unpacking
+from .encoding import Forms, Packing
 from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarge
 from .explain import Explainer
 from .jsonable import jsonable
-from .paths import joined, short
+from .paths import joined
 from .schema import check, schema_of
 from .shape import Misfit
 from .shapes import Shapes
 from .table import DEFAULT, Table
 
 C = TypeVar("C", bound=type)
+Encode = Callable[[Any], object] | None
+Decode = Callable[[Any], Any] | None
 
 TOTAL_LIMIT = 64 * 2**20
 
@@ -30,15 +32,20 @@ TOTAL_LIMIT = 64 * 2**20
 class Codec:
     """Encodes and decodes payloads.
 
+    `register`, `extend` and `know_module` are as those of this module, for this codec alone.
+
     total_limit: bytes that one payload may take, default 64 MiB.
     """
 
     def __init__(self, *, total_limit: int = TOTAL_LIMIT) -> None:
         self._limit = total_limit
         self._table = Table(DEFAULT)
-        self._writers = Writers(self._table)
+        self._forms = Forms(self._table)
         self._shapes = Shapes(marked=False)
         self._marked = Shapes(marked=True)
+        self.register = self._table.register
+        self.extend = self._table.extend
+        self.know_module = self._table.know_module
 
     def encode(self, value: object, path: str = "value") -> bytes:
         """Return the bytes of a value; `path` is what errors call it.
@@ -47,10 +54,10 @@ class Codec:
             NotSerializable: it, or something in it, has no stored form; the error names its path.
             PayloadTooLarge: it takes more bytes than the limit.
         """
-        packing = Packing(self._writers)
+        packing = Packing(self._forms)
         try:
             data = packing.pack(value)
-            if packing.keyed:
+            if packing.keyless:
                 self._readable(data)
         except Exception as error:
             raise self._explained(value, path, error) from error
@@ -103,7 +110,8 @@ class Codec:
             return
         data = payload if isinstance(payload, bytes) else self.encode(payload, "payload")
         try:
-            value = jsonable(CheckUnpacking(self._table, self._restore).clean(data), nan=True)
+            unpacking = PlainUnpacking(self._table, self._restore, named=False)
+            value = jsonable(unpacking.clean(data), nan=True)
         except Exception as error:
             raise _mismatch(error, "payload") from error
         check(schema, value)
@@ -126,42 +134,16 @@ class Codec:
         Raises:
             PayloadMismatch: the bytes are not an exception.
         """
-        unpacking = Unpacking(self._table, self._restore, step)
         try:
-            error = unpacking.unpack(data)
+            error = Unpacking(self._table, self._restore, step).unpack(data)
         except Exception as damage:
             raise _mismatch(damage, "error") from damage
         if isinstance(error, BaseException):
             return error
         raise PayloadMismatch("error", "an exception", type(error).__name__)
 
-    def register(
-        self,
-        cls: type,
-        *,
-        name: str | None = None,
-        encode: Callable[[Any], object] | None = None,
-        decode: Callable[[Any], Any] | None = None,
-    ) -> None:
-        """Register a class for this codec alone; see `register`."""
-        self._table.register(cls, name, encode, decode)
-
-    def extend(
-        self,
-        code_name: str,
-        cls: type,
-        to_plain: Callable[[Any], Any],
-        from_plain: Callable[[Any], Any],
-    ) -> None:
-        """Let values of a class cross as references, for this codec alone; see `extend`."""
-        self._table.extend(code_name, cls, to_plain, from_plain)
-
-    def know_module(self, module_name: str) -> None:
-        """Let the classes of an imported module be resolved, for this codec alone."""
-        self._table.know_module(module_name)
-
     def _failure(self, error: BaseException, *, local: bool) -> bytes:
-        packing = Packing(self._writers)
+        packing = Packing(self._forms)
         return packing.pack(packing.failure(error, local=local))
 
     def _restore(self, cls: type, record: Any) -> Any:  # noqa: ANN401 - an instance
@@ -171,7 +153,7 @@ class Codec:
         return PlainUnpacking(self._table, self._restore).unpack(data)
 
     def _explained(self, value: object, path: str, error: Exception) -> NotSerializable:
-        return Explainer(self._writers, path, self._readable).explain(value, error)
+        return Explainer(self._forms, path, self._readable).explain(value, error)
 
 
 def _stand_in(error: BaseException) -> FatalError:
@@ -185,41 +167,25 @@ def _mismatch(error: Exception, path: str) -> PayloadMismatch:
         return PayloadMismatch(joined(path, reversed(error.trail)), error.expected, error.found)
     if isinstance(error, RecursionError):
         return PayloadMismatch(path, "an encoded payload", "bytes that nest too deep")
-    return PayloadMismatch(path, "an encoded payload", f"{type(error).__name__}: {_said(error)}")
+    found = f"{type(error).__name__}: {failures.text_of(error)[:200]}"
+    return PayloadMismatch(path, "an encoded payload", found)
 
 
-def _said(error: Exception) -> str:
-    try:
-        return str(error)[:200]
-    except Exception:  # noqa: BLE001 - a foreign __str__ may do anything
-        return short(error)
-
-
-@overload
-def register(cls: C, /) -> C: ...
 @overload
 def register(
-    cls: C,
-    /,
-    *,
-    name: str | None = ...,
-    encode: Callable[[Any], object] | None = ...,
-    decode: Callable[[Any], Any] | None = ...,
+    cls: C, /, *, name: str | None = ..., encode: Encode = ..., decode: Decode = ...
 ) -> C: ...
 @overload
 def register(
-    *,
-    name: str | None = ...,
-    encode: Callable[[Any], object] | None = ...,
-    decode: Callable[[Any], Any] | None = ...,
+    *, name: str | None = ..., encode: Encode = ..., decode: Decode = ...
 ) -> Callable[[C], C]: ...
 def register(
     cls: type | None = None,
     /,
     *,
     name: str | None = None,
-    encode: Callable[[Any], object] | None = None,
-    decode: Callable[[Any], Any] | None = None,
+    encode: Encode = None,
+    decode: Decode = None,
 ) -> Any:
     """Let instances of a class, or an exception of it, cross by name; also a decorator.
 
@@ -239,20 +205,5 @@ def register(
     return cast("Any", cls)
 
 
-def extend(
-    code_name: str,
-    cls: type,
-    to_plain: Callable[[Any], Any],
-    from_plain: Callable[[Any], Any],
-) -> None:
-    """Let values of a class and its subclasses cross as references: a name and plain data.
-
-    Raises:
-        DuplicateName: another class has the name.
-    """
-    DEFAULT.extend(code_name, cls, to_plain, from_plain)
-
-
-def know_module(module_name: str) -> None:
-    """Let the classes found in an imported module be resolved by name from bytes."""
-    DEFAULT.know_module(module_name)
+extend = DEFAULT.extend
+know_module = DEFAULT.know_module

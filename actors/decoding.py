@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import msgpack
 
@@ -12,13 +12,10 @@ from .encoding import is_record
 from .errors import StepFailed
 from .jsonable import jsonable
 from .paths import class_of
-from .table import Registered, Table
+from .table import Table
 
 # Up to this level the unpacker's state (40 KB) may lie on the C stack, deeper ones on the heap.
 _ON_STACK = 8
-_FACTORIES: dict[str, type] = {
-    cls.__name__: cls for cls in (list, dict, set, tuple, int, float, str, bool, bytes)
-}
 
 Restore = Callable[[type, Any], Any]
 
@@ -60,11 +57,9 @@ class Unpacking:
             self._depth -= 1
 
     def _unpack_deep(self, data: bytes) -> Any:  # noqa: ANN401 - any value
+        size = max(len(data), 1)
         unpacker = msgpack.Unpacker(
-            ext_hook=self._ext,
-            strict_map_key=False,
-            timestamp=3,
-            max_buffer_size=max(len(data), 1),
+            ext_hook=self._ext, strict_map_key=False, timestamp=3, max_buffer_size=size
         )
         unpacker.feed(data)
         value = unpacker.unpack()
@@ -72,89 +67,42 @@ class Unpacking:
             raise ValueError("bytes after the value")
         return value
 
-    def _ext(self, code: int, data: bytes) -> Any:  # noqa: ANN401 - any value
-        load = wire.LOADERS.get(code)
-        if load is not None:
-            return load(data)
+    def _ext(self, code: int, data: bytes) -> Any:  # noqa: ANN401, PLR0911 - any value; one line for each code
         if code == wire.RECORD:
             self.marked = True
             return wire.Mark((data,))
-        method = self._METHODS.get(code)
-        if method is None:
-            raise ValueError(f"extension {code}")
-        return method(self, data)
+        if code == wire.TEXT:
+            return wire.load(data)
+        if code == wire.CLASS:
+            return self._class(data.decode())
+        content = self._nested(data)
+        make = _MAKERS.get(code)
+        if make is not None:
+            return make(content)
+        if code == wire.OBJECT:
+            return self._object("type", *_pair(content))
+        if code == wire.REFERENCE:
+            return self._object("reference", *_pair(content))
+        if code == wire.FAILURE:
+            return self._failure(content)
+        raise ValueError(f"extension type {code} is unknown")
 
-    def _list(self, data: bytes) -> list[Any]:
-        value = self._nested(data)
-        kind = class_of(value)
-        if kind is not list:
-            raise ValueError("not a list of items")
-        return cast("list[Any]", value)
-
-    def _pair(self, data: bytes) -> list[Any]:
-        return _pair_of(self._list(data))
-
-    def _tuple(self, data: bytes) -> tuple[Any, ...]:
-        return tuple(self._list(data))
-
-    def _set(self, data: bytes) -> set[Any] | list[Any]:
-        items = self._list(data)
-        try:
-            return set(items)
-        except TypeError:
-            # Items that are records have no hash until an annotation gives them their class.
-            return items
-
-    def _frozenset(self, data: bytes) -> frozenset[Any] | list[Any]:
-        items = self._list(data)
-        try:
-            return frozenset(items)
-        except TypeError:
-            return items
-
-    def _deque(self, data: bytes) -> deque[Any]:
-        maxlen, items = self._pair(data)
-        return deque(_is(list, items), maxlen)
-
-    def _ordered_dict(self, data: bytes) -> OrderedDict[Any, Any]:
-        return OrderedDict(_is(dict, self._nested(data)))
-
-    def _counter(self, data: bytes) -> Counter[Any]:
-        # Not through its `update`, which counts.
-        counter: Counter[Any] = Counter()
-        _DICT.update(counter, _is(dict, self._nested(data)))
-        return counter
-
-    def _default_dict(self, data: bytes) -> defaultdict[Any, Any]:
-        name, items = self._pair(data)
-        return defaultdict(None if name is None else _FACTORIES[name], _is(dict, items))
-
-    def _class(self, data: bytes) -> Any:  # noqa: ANN401 - a class, or its name for people
-        key = data.decode()
+    def _class(self, key: str) -> Any:  # noqa: ANN401 - a class, or its name for people
         cls = self._table.class_named(key)
         if cls is None:
             raise ValueError(f"class {key!r} is not registered here")
         return cls
 
-    def _object(self, data: bytes) -> Any:  # noqa: ANN401 - a registered object
-        name, state = self._pair(data)
-        entry = self._table.registered_named(name)
+    def _object(self, kind: str, name: str, state: Any) -> Any:  # noqa: ANN401 - an object
+        entry = self._table.named.get((kind, name))
         if entry is None:
-            raise ValueError(f"{name!r} is not registered here: import the module that does it")
+            raise ValueError(f"{kind} {name!r} is not registered here: import its module")
         if entry.decode is None and is_record(entry.cls):
             return self._restore(entry.cls, state)
         state = wire.without_marks(state)
-        return _rebuilt(entry, state) if entry.decode is None else entry.decode(state)
+        return _rebuilt(entry.cls, state) if entry.decode is None else entry.decode(state)
 
-    def _reference(self, data: bytes) -> Any:  # noqa: ANN401 - what the part that made it says
-        name, plain = self._pair(data)
-        reference = self._table.reference_named(name)
-        if reference is None:
-            raise ValueError(f"there is no reference of kind {name!r}")
-        return reference.from_plain(wire.without_marks(plain))
-
-    def _failure(self, data: bytes) -> Any:  # noqa: ANN401 - an exception, or its form for people
-        nodes = self._nested(data)
+    def _failure(self, nodes: object) -> Any:  # noqa: ANN401 - an exception, or its form for people
         return failures.decode(nodes, self._part, self._table.class_named, self._step)
 
     def _part(self, data: bytes) -> Any:  # noqa: ANN401 - any value
@@ -164,20 +112,6 @@ class Unpacking:
             # A part of a class unknown here must not hide the exception that carries it.
             return PlainUnpacking(self._table, self._restore).plain(data)
 
-    _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
-        wire.TUPLE: _tuple,
-        wire.SET: _set,
-        wire.FROZENSET: _frozenset,
-        wire.DEQUE: _deque,
-        wire.ORDERED_DICT: _ordered_dict,
-        wire.COUNTER: _counter,
-        wire.DEFAULT_DICT: _default_dict,
-        wire.CLASS: _class,
-        wire.OBJECT: _object,
-        wire.REFERENCE: _reference,
-        wire.FAILURE: _failure,
-    }
-
 
 class _Shown(dict[str, Any]):
     """What stands for an object that may be a key or lie in a set."""
@@ -186,55 +120,35 @@ class _Shown(dict[str, Any]):
 
 
 class PlainUnpacking(Unpacking):
-    """A decode for people and for JSON: no class of a user is looked up, no code of theirs runs."""
+    """A decode for people and for JSON: no class of a user is looked up, no code of theirs runs.
 
-    __slots__ = ()
+    named: show the names of registered classes; a JSON Schema knows only their fields.
+    """
+
+    __slots__ = ("_named",)
+
+    def __init__(self, table: Table, restore: Restore, *, named: bool = True) -> None:
+        super().__init__(table, restore)
+        self._named = named
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return the value of bytes as what JSON can hold."""
         return jsonable(self.clean(data))
 
-    def _class(self, data: bytes) -> str:
-        return data.decode().removeprefix("@")
+    def _class(self, key: str) -> str:
+        return key.removeprefix("@")
 
-    def _object(self, data: bytes) -> dict[str, Any]:
-        name, state = wire.without_marks(self._pair(data))
-        return _Shown({"class": name, "state": state})
-
-    def _reference(self, data: bytes) -> dict[str, Any]:
-        name, plain = wire.without_marks(self._pair(data))
-        return _Shown({"reference": name, "value": plain})
-
-    def _failure(self, data: bytes) -> dict[str, Any]:
-        error = failures.decode(self._nested(data), self.plain, _no_class, self._step)
-        return _Shown(_report(error, set()))
-
-    _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
-        **Unpacking._METHODS,  # noqa: SLF001 - of the base class
-        wire.CLASS: _class,
-        wire.OBJECT: _object,
-        wire.REFERENCE: _reference,
-        wire.FAILURE: _failure,
-    }
-
-
-class CheckUnpacking(PlainUnpacking):
-    """A decode for a check against a JSON Schema, which knows fields but no registered names."""
-
-    __slots__ = ()
-
-    def _object(self, data: bytes) -> Any:  # noqa: ANN401 - any value
-        state = wire.without_marks(self._pair(data)[1])
+    def _object(self, kind: str, name: str, state: Any) -> Any:  # noqa: ANN401 - any value
+        state = wire.without_marks(state)
+        if kind == "reference":
+            return _Shown({"reference": name, "value": state})
+        if self._named:
+            return _Shown({"class": name, "state": state})
         return _Shown(state) if class_of(state) is dict else state
 
-    _METHODS: ClassVar[dict[int, Callable[[Any, bytes], Any]]] = {
-        **PlainUnpacking._METHODS,  # noqa: SLF001 - of the base class
-        wire.OBJECT: _object,
-    }
-
-
-def _no_class(key: str) -> None:
-    del key
+    def _failure(self, nodes: object) -> dict[str, Any]:
+        error = failures.decode(nodes, self.plain, lambda _: None, self._step)
+        return _Shown(_report(error, set()))
 
 
 def _report(error: BaseException, seen: set[int]) -> dict[str, Any]:
@@ -254,52 +168,72 @@ def _report(error: BaseException, seen: set[int]) -> dict[str, Any]:
     return report
 
 
+# Containers
+
+
 def _is(cls: type, value: Any) -> Any:  # noqa: ANN401 - any value
     if type(value) is not cls:
         raise ValueError(f"not a {cls.__name__}")
     return value
 
 
+def _pair(value: Any) -> list[Any]:  # noqa: ANN401 - any value
+    if len(_is(list, value)) != 2:  # noqa: PLR2004 - a pair
+        raise ValueError("not a pair")
+    return cast("list[Any]", value)
+
+
+def _set(cls: Callable[[Any], Any], items: object) -> Any:  # noqa: ANN401 - a set, or a list
+    try:
+        return cls(_is(list, items))
+    except TypeError:
+        # Items that are records have no hash until an annotation gives them their class.
+        return items
+
+
+_deque = cast("Any", deque)
+_counter = cast("Any", Counter)
+
+
+def _default_dict(name: str | None, items: object) -> defaultdict[Any, Any]:
+    return defaultdict(wire.FACTORIES[name], _is(dict, items))
+
+
+_MAKERS: dict[int, Callable[[Any], Any]] = {
+    wire.TUPLE: lambda content: tuple(_is(list, content)),
+    wire.SET: lambda content: _set(set, content),
+    wire.FROZENSET: lambda content: _set(frozenset, content),
+    wire.DEQUE: lambda content: _deque(*_pair(content)),
+    wire.ORDERED_DICT: lambda content: OrderedDict(_is(dict, content)),
+    wire.COUNTER: lambda content: _counter(_is(dict, content)),
+    wire.DEFAULT_DICT: lambda content: _default_dict(*_pair(content)),
+}
+
+
 # Objects of registered classes without a codec of their own
-
-
-def _rebuilt(entry: Registered, state: Any) -> Any:  # noqa: ANN401 - any value
-    cls = entry.cls
-    if issubclass(cls, Enum):
-        return cls(state)
-    kind = class_of(state)
-    if kind is list:
-        return _rebuilt_builtin(cls, *_pair_of(state))
-    value = cast("Any", cls).__new__(cls)
-    _set_attributes(value, state)
-    return value
-
-
-def _rebuilt_builtin(cls: Any, base: Any, state: object) -> Any:  # noqa: ANN401 - any class
-    kind = class_of(base)
-    if kind not in _IMMUTABLE and kind not in _MUTABLE:
-        raise ValueError("not what a builtin class is rebuilt from")
-    value = kind.__new__(cls, base) if kind in _IMMUTABLE else kind.__new__(cls)
-    if kind in _MUTABLE:
-        # Of the builtin type: what the class made of these is for its own use.
-        getattr(kind, "extend" if issubclass(cls, list) else "update")(value, base)
-    _set_attributes(value, state)
-    return value
 
 
 _IMMUTABLE: tuple[object, ...] = (str, bytes, int, float, tuple, frozenset)
 _MUTABLE: tuple[object, ...] = (list, dict, set)
-_DICT = cast("Any", dict)
 
 
-def _pair_of(value: list[Any]) -> list[Any]:
-    if len(value) != 2:  # noqa: PLR2004 - a pair
-        raise ValueError("not a pair")
+def _rebuilt(cls: Any, state: Any) -> Any:  # noqa: ANN401 - any value
+    if issubclass(cls, Enum):
+        return cls(state)
+    if class_of(state) is not list:
+        return _with_attributes(cls.__new__(cls), state)
+    base, attributes = _pair(state)
+    kind = class_of(base)
+    if kind in _IMMUTABLE:
+        return _with_attributes(kind.__new__(cls, base), attributes)
+    if kind not in _MUTABLE:
+        raise ValueError("not what a builtin class is rebuilt from")
+    value = kind.__new__(cls)
+    # Of the builtin type: what the class made of these is for its own use.
+    getattr(kind, "extend" if kind is list else "update")(value, base)
+    return _with_attributes(value, attributes)
+
+
+def _with_attributes(value: object, attributes: object) -> object:
+    failures.give(value, attributes)
     return value
-
-
-def _set_attributes(value: object, state: object) -> None:
-    for name, item in _is(dict, state).items():
-        if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
-            raise ValueError(f"an attribute named {name!r}")
-        object.__setattr__(value, name, item)

@@ -3,102 +3,115 @@
 import dataclasses
 import operator
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import msgpack
 import pydantic
 
 from . import failures, wire
-from .paths import class_of, into, short
-from .table import Registered, Table
-
-Writer = Callable[["Packing", Any], Any]
+from .paths import class_of
+from .table import Table
 
 # What msgpack writes itself, by exact type; int only within 64 bits.
-_NATIVE = frozenset({dict, list, str, float, bool, type(None), bytes, bytearray, memoryview})
+NATIVE = frozenset({dict, list, str, int, float, bool, type(None), bytes, bytearray, memoryview})
 # msgpack's own megabyte per packer is slow to get where packers nest.
 _BUFFER = 2048
 _BASES: tuple[Any, ...] = (str, bytes, int, float, list, dict, tuple, set, frozenset)
 # Exceptions inside the arguments and attributes of exceptions.
 _FAILURES = 8
 _FIELDS = "__dataclass_fields__"
-_FACTORIES: dict[type, str] = {
-    cls: cls.__name__ for cls in (list, dict, set, tuple, int, float, str, bool, bytes)
-}
 
 
 class Refused(TypeError):
     """A value that has no stored form; the text is the reason, and may be empty."""
 
 
-class Writers:
-    """How each type is written. Derived once per type, from a table of registrations."""
+class Form(NamedTuple):
+    """How values of one class are written: as what `take` makes of them, in an extension type.
+
+    Where `keyless`, the value may be hashed but what is written for it cannot.
+    """
+
+    code: int
+    take: Callable[[Any], Any]
+    keyless: bool = False
+
+
+class Forms(dict[type, Form]):
+    """The forms of classes, each derived once, from a table of registrations.
+
+    Asking for a class whose values have no stored form raises `Refused`.
+    """
 
     def __init__(self, table: Table) -> None:
+        super().__init__()
         self._table = table
-        self._version = -1
-        self._by_type: dict[type, Writer] = {}
+        self.version = Table.version
 
-    def writer(self, cls: type) -> Writer:
-        """Return what turns a value of exactly this class into what msgpack writes.
+    def renew(self) -> None:
+        """Forget what is stale after a registration."""
+        self.version = Table.version
+        self.clear()
 
-        Raises:
-            Refused: values of this class have no stored form.
-        """
-        if self._version != self._table.version:
-            self._version = self._table.version
-            self._by_type = {}
-        found = self._by_type.get(cls)
-        if found is None:
-            found = self._by_type[cls] = self._find(cls)
+    def __missing__(self, cls: Any) -> Form:  # noqa: ANN401 - a class
+        found = self[cls] = self._named(cls) or _STANDARD.get(cls) or self._by_kind(cls)
         return found
 
     def key_of(self, cls: type) -> str:
         """Return how bytes name a class."""
         return self._table.key_of(cls)
 
-    def resolves(self, cls: type) -> bool:
-        """Tell whether bytes can name this class."""
-        return self._table.class_named(self._table.key_of(cls)) is cls
+    def _named(self, cls: Any) -> Form | None:  # noqa: ANN401 - a class
+        entry = self._table.entry_of(cls)
+        if entry is None or BaseException in cls.__mro__:
+            return None
+        name = entry.name
+        take = entry.encode or (self._by_kind(cls).take if is_record(cls) else _state)
+        code = wire.OBJECT if entry.kind == "type" else wire.REFERENCE
 
-    def parts(self, value: Any) -> Iterator[tuple[str, object]] | None:  # noqa: ANN401 - any value
-        """Return the parts of a value with their suffixes of a path; None where it has none."""
-        cls = class_of(value)
-        registered = self._table.registered_as(cls)
-        if registered is not None and BaseException not in cls.__mro__:
-            if registered.encode is not None:
-                return iter([("", registered.encode(value))])
-            return _parts(value) if is_record(registered.cls) else _fields(_state(value))
-        return _parts(value)
+        def write(value: Any) -> list[Any]:  # noqa: ANN401 - any value
+            return [name, take(value)]
 
-    def _find(self, cls: Any) -> Writer:  # noqa: ANN401 - a class
-        registered = self._table.registered_as(cls)
-        if registered is not None and BaseException not in cls.__mro__:
-            return _registered(registered)
-        reference = self._table.reference_as(cls)
-        if reference is not None:
-            name, to_plain = reference.name, reference.to_plain
-            return lambda packing, value: packing.ext(wire.REFERENCE, [name, to_plain(value)])
-        leaf = wire.LEAVES.get(cls)
-        if leaf is not None:
-            code, dump = leaf
-            return lambda _, value: msgpack.ExtType(code, dump(value))
-        return _CONTAINERS.get(cls) or _by_kind(cls)
+        return Form(code, write)
+
+    def _by_kind(self, cls: Any) -> Form:  # noqa: ANN401 - a class; one line for each kind
+        if issubclass(cls, BaseException):
+            return Form(wire.FAILURE, _itself)
+        if issubclass(cls, Enum):
+            keyless = not all(isinstance(member.value, str | int) for member in cls)
+            return Form(wire.PLAIN, operator.attrgetter("value"), keyless)
+        if issubclass(cls, pydantic.RootModel):
+            return Form(wire.PLAIN, operator.attrgetter("root"), keyless=True)
+        if is_record(cls):
+            writer = _model if issubclass(cls, pydantic.BaseModel) else _dataclass
+            return Form(wire.PLAIN, writer(cls), cls.__hash__ is not None)
+        if tuple in cls.__mro__ and hasattr(cls, "_fields"):
+            return _STANDARD[tuple]
+        if issubclass(cls, type):
+            return Form(wire.CLASS, self._class)
+        names = (base.__name__ for base in _BASES if issubclass(cls, base))
+        raise Refused("".join(f"it would come back as {x}: pass {x}(value)" for x in names))
+
+    def _class(self, cls: type) -> bytes:
+        key = self._table.key_of(cls)
+        if self._table.class_named(key) is not cls:
+            raise Refused("a class has a name only if it is registered or in a module with steps")
+        return key.encode()
 
 
 class Packing:
-    """One encode. After it, `keyed` says that a value was met which cannot be a key of a dict."""
+    """One encode. After it, `keyless` says that a value was met which cannot be a key of a dict."""
 
-    __slots__ = ("_depth", "_failures", "_writer", "_writers", "keyed")
+    __slots__ = ("_depth", "_failures", "_forms", "keyless")
 
-    def __init__(self, writers: Writers) -> None:
-        self._writers = writers
-        self._writer = writers.writer
-        self._depth = 0
-        self._failures = 0
-        self.keyed = False
+    def __init__(self, forms: Forms) -> None:
+        if forms.version != Table.version:
+            forms.renew()
+        self._forms = forms
+        self._depth = self._failures = 0
+        self.keyless = False
 
     def pack(self, value: object) -> bytes:
         """Return the bytes of a value.
@@ -125,51 +138,42 @@ class Packing:
         finally:
             self._depth -= 1
 
-    def ext(self, code: int, value: object) -> msgpack.ExtType:
-        """Return a value as an extension type."""
-        return msgpack.ExtType(code, self.nested(value))
-
-    def native(self, value: object) -> Any:  # noqa: ANN401 - what msgpack writes
-        """Return what msgpack writes for a value that stands for another one."""
-        if type(value) in _NATIVE:
-            return value
-        if type(value) is int and -(1 << 63) <= value < 1 << 64:
-            return value
-        return self._default(value)
-
-    def class_(self, cls: type) -> msgpack.ExtType:
-        """Return a class as a value.
-
-        Raises:
-            Refused: no bytes could name it.
-        """
-        if not self._writers.resolves(cls):
-            raise Refused("a class has a name only if it is registered or in a module with steps")
-        return msgpack.ExtType(wire.CLASS, self._writers.key_of(cls).encode())
-
     def failure(self, error: BaseException, *, local: bool = False) -> msgpack.ExtType:
         """Return an exception; `local` adds the frames of this process."""
         if self._failures >= _FAILURES:
             raise Refused("exceptions nested too deep")
         self._failures += 1
         try:
-            nodes = failures.encode(error, self.nested, self._writers.key_of, local=local)
-            return self.ext(wire.FAILURE, nodes)
+            nodes = failures.Writer(self.nested, self._forms.key_of, local=local).nodes(error)
+            return msgpack.ExtType(wire.FAILURE, self.nested(nodes))
         finally:
             self._failures -= 1
 
     def _default(self, value: object) -> Any:  # noqa: ANN401 - what msgpack writes
-        return self._writer(type(value))(self, value)
+        code, take, keyless = self._forms[type(value)]
+        if keyless:
+            self.keyless = True
+        content = take(value)
+        if code == wire.PLAIN:
+            return content if class_of(content) is dict else self._native(content)
+        if code == wire.FAILURE:
+            return self.failure(content)
+        if code == wire.SET or code == wire.FROZENSET:  # noqa: PLR1714 - the quicker way
+            content = self._sorted(content)
+        return msgpack.ExtType(code, content if type(content) is bytes else self.nested(content))
 
+    def _native(self, value: object) -> Any:  # noqa: ANN401 - what msgpack writes
+        if type(value) not in NATIVE or (type(value) is int and value.bit_length() >= 64):  # noqa: PLR2004 - bits
+            return self._default(value)
+        return value
 
-def _registered(entry: Registered) -> Writer:
-    name, encode = entry.name, entry.encode
-    if encode is not None:
-        return lambda packing, value: packing.ext(wire.OBJECT, [name, encode(value)])
-    if is_record(entry.cls):
-        record = _by_kind(entry.cls)
-        return lambda packing, value: packing.ext(wire.OBJECT, [name, record(packing, value)])
-    return lambda packing, value: packing.ext(wire.OBJECT, [name, _state(value)])
+    def _sorted(self, items: set[Any]) -> list[Any] | bytes:
+        kinds = set(map(type, items))
+        if kinds <= {int} or kinds <= {str}:
+            return sorted(items)
+        # By their bytes, so that equal sets are equal payloads in every process.
+        header: bytes = msgpack.Packer().pack_array_header(len(items))
+        return header + b"".join(sorted(map(self.nested, items)))
 
 
 def is_record(cls: Any) -> bool:  # noqa: ANN401 - a class
@@ -179,118 +183,61 @@ def is_record(cls: Any) -> bool:  # noqa: ANN401 - a class
     return hasattr(cls, _FIELDS) and not issubclass(cls, (*_BASES, Enum, BaseException))
 
 
-def _by_kind(cls: Any) -> Writer:  # noqa: ANN401, PLR0911 - a class; one line for each kind
-    if issubclass(cls, BaseException):
-        return Packing.failure
-    if issubclass(cls, Enum):
-        return _enum
-    if issubclass(cls, pydantic.RootModel):
-        return _root_model
-    if issubclass(cls, pydantic.BaseModel):
-        return _model_writer(cls)
-    base: Any = next((base for base in _BASES if issubclass(cls, base)), None)
-    if base is None and hasattr(cls, _FIELDS):
-        return _dataclass_writer(cls)
-    if base is tuple and hasattr(cls, "_fields"):
-        return lambda packing, value: packing.ext(wire.TUPLE, list(value))
-    if issubclass(cls, type):
-        return Packing.class_
-    if base is not None:
-        name: str = base.__name__
-        raise Refused(f"it would come back as {name}: pass {name}(value)")
-    raise Refused
+def _itself(value: Any) -> Any:  # noqa: ANN401 - any value
+    return value
 
 
-# Containers
+def _deque(value: deque[object]) -> list[object]:
+    return [list(value), value.maxlen]
 
 
-def _tuple(packing: Packing, value: tuple[object, ...]) -> msgpack.ExtType:
-    return packing.ext(wire.TUPLE, list(value))
+def _default_dict(value: defaultdict[object, object]) -> list[object]:
+    for name, factory in wire.FACTORIES.items():
+        if factory is value.default_factory:
+            return [name, dict(value)]
+    raise Refused("its default_factory is not a builtin type: pass dict(value)")
 
 
-def _set_writer(code: int) -> Writer:
-    def write(packing: Packing, value: set[Any]) -> msgpack.ExtType:
-        kinds = set(map(type, value))
-        if kinds <= {int} or kinds <= {str}:
-            return packing.ext(code, sorted(value))
-        # By their bytes, so that equal sets are equal payloads in every process.
-        items = sorted(map(packing.nested, value))
-        return msgpack.ExtType(code, _array_header(len(items)) + b"".join(items))
-
-    return write
-
-
-def _array_header(length: int) -> bytes:
-    header: bytes = msgpack.Packer().pack_array_header(length)
-    return header
-
-
-def _deque(packing: Packing, value: deque[object]) -> msgpack.ExtType:
-    return packing.ext(wire.DEQUE, [value.maxlen, list(value)])
-
-
-def _default_dict(packing: Packing, value: defaultdict[object, object]) -> msgpack.ExtType:
-    factory = value.default_factory
-    name = None if factory is None else _FACTORIES.get(cast("type", factory))
-    if factory is not None and name is None:
-        raise Refused("its default_factory is not a builtin type: pass dict(value)")
-    return packing.ext(wire.DEFAULT_DICT, [name, dict(value)])
-
-
-_CONTAINERS: dict[type, Writer] = {
-    tuple: _tuple,
-    set: _set_writer(wire.SET),
-    frozenset: _set_writer(wire.FROZENSET),
-    deque: _deque,
-    OrderedDict: lambda packing, value: packing.ext(wire.ORDERED_DICT, dict(value)),
-    Counter: lambda packing, value: packing.ext(wire.COUNTER, dict(value)),
-    defaultdict: _default_dict,
+_STANDARD: dict[type, Form] = {
+    tuple: Form(wire.TUPLE, list),
+    set: Form(wire.SET, _itself),
+    frozenset: Form(wire.FROZENSET, _itself),
+    deque: Form(wire.DEQUE, _deque),
+    OrderedDict: Form(wire.ORDERED_DICT, dict),
+    Counter: Form(wire.COUNTER, dict),
+    defaultdict: Form(wire.DEFAULT_DICT, _default_dict),
+    **{cls: Form(wire.TEXT, dump) for cls, dump in wire.DUMPERS.items()},
 }
 
 
 # Records
 
 
-def _enum(packing: Packing, value: Enum) -> Any:  # noqa: ANN401 - what msgpack writes
-    inner = value.value
-    if not isinstance(inner, str | int):
-        packing.keyed = True
-    return packing.native(inner)
-
-
 def _mark(cls: type) -> msgpack.ExtType:
-    return msgpack.ExtType(wire.RECORD, cls.__name__.encode("utf-8", "replace"))
+    return msgpack.ExtType(wire.RECORD, wire.mark_of(cls)[0])
 
 
-def _dataclass_writer(cls: Any) -> Writer:  # noqa: ANN401 - a dataclass
-    names = tuple(field.name for field in dataclasses.fields(cls))
-    mark, hashable = _mark(cls), cls.__hash__ is not None
-    take = operator.attrgetter(*names) if len(names) > 1 else None
+def _dataclass(cls: Any) -> Callable[[Any], dict[Any, Any]]:  # noqa: ANN401 - a dataclass
+    mark, names = _mark(cls), tuple(field.name for field in dataclasses.fields(cls))
+    # One more, because it returns a tuple only of several.
+    take = operator.attrgetter(*names, "__class__", "__class__")
 
-    def write(packing: Packing, value: object) -> dict[Any, Any]:
-        if hashable:
-            packing.keyed = True
+    def write(value: object) -> dict[Any, Any]:
         out: dict[Any, Any] = {mark: None}
         try:
-            if take is not None:
-                out.update(zip(names, take(value), strict=True))
-                return out
+            out.update(zip(names, take(value), strict=False))
         except AttributeError:
             # A field without a value yet, such as one with init=False.
-            out = {mark: None}
-        out.update((name, getattr(value, name)) for name in names if hasattr(value, name))
+            out.update((x, getattr(value, x)) for x in names if hasattr(value, x))
         return out
 
     return write
 
 
-def _model_writer(cls: type[pydantic.BaseModel]) -> Writer:
-    names = tuple(cls.model_fields)
-    mark, hashable = _mark(cls), cls.__hash__ is not None  # pyright: ignore[reportUnnecessaryComparison] - a class with __eq__ has None
+def _model(cls: type[pydantic.BaseModel]) -> Callable[[Any], dict[Any, Any]]:
+    names, mark = tuple(cls.model_fields), _mark(cls)
 
-    def write(packing: Packing, value: pydantic.BaseModel) -> dict[Any, Any]:
-        if hashable:
-            packing.keyed = True
+    def write(value: pydantic.BaseModel) -> dict[Any, Any]:
         fields, given = value.__dict__, value.model_fields_set
         unset = [name for name in names if name not in given] or None
         out = {mark: unset, **{name: fields[name] for name in names if name in fields}}
@@ -301,11 +248,6 @@ def _model_writer(cls: type[pydantic.BaseModel]) -> Writer:
     return write
 
 
-def _root_model(packing: Packing, value: pydantic.RootModel[Any]) -> Any:  # noqa: ANN401 - any
-    packing.keyed = True
-    return packing.native(value.root)
-
-
 # State of registered classes
 
 
@@ -314,64 +256,4 @@ def _state(value: Any) -> Any:  # noqa: ANN401 - any registered value
     if isinstance(value, Enum):
         return value.value
     base: Any = next((base for base in _BASES if isinstance(value, base)), None)
-    return attributes(value) if base is None else [base(value), attributes(value)]
-
-
-def attributes(value: object) -> dict[str, Any]:
-    """Return what an object holds in its `__dict__` and its slots."""
-    state = dict(getattr(value, "__dict__", {}))
-    for cls in type(value).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            name = _mangled(cls, slot)
-            if name not in {"__dict__", "__weakref__"} and hasattr(value, name):
-                state[name] = getattr(value, name)
-    return state
-
-
-def _mangled(cls: type, name: str) -> str:
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
-
-
-# Parts, to find the path of what has no stored form
-
-
-def _parts(value: Any) -> Iterator[tuple[str, object]] | None:  # noqa: ANN401, PLR0911 - any value; one line for each kind
-    if isinstance(value, Enum):
-        return iter([("", value.value)])
-    if isinstance(value, pydantic.RootModel):
-        return iter([("", cast("Any", value).root)])
-    if isinstance(value, pydantic.BaseModel):
-        return _fields({**value.__dict__, **(value.model_extra or {})})
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | BaseException):
-        names = (field.name for field in dataclasses.fields(value))
-        return _fields({name: getattr(value, name) for name in names if hasattr(value, name)})
-    if isinstance(value, Mapping):
-        return _items(cast("Mapping[object, object]", value))
-    if isinstance(value, list | tuple | deque):
-        return ((f"[{i}]", item) for i, item in enumerate(cast("list[object]", value)))
-    if isinstance(value, set | frozenset):
-        return ((f"{{{short(item)}}}", item) for item in cast("set[object]", value))
-    return None
-
-
-def _fields(state: object) -> Iterator[tuple[str, object]]:
-    if isinstance(state, dict):
-        for name, item in cast("dict[str, object]", state).items():
-            yield f".{name}", item
-    else:
-        yield "", state
-
-
-def _items(value: Mapping[object, object]) -> Iterator[tuple[str, object]]:
-    for key, item in value.items():
-        yield f"{{key {short(key)}}}", Key(key)
-        yield into(key), item
-
-
-class Key:
-    """A key of a dict, as a part of it."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
+    return failures.attributes(value) if base is None else [base(value), failures.attributes(value)]

@@ -6,18 +6,19 @@ chain that bites its tail is no trouble. An exception is made by the `__new__` o
 base and then given its state; no `__init__` ever runs.
 """
 
+import contextlib
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+import pydantic
 
 from .errors import StepFailed
-from .paths import class_of
 
 NODES = 1_000
 TREE = 10_000
@@ -28,15 +29,14 @@ _HERE = f"{Path(__file__).parent}{os.sep}"
 _AGAIN = "\nRaised again, in another process:\n"
 _HEAP_TYPE = 1 << 9
 _REMOTE = "remote_traceback"
-# `obj` of AttributeError and NameError is a whole foreign object; the others are stored apart.
 # Of builtin classes: stored apart, or (`obj`) a whole foreign object.
 _SKIPPED = frozenset({"args", "obj", "exceptions", "message"})
 
-# An address would make the same exception other bytes in each process.
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 Pack = Callable[[object], bytes]
 Unpack = Callable[[bytes], Any]
+Resolve = Callable[[str], type | None]
 
 
 class RemoteNote(str):
@@ -45,36 +45,44 @@ class RemoteNote(str):
     __slots__ = ()
 
 
-@dataclass(slots=True)
+_Link = Annotated[int, pydantic.Field(ge=0)]
+
+
+@pydantic.dataclasses.dataclass(slots=True, config={"strict": True})
 class _Node:
+    """What is stored of one exception; a stored value is bytes, or the index of another node."""
+
     key: str
     message: str
-    args: list[bytes | int]
-    attributes: dict[str, bytes | int]
+    args: list[bytes | _Link]
+    attributes: dict[str, bytes | _Link]
     notes: list[str]
-    cause: int | None
-    context: int | None
+    cause: _Link | None
+    context: _Link | None
     suppress: bool
-    members: list[int]
+    members: list[_Link]
     group: bool
     traceback: str
+
+    def checked(self, count: int) -> "_Node":
+        """Return this, if it fits among so many nodes."""
+        stored = [*self.args, *self.attributes.values()]
+        links = [x for x in (self.cause, self.context, *stored, *self.members) if type(x) is int]
+        if any(link >= count for link in links) or any(map(_is_special, self.attributes)):
+            raise ValueError("a broken node of a failure")
+        return self
 
 
 # To nodes
 
 
-def encode(
-    error: BaseException, pack: Pack, key_of: Callable[[type], str], *, local: bool
-) -> list[list[Any]]:
-    """Return an exception and all that hangs on it as plain nodes.
+class Writer:
+    """One encode of an exception and all that hangs on it.
 
     What `pack` refuses is left out of the attributes, and is its text in the arguments. `local`
     adds the frames of this process; without them the same exception always gives the same nodes.
     """
-    return _Writer(pack, key_of, local=local).nodes(error)
 
-
-class _Writer:
     def __init__(self, pack: Pack, key_of: Callable[[type], str], *, local: bool) -> None:
         self._pack = pack
         self._key_of = key_of
@@ -83,6 +91,7 @@ class _Writer:
         self._index: dict[int, int] = {}
 
     def nodes(self, root: BaseException) -> list[list[Any]]:
+        """Return an exception as plain nodes."""
         self._add(root)
         nodes: list[list[Any]] = []
         while len(nodes) < len(self._errors):
@@ -100,34 +109,30 @@ class _Writer:
         return self._index[id(error)]
 
     def _node(self, error: BaseException) -> list[Any]:
-        members = _members_of(error)
+        group: Any = error if BaseExceptionGroup in type(error).__mro__ else None
+        members = group.exceptions if group else ()
         indices = [i for i in map(self._add, members) if i is not None]
         notes = _notes_of(error)
         if len(indices) < len(members):
             notes.append(f"{len(members) - len(indices)} more exceptions were not stored")
+        state = ((name, self._value(x)) for name, x in attributes(error).items())
         return [
             self._key_of(type(error)),
             text_of(error),
-            [self._argument(x) for x in _arguments_of(error)],
-            dict(self._attributes(error)),
+            [self._argument(x) for x in ((group.message,) if group else error.args)],
+            {k: stored for k, stored in state if stored is not None and k != _REMOTE},
             notes,
             self._add(error.__cause__),
             self._add(error.__context__),
             error.__suppress_context__,
             indices,
-            isinstance(error, BaseExceptionGroup),
+            group is not None,
             _traceback_of(error, local=self._local),
         ]
 
     def _argument(self, value: object) -> bytes | int:
         stored = self._value(value)
-        return self._pack(_shown(value)) if stored is None else stored
-
-    def _attributes(self, error: BaseException) -> Iterator[tuple[str, bytes | int]]:
-        for name, value in _state_of(error):
-            stored = self._value(value)
-            if stored is not None:
-                yield name, stored
+        return self._pack(text_of(value, repr)) if stored is None else stored
 
     def _value(self, value: object) -> bytes | int | None:
         if isinstance(value, BaseException):
@@ -138,75 +143,21 @@ class _Writer:
             return None
 
 
-def _members_of(error: BaseException) -> tuple[BaseException, ...]:
-    if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).exceptions
-    return ()
-
-
-def _arguments_of(error: BaseException) -> tuple[object, ...]:
-    if isinstance(error, BaseExceptionGroup):
-        return (cast("BaseExceptionGroup[BaseException]", error).message,)
-    return error.args
-
-
 def _notes_of(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", None)
     if not isinstance(notes, list):
         return []
-    return [
-        _clean(note)
-        for note in cast("list[object]", notes)
-        if isinstance(note, str) and not isinstance(note, RemoteNote)
-    ]
+    texts = (note for note in cast("list[object]", notes) if isinstance(note, str))
+    return [_clean(note) for note in texts if not isinstance(note, RemoteNote)]
 
 
-def _state_of(error: BaseException) -> Iterator[tuple[str, object]]:
-    for name, value in error.__dict__.items():
-        if name != _REMOTE and not _is_special(name):
-            yield name, value
-    for name, descriptor in _slots(cast("Any", type(error))).items():
-        try:
-            value = descriptor.__get__(error, type(error))
-        except Exception:  # noqa: BLE001, S112 - an empty slot, or one that cannot be read
-            continue
-        if value is not None or _is_heap(descriptor.__objclass__):
-            yield name, value
-
-
-@cache
-def _slots(cls: type) -> dict[str, MemberDescriptorType | GetSetDescriptorType]:
-    return {
-        name: value
-        for base in reversed(cls.__mro__)
-        for name, value in vars(base).items()
-        if isinstance(value, MemberDescriptorType | GetSetDescriptorType)
-        and not _is_special(name)
-        and (name not in _SKIPPED or _is_heap(base))
-    }
-
-
-def _is_heap(cls: type) -> bool:
-    return bool(cls.__flags__ & _HEAP_TYPE)
-
-
-def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-def text_of(error: BaseException) -> str:
-    """Return the text of an exception; never fails."""
+def text_of(value: object, show: Callable[[object], str] = str) -> str:
+    """Return the text of an exception or another value; never fails."""
     try:
-        return _ADDRESS.sub("", _clean(str(error)))[:TEXT]
+        # An address would make the same exception other bytes in each process.
+        return _ADDRESS.sub("", _clean(show(value)))[:TEXT]
     except Exception:  # noqa: BLE001 - a foreign __str__ may do anything
-        return f"<{type(error).__name__} without text>"
-
-
-def _shown(value: object) -> str:
-    try:
-        return _ADDRESS.sub("", _clean(repr(value)))[:TEXT]
-    except Exception:  # noqa: BLE001 - a foreign __repr__ may do anything
-        return f"<{type(value).__name__} object>"
+        return f"<{type(value).__name__} without text>"
 
 
 def _clean(text: str) -> str:
@@ -220,8 +171,7 @@ def _traceback_of(error: BaseException, *, local: bool) -> str:
     here = _frames_of(error) if local else ""
     if not earlier or not here:
         return _clean(here or earlier)
-    origin = earlier.split(_AGAIN)[0]
-    return _clean(f"{origin}{_AGAIN}{here}")
+    return _clean(f"{earlier.split(_AGAIN)[0]}{_AGAIN}{here}")
 
 
 def _frames_of(error: BaseException) -> str:
@@ -234,46 +184,97 @@ def _frames_of(error: BaseException) -> str:
     return "".join(lines)[-TEXT:]
 
 
+# What objects hold, in their `__dict__` and in slots
+
+
+def attributes(value: object) -> dict[str, Any]:
+    """Return what an object holds."""
+    state = {k: x for k, x in getattr(value, "__dict__", {}).items() if not _is_special(k)}
+    for name, slot in _slots(cast("Any", type(value))).items():
+        try:
+            found = slot.__get__(value)
+        except Exception:  # noqa: BLE001, S112 - an empty slot, or one that cannot be read
+            continue
+        if found is not None or _is_heap(slot.__objclass__):
+            state[name] = found
+    return state
+
+
+def give(value: object, state: Any) -> None:  # noqa: ANN401 - foreign data
+    """Give an object what `attributes` returned; no code of its class runs.
+
+    Raises:
+        ValueError: it is not what `attributes` returns.
+    """
+    if type(state) is not dict:
+        raise ValueError("not the attributes of an object")
+    slots = _slots(cast("Any", type(value)))
+    for name, item in cast("dict[object, Any]", state).items():
+        if not isinstance(name, str) or _is_special(name):
+            raise ValueError(f"an attribute named {name!r}")
+        if name in slots:
+            # A slot that refuses its value stays empty.
+            with contextlib.suppress(Exception):
+                slots[name].__set__(value, item)
+        else:
+            value.__dict__[name] = item
+
+
+@cache
+def _slots(cls: Any) -> dict[str, MemberDescriptorType | GetSetDescriptorType]:  # noqa: ANN401 - a class
+    return {
+        name: slot
+        for base in reversed(cls.__mro__)
+        for name, slot in cast("dict[str, Any]", vars(base)).items()
+        if isinstance(slot, MemberDescriptorType | GetSetDescriptorType)
+        and not _is_special(name)
+        and (_is_heap(base) or (issubclass(base, BaseException) and name not in _SKIPPED))
+    }
+
+
+def _is_heap(cls: type) -> bool:
+    return bool(cls.__flags__ & _HEAP_TYPE)
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
 # From nodes
 
 
-def decode(
-    nodes: object, unpack: Unpack, resolve: Callable[[str], type | None], step: str
-) -> BaseException:
-    """Return the exception that `encode` took apart.
+def decode(nodes: object, unpack: Unpack, resolve: Resolve, step: str) -> BaseException:
+    """Return the exception that a `Writer` took apart.
 
     A class that `resolve` does not give, or that refuses its state, becomes `StepFailed`.
 
     Raises:
-        ValueError: the nodes are not what `encode` writes.
+        ValueError: the nodes are not what it writes.
     """
     if not isinstance(nodes, list) or not nodes:
         raise ValueError("a failure without nodes")
-    return _Reader(cast("list[object]", nodes), unpack, resolve, step).run()
+    return _Reader(cast("list[list[Any]]", nodes), unpack, resolve, step).run()
 
 
 class _Reader:
-    def __init__(
-        self,
-        nodes: list[object],
-        unpack: Unpack,
-        resolve: Callable[[str], type | None],
-        step: str,
-    ) -> None:
-        self._nodes = [_parse(node, len(nodes)) for node in nodes]
+    def __init__(self, nodes: list[list[Any]], unpack: Unpack, resolve: Resolve, step: str) -> None:
+        self._nodes = [_Node(*node).checked(len(nodes)) for node in nodes]
         self._unpack = unpack
         self._resolve = resolve
         self._step = step
         self._made: dict[int, BaseException] = {}
+        self._lost: dict[int, StepFailed] = {}
         self._sizes: dict[int, int] = {}
-        self._making: set[int] = set()
 
     def run(self) -> BaseException:
         for i in range(len(self._nodes)):
             self._make(i)
         states = [self._filled(i, node) for i, node in enumerate(self._nodes)]
         for i, node in enumerate(self._nodes):
-            self._proved(i, node, states[i])
+            if i not in self._lost and not _speaks(self._made[i]):
+                self._lose(i, node)
+        for i, failed in self._lost.items():
+            failed.attributes = states[i]
         for i, node in enumerate(self._nodes):
             self._link(self._made[i], node)
         return self._made[0]
@@ -281,15 +282,17 @@ class _Reader:
     def _make(self, i: int) -> BaseException:
         if i in self._made:
             return self._made[i]
-        if i in self._making:
+        if i in self._sizes:
             raise ValueError("an exception group that contains itself")
-        self._making.add(i)
+        self._sizes[i] = 1
         node = self._nodes[i]
         members = [self._make(m) for m in node.members]
-        self._sizes[i] = 1 + sum(self._sizes[m] for m in node.members)
+        self._sizes[i] += sum(self._sizes[m] for m in node.members)
         if self._sizes[i] > TREE:
             raise ValueError("exception groups that share too many members")
-        made = self._new(node, members) or self._failed(node)
+        made = self._new(node, members)
+        if made is None:
+            return self._lose(i, node)
         self._made[i] = made
         return made
 
@@ -300,38 +303,21 @@ class _Reader:
             stored = node.args[0] if node.args else 0
             message = self._unpack(stored) if isinstance(stored, bytes) else ""
             return _new_group(cls, str(message), members) if members else None
-        if cls is None or not issubclass(cls, BaseException):
-            return None
-        return _new_error(cls)
+        return _new_error(cls) if cls is not None and issubclass(cls, BaseException) else None
 
-    def _failed(self, node: _Node) -> StepFailed:
+    def _lose(self, i: int, node: _Node) -> StepFailed:
         name = node.key.removeprefix("@").removeprefix("builtins:").replace(":", ".")
-        return StepFailed(self._step, name, node.message, {}, node.traceback)
+        failed = StepFailed(self._step, name, node.message, {}, node.traceback)
+        self._made[i] = self._lost[i] = failed
+        return failed
 
     def _filled(self, i: int, node: _Node) -> dict[str, Any]:
-        error = self._made[i]
-        state = dict(self._values(node))
-        if self._is_real(error, node):
+        state = {name: self._value(stored) for name, stored in node.attributes.items()}
+        if i not in self._lost:
             if not node.group:
-                error.args = tuple([self._value(x) for x in node.args])
-            _give(error, state)
+                self._made[i].args = tuple([self._value(x) for x in node.args])
+            give(self._made[i], state)
         return state
-
-    def _proved(self, i: int, node: _Node, state: dict[str, Any]) -> None:
-        error = self._made[i]
-        if self._is_real(error, node):
-            if _speaks(error):
-                return
-            error = self._made[i] = self._failed(node)
-        if isinstance(error, StepFailed):
-            error.attributes = state
-
-    def _is_real(self, error: BaseException, node: _Node) -> bool:
-        return isinstance(error, BaseExceptionGroup) or self._resolve(node.key) is type(error)
-
-    def _values(self, node: _Node) -> Iterator[tuple[str, Any]]:
-        for name, stored in node.attributes.items():
-            yield name, self._value(stored)
 
     def _value(self, stored: bytes | int) -> Any:  # noqa: ANN401 - any value
         return self._unpack(stored) if isinstance(stored, bytes) else self._made[stored]
@@ -351,12 +337,10 @@ class _Reader:
 def _new_error(cls: type[BaseException]) -> BaseException | None:
     # The `__new__` of a class that Python code defines may want arguments that nobody kept.
     for base in cls.__mro__:
-        if _is_heap(base) or issubclass(cls, BaseExceptionGroup):
-            continue
-        try:
-            return cast("BaseException", cast("Any", base).__new__(cls))
-        except Exception:  # noqa: BLE001, S112 - not the base that lays out this class
-            continue
+        if not _is_heap(base) and not issubclass(cls, BaseExceptionGroup):
+            # Only the base that lays out this class can make one.
+            with contextlib.suppress(Exception):
+                return cast("BaseException", cast("Any", base).__new__(cls))
     return None
 
 
@@ -367,25 +351,11 @@ def _new_group(
 ) -> BaseException | None:
     wanted = cls if cls is not None and BaseExceptionGroup in cls.__mro__ else None
     for kind in (wanted, BaseExceptionGroup):
-        try:
+        # The plain group takes the place of one that refuses.
+        with contextlib.suppress(Exception):
             if kind is not None:
                 return cast("BaseException", BaseExceptionGroup.__new__(kind, message, members))
-        except Exception:  # noqa: BLE001, S112 - the plain group takes its place
-            continue
     return None
-
-
-def _give(error: BaseException, values: dict[str, Any]) -> None:
-    slots = _slots(cast("Any", type(error)))
-    for name, value in values.items():
-        descriptor = slots.get(name)
-        if descriptor is None:
-            error.__dict__[name] = value
-            continue
-        try:
-            descriptor.__set__(error, value)
-        except Exception:  # noqa: BLE001, S112 - a slot that refuses its value stays empty
-            continue
 
 
 def _speaks(error: BaseException) -> bool:
@@ -394,38 +364,3 @@ def _speaks(error: BaseException) -> bool:
     except Exception:  # noqa: BLE001 - a class that is broken without its __init__
         return False
     return True
-
-
-def _parse(raw: object, count: int) -> _Node:
-    fields = _list(raw)
-    if len(fields) != 11:  # noqa: PLR2004 - the fields of a node
-        raise ValueError("not a node of a failure")
-    node = _Node(*fields)
-    stored = [*_list(node.args), *_map(node.attributes).values()]
-    links = [node.cause, node.context, *(x for x in stored if type(x) is not bytes)]
-    links = [x for x in links if x is not None]
-    good = (
-        all(type(x) is int and 0 <= x < count for x in [*links, *_list(node.members)])
-        and all(x is not None for x in stored)
-        and all(type(x) is str for x in (node.key, node.message, node.traceback))
-        and all(type(x) is str for x in _list(node.notes))
-        and type(node.suppress) is bool
-        and type(node.group) is bool
-    )
-    if not good:
-        raise ValueError("a broken node of a failure")
-    return node
-
-
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - foreign data
-    kind = class_of(value)
-    if kind is not list:
-        raise TypeError("a broken node of a failure")
-    return cast("list[Any]", value)
-
-
-def _map(value: Any) -> dict[str, Any]:  # noqa: ANN401 - foreign data
-    kind = class_of(value)
-    if kind is not dict or not all(type(x) is str and not _is_special(x) for x in value):
-        raise TypeError("a broken node of a failure")
-    return cast("dict[str, Any]", value)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import deque
-from collections.abc import Callable
+from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
@@ -27,28 +27,15 @@ def jsonable(value: Any, *, nan: bool = False) -> Any:  # noqa: ANN401 - any dec
         return {_key(key): jsonable(item, nan=nan) for key, item in value.items()}
     if not _ARRAYS.isdisjoint(kinds):
         return [jsonable(item, nan=nan) for item in value]
-    return _scalar(value, nan=nan)
-
-
-def _scalar(value: Any, *, nan: bool) -> Any:  # noqa: ANN401 - any decoded value
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, int):
-        return hex(value) if value.bit_length() > _BITS else int(value)
-    if isinstance(value, float):
-        return value if nan or math.isfinite(value) else _infinite(value)
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return hex(value)
     if isinstance(value, PurePath):
         return str(value).encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float) and not nan and not math.isfinite(value):
+        return str(Decimal(value))
     return pydantic_core.to_jsonable_python(value, bytes_mode="base64", serialize_unknown=True)
-
-
-def _infinite(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _key(key: object) -> str:
     plain = jsonable(key)
-    return plain if isinstance(plain, str) else _dump(plain)
-
-
-_dump: Callable[[Any], str] = json.dumps
+    return plain if isinstance(plain, str) else json.dumps(plain)

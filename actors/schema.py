@@ -9,7 +9,6 @@ from jsonschema.exceptions import ValidationError, best_match  # pyright: ignore
 from jsonschema.validators import validator_for
 
 from .errors import HookRejected
-from .paths import class_of
 
 # Empty, so that a reference which leads out of its schema is never fetched.
 _NOWHERE = cast("Any", referencing).Registry()
@@ -28,29 +27,9 @@ def schema_of(annotation: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an an
         return None
     if named == aliased:
         return named or None
-    # A payload from code has the names of fields, one from elsewhere may have their aliases.
-    definitions = {**_apart(named, "named"), **_apart(aliased, "aliased")}
-    return {"anyOf": [named, aliased], "$defs": definitions}
-
-
-def _apart(schema: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Move a schema's definitions out of it, under names of their own."""
-    definitions: dict[str, Any] = schema.pop("$defs", {})
-    _repoint(schema, prefix)
-    _repoint(definitions, prefix)
-    return {f"{prefix}-{name}": found for name, found in definitions.items()}
-
-
-def _repoint(part: Any, prefix: str) -> None:  # noqa: ANN401 - any part of a schema
-    kind = class_of(part)
-    if kind is dict:
-        if type(part.get("$ref")) is str:
-            part["$ref"] = part["$ref"].replace("#/$defs/", f"#/$defs/{prefix}-", 1)
-        for item in part.values():
-            _repoint(item, prefix)
-    elif kind is list:
-        for item in part:
-            _repoint(item, prefix)
+    # A payload from code has the names of fields, one from elsewhere may have their aliases. An
+    # id lets the references of each lead into itself.
+    return {"anyOf": [{"$id": "urn:named", **named}, {"$id": "urn:aliased", **aliased}]}
 
 
 def check(schema: dict[str, Any], value: Any) -> None:  # noqa: ANN401 - plain data of any shape

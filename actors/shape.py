@@ -1,9 +1,12 @@
 """Shapes of plain types and containers: check decoded data, and give it its exact type."""
 
 import collections
+import contextlib
+from collections import abc
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import repeat
 from typing import Any, cast
 
 from . import wire
@@ -26,9 +29,9 @@ class Misfit(Exception):
 class Shape:
     """One compiled annotation.
 
-    Values whose type is in `exact` are right as they are; a `free` shape takes everything. `cls`
-    and `fields` are those of a record. A `first` shape is tried before the exact ones of a union; a
-    `closed` one takes nothing but its exact types.
+    Values whose type is in `exact` are right as they are; a `free` shape takes everything. A
+    `first` shape is tried before the exact ones of a union. `cls` and `fields` are those of a
+    record.
     """
 
     expected: str
@@ -36,25 +39,17 @@ class Shape:
     exact: frozenset[type] = frozenset()
     free: bool = False
     first: bool = False
-    closed: bool = False
     cls: type | None = None
     fields: frozenset[str] | None = None
-
-    def become(self, other: "Shape") -> None:
-        """Take everything from another shape: this one stood in for it."""
-        self.expected, self.decode, self.exact = other.expected, other.decode, other.exact
-        self.free, self.first, self.closed = other.free, other.first, other.closed
-        self.cls, self.fields = other.cls, other.fields
 
     def fits(self, values: Iterable[Any]) -> bool:
         """Tell whether all values are right as they are."""
         return self.free or self.exact.issuperset(map(type, values))
 
 
-_SCALARS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
-FREE = Shape("anything", lambda value: value, _SCALARS, free=True)
+FREE = Shape("anything", lambda value: value, wire.ATOMS, free=True)
 # Where records are among the data, what is not annotated must lose its marks.
-FREE_MARKED = Shape("anything", wire.without_marks, _SCALARS)
+FREE_MARKED = Shape("anything", wire.without_marks, wire.ATOMS)
 
 
 def misfit(expected: str, value: object) -> Misfit:
@@ -62,208 +57,145 @@ def misfit(expected: str, value: object) -> Misfit:
     return Misfit(expected, describe(value))
 
 
-def exact(expected: str, *types: type) -> Shape:
-    """Return the shape of values of exactly these types."""
+def leaf(
+    expected: str,
+    cls: Any,  # noqa: ANN401 - a class or protocol
+    sources: Collection[type] = (),
+    read: Decode | None = None,
+) -> Shape:
+    """Return the shape of instances; values of the sources are `read` into one."""
+    make = read or cls
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if type(value) in types:
-            return value
-        raise misfit(expected, value)
-
-    return Shape(expected, decode, frozenset(types), closed=True)
-
-
-def converted(expected: str, cls: Callable[[Any], Any], *sources: type) -> Shape:
-    """Return the shape of `cls`, made from values of the sources."""
-
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if type(value) is cls:
+        if isinstance(value, cls):
             return value
         if type(value) not in sources:
             raise misfit(expected, value)
         try:
-            return cls(value)
-        except (ValueError, OverflowError):
+            return make(value)
+        except (ValueError, ArithmeticError):
             raise misfit(expected, value) from None
 
-    return Shape(expected, decode, frozenset({cast("type", cls)}))
+    return Shape(expected, decode, frozenset({cls, bool} if cls is int else {cls}))
 
 
-def instance(expected: str, cls: Any) -> Shape:  # noqa: ANN401 - a class or protocol
-    """Return the shape of instances, which arrive as themselves."""
+def choice(expected: str, options: Iterable[Any], make: Decode | None = None) -> Shape:
+    """Return the shape of `Literal` and enums, whose members arrive by value.
 
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        try:
-            if isinstance(value, cls):
-                return value
-        except TypeError:
-            # A protocol that cannot be asked.
-            return wire.without_marks(value)
-        raise misfit(expected, value)
-
-    return Shape(expected, decode)
-
-
-def literal(expected: str, options: tuple[Any, ...]) -> Shape:
-    """Return the shape of `Literal`."""
+    make: what gives the members that are not among the options.
+    """
     pairs = [(x.value if isinstance(x, Enum) else x, x) for x in options]
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
+        plain = wire.without_marks(value)
         for raw, option in pairs:
-            if type(raw) is type(value) and raw == value:
+            if plain is option or (type(raw) is type(plain) and raw == plain):
                 return option
+        # `_missing_` is user code.
+        with contextlib.suppress(Exception):
+            if make is not None:
+                return make(plain)
         raise misfit(expected, value)
 
     return Shape(expected, decode, first=any(raw is not option for raw, option in pairs))
 
 
-def enum(expected: str, cls: type[Enum]) -> Shape:
-    """Return the shape of an enum, whose members arrive by value."""
-
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if isinstance(value, cls):
-            return value
-        plain = wire.without_marks(value)
-        for member in cls:
-            if member.value == plain and type(member.value) is type(plain):
-                return member
-        try:
-            return cls(plain)
-        except Exception:  # noqa: BLE001 - `_missing_` is user code
-            raise misfit(expected, value) from None
-
-    return Shape(expected, decode, first=True)
-
-
 # Containers
 
-
-def items(item: Shape, values: Collection[Any]) -> list[Any]:
-    """Return the items, each in its shape."""
-    out: list[Any] = []
-    add, decode = out.append, item.decode
-    try:
-        for value in values:
-            add(decode(value))
-    except Misfit as error:
-        error.trail.append(f"[{len(out)}]")
-        raise
-    return out
-
-
-def array(expected: str, item: Shape) -> Shape:
-    """Return the shape of a list."""
-
-    def decode(value: Any) -> list[Any]:  # noqa: ANN401 - any value
-        kind = class_of(value)
-        if kind is list and item.fits(value):
-            return cast("list[Any]", value)
-        if kind is not list and kind is not tuple:
-            raise misfit(expected, value)
-        return items(item, value)
-
-    return Shape(expected, decode)
+_EACH: Any = {cls: cls for cls in (list, tuple, set, frozenset, collections.deque)}
+_SET: Any = {set: set, list: set, frozenset: frozenset}
+_SETS: tuple[Any, ...] = (abc.Set, abc.MutableSet)
+_SEQUENCES: tuple[Any, ...] = (abc.Sequence, abc.MutableSequence, abc.Reversible)
+_ITERABLES: tuple[Any, ...] = (abc.Collection, abc.Iterable, abc.Container)
+# By the annotated class: what is made of each type of value.
+COLLECTIONS: dict[Any, dict[type, Any]] = {
+    list: dict.fromkeys((list, tuple), list),
+    tuple: dict.fromkeys((tuple, list), tuple),
+    set: dict.fromkeys((set, frozenset, list, tuple), set),
+    frozenset: dict.fromkeys((frozenset, set, list, tuple), frozenset),
+    collections.deque: dict.fromkeys((collections.deque, list, tuple), collections.deque),
+    **cast("Any", dict.fromkeys(_SETS, _SET)),
+    **cast("Any", dict.fromkeys((*_SEQUENCES, *_ITERABLES), _EACH)),
+}
 
 
-def made_of(expected: str, item: Shape, cls: Callable[[Any], Any], *sources: type) -> Shape:
-    """Return the shape of a container that is made by `cls` from values of the sources."""
-    accepted = (cls, list, tuple, *sources)
+def collection(expected: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN401 - a class
+    """Return the shape of a collection; of an abstract one, each concrete type stays what it is."""
+    kinds = COLLECTIONS[origin]
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         kind = class_of(value)
-        if kind not in accepted:
+        cls: Any = kinds.get(kind)
+        if cls is None:
+            if isinstance(value, origin):
+                return value
             raise misfit(expected, value)
         if kind is cls and item.fits(value):
             return value
+        items = placed(repeat(item.decode), value)
+        if cls == collections.deque:
+            return cls(items, getattr(value, "maxlen", None))
         try:
-            return cls(items(item, value))
+            return items if cls is list else cls(items)
         except TypeError:
             raise Misfit(expected, "items that have no hash") from None
 
     return Shape(expected, decode)
 
 
-def double_ended(expected: str, item: Shape) -> Shape:
-    """Return the shape of a deque; its `maxlen` is kept."""
-
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if type(value) not in {collections.deque, list, tuple}:
-            raise misfit(expected, value)
-        return collections.deque(items(item, value), getattr(value, "maxlen", None))
-
-    return Shape(expected, decode)
-
-
-def tuple_of(expected: str, shapes: list[Shape]) -> Shape:
-    """Return the shape of a tuple with a type for each place."""
-    count = len(shapes)
-
-    def decode(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any value
-        kind = class_of(value)
-        if kind is not tuple and kind is not list:
-            raise misfit(expected, value)
-        if len(value) != count:
-            raise misfit(f"{count} items", value)
-        return tuple(places(shapes, value))
-
-    return Shape(expected, decode)
-
-
-def places(shapes: list[Shape], values: Collection[Any]) -> list[Any]:
-    """Return the values, each in the shape of its place."""
+def placed(decoders: Iterable[Decode], values: Collection[Any]) -> list[Any]:
+    """Return the values, each decoded as its place wants it."""
     out: list[Any] = []
     try:
-        for shape, value in zip(shapes, values, strict=False):
-            out.append(shape.decode(value))
+        for decode, value in zip(decoders, values, strict=False):
+            out.append(decode(value))
     except Misfit as error:
         error.trail.append(f"[{len(out)}]")
         raise
     return out
 
 
-def any_of(expected: str, origin: type, kinds: dict[type, Shape]) -> Shape:
-    """Return the shape of an abstract collection: each concrete type stays what it is."""
+def tuple_of(expected: str, shapes: list[Shape]) -> Shape:
+    """Return the shape of a tuple with a type for each place."""
 
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        shape = kinds.get(class_of(value))
-        if shape is not None:
-            return shape.decode(value)
-        if isinstance(value, origin):
-            return value
-        raise misfit(expected, value)
+    def decode(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any value
+        if type(value) not in {tuple, list}:
+            raise misfit(expected, value)
+        if len(value) != len(shapes):
+            raise misfit(f"{len(shapes)} items", value)
+        return tuple(placed([x.decode for x in shapes], value))
 
     return Shape(expected, decode)
 
 
-def mapping(
-    expected: str, key: Shape, item: Shape, make: Callable[[dict[Any, Any]], Any] | None = None
-) -> Shape:
+def mapping(expected: str, key: Shape, item: Shape, make: Decode | None = None) -> Shape:
     """Return the shape of a dict; `make` makes the wanted class of a plain one."""
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         old: dict[Any, Any] = value
         if not isinstance(value, dict):
             raise misfit(expected, value)
-        new = old if key.fits(old) and item.fits(old.values()) else _entries(key, item, old)
-        return make(new) if make is not None and type(new) is dict else new
+        if not (key.fits(old) and item.fits(old.values())):
+            old = entries(key, lambda _: item, old)
+        return make(old) if make is not None and type(old) is dict else old
 
     return Shape(expected, decode)
 
 
-def _entries(key: Shape, item: Shape, old: dict[Any, Any]) -> dict[Any, Any]:
+def entries(key: Shape, item_of: Callable[[Any], Shape], old: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a dict of the same class, each key and item in its shape, without a mark."""
     new: dict[Any, Any] = {}
     if type(old) is not dict:
         new = old.copy()
         new.clear()
     for raw, value in old.items():
-        if type(raw) is wire.Mark:
-            continue
-        name = _key(key, raw)
-        try:
-            new[name] = item.decode(value)
-        except Misfit as error:
-            error.trail.append(into(raw))
-            raise
+        if type(raw) is not wire.Mark:
+            name = _key(key, raw)
+            try:
+                new[name] = item_of(raw).decode(value)
+            except Misfit as error:
+                error.trail.append(into(raw))
+                raise
     return new
 
 
@@ -272,19 +204,12 @@ def _key(shape: Shape, raw: Any) -> Any:  # noqa: ANN401 - any key
         return shape.decode(raw)
     except Misfit as error:
         # In JSON every key is text.
-        if type(raw) is str:
-            for cls in (int, float):
-                if cls in shape.exact and raw.strip("-").isascii() and _is_number(cls, raw):
+        for cls in (int, float):
+            with contextlib.suppress(ValueError):
+                if cls in shape.exact and type(raw) is str and str(cls(raw)) == raw:
                     return cls(raw)
         error.trail.append(f"{{key {short(raw)}}}")
         raise
-
-
-def _is_number(cls: type, text: str) -> bool:
-    try:
-        return str(cls(text)) == text
-    except ValueError:
-        return False
 
 
 # Unions
@@ -293,52 +218,52 @@ def _is_number(cls: type, text: str) -> bool:
 def union(expected: str, members: list[Shape]) -> Shape:
     """Return the shape of a union: the exact member, then the named record, then the first fit."""
     early = [member for member in members if member.first]
-    exacts = frozenset(cls for member in members for cls in member.exact)
-    rest = [member for member in members if not member.closed]
+    rest = [member for member in members if not member.first]
+    exact = frozenset(cls for member in rest for cls in member.exact)
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         for member in early:
+            with contextlib.suppress(Misfit):
+                return member.decode(value)
+        if type(value) in exact:
+            return value
+        is_dict = class_of(value) is dict
+        ranked = _ranked(rest, value) if is_dict else rest
+        errors: list[Misfit] = []
+        for member in ranked:
             try:
                 return member.decode(value)
-            except Misfit:
-                continue
-        if type(value) in exacts:
-            return value
-        if len(rest) != 1:
-            return _first_fit(expected, rest, value)
-        try:
-            return rest[0].decode(value)
-        except Misfit as error:
-            raise _blamed(expected, rest, value, [error]) from None
+            except Misfit as error:
+                errors.append(error)
+        # The record that the data most likely are says best what is wrong with them.
+        likely = [x for x in zip(ranked, errors, strict=True) if is_dict and not x[0].exact]
+        if likely and likely[0][0].fields is not None:
+            raise likely[0][1]
+        raise next((error for error in errors if error.trail), misfit(expected, value))
 
-    free = any(member.free for member in members)
-    return Shape(expected, decode, frozenset() if early else exacts, free=free and not early)
-
-
-def _first_fit(expected: str, members: list[Shape], value: Any) -> Any:  # noqa: ANN401 - any value
-    ranked = _ranked(members, value) if class_of(value) is dict else members
-    errors: list[Misfit] = []
-    for member in ranked:
-        try:
-            return member.decode(value)
-        except Misfit as error:
-            errors.append(error)
-    raise _blamed(expected, ranked, value, errors)
-
-
-def _blamed(expected: str, members: list[Shape], value: object, errors: list[Misfit]) -> Misfit:
-    # The record that the data most likely are says best what is wrong with them.
-    if class_of(value) is dict and members and members[0].fields is not None:
-        return errors[0]
-    return next((error for error in errors if error.trail), misfit(expected, value))
+    free = not early and any(member.free for member in members)
+    return Shape(expected, decode, frozenset() if early else exact, free=free)
 
 
 def _ranked(members: list[Shape], value: dict[Any, Any]) -> list[Shape]:
-    mark = next(iter(value), None)
-    if type(mark) is wire.Mark:
-        name = mark[0].decode("utf-8", "replace")
-        named = [m for m in members if m.cls is not None and m.cls.__name__ == name]
+    name = wire.name_in(value)
+    if name is not None:
+        named = [m for m in members if m.cls is not None and class_named(m.cls, name) is not None]
         if named:
             return named
     keys = value.keys()
     return sorted(members, key=lambda m: len(keys - m.fields) if m.fields is not None else 0)
+
+
+def class_named(cls: type, name: str) -> type | None:
+    """Return a class or that subclass of it which has a name; None where there is none."""
+    seen: set[type] = set()
+    waiting = [cls]
+    while waiting:
+        found = waiting.pop()
+        if found.__name__ == name:
+            return found
+        if found not in seen:
+            seen.add(found)
+            waiting += type.__subclasses__(found)
+    return None

@@ -63,7 +63,7 @@ class Watchdog:
         found: Watchdog | None = getattr(_of_thread, "watchdog", None)
         if found is None:
             found = _of_thread.watchdog = cls()
-            found.start()
+        found.start()
         return found
 
     @property

@@ -1,43 +1,27 @@
-"""The closed set of extension types in payloads, and the standard types without parts."""
+"""The closed set of extension types in payloads, and the text of standard values without parts."""
 
 import datetime as dt
+import ipaddress
 import re
-import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
-from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import msgpack
 import pydantic
 import pydantic_core
 from pydantic import networks
 
-BIG_INT = 1
-DATETIME = 2
-DATE = 3
-TIME = 4
-TIMEDELTA = 5
-DECIMAL = 6
-UUID_ = 7
-PATH = 8
-COMPLEX = 9
-RANGE = 10
-PATTERN = 11
+from .paths import class_of
+
+# No extension type: a value that is written as another one.
+PLAIN = 0
 TEXT = 12
-FRACTION = 13
 TUPLE = 20
 SET = 21
 FROZENSET = 22
@@ -53,210 +37,153 @@ FAILURE = 34
 
 # Levels of extension types inside each other; lists and maps have msgpack's own limit of 511.
 DEPTH = 100
+# What the factory of a defaultdict may be, by its name.
+FACTORIES: dict[str | None, type | None] = {
+    None: None,
+    **{cls.__name__: cls for cls in (list, dict, set, tuple, int, float, str, bool, bytes)},
+}
+ATOMS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
 
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*\Z")
 
-_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
-    "IPv4Address": (IPv4Address, str, IPv4Address),
-    "IPv4Interface": (IPv4Interface, str, IPv4Interface),
-    "IPv4Network": (IPv4Network, str, IPv4Network),
-    "IPv6Address": (IPv6Address, str, IPv6Address),
-    "IPv6Interface": (IPv6Interface, str, IPv6Interface),
-    "IPv6Network": (IPv6Network, str, IPv6Network),
-    "Url": (pydantic_core.Url, str, pydantic_core.Url),
-    "MultiHostUrl": (pydantic_core.MultiHostUrl, str, pydantic_core.MultiHostUrl),
+
+# Standard values: one extension type, with the name of the type and text
+
+
+def _dump_stamp(value: dt.datetime | dt.time) -> str:
+    zone = value.tzinfo
+    if (zone is None or zone is dt.UTC) and not value.fold:
+        return value.isoformat()
+    return f"{value.replace(tzinfo=None).isoformat()}|{value.fold}|{_dump_zone(value)}"
+
+
+def _dump_zone(value: dt.datetime | dt.time) -> str:
+    zone = value.tzinfo
+    if zone is None or (isinstance(zone, ZoneInfo) and zone.key):
+        return zone.key if isinstance(zone, ZoneInfo) else ""
+    offset = value.utcoffset()
+    if offset is None:
+        raise TypeError(f"its time zone {zone!r} has no name and no offset")
+    name = str(zone) if isinstance(zone, dt.timezone) else ""
+    shown = "" if name == str(dt.timezone(offset)) else name
+    return f"={offset // dt.timedelta(microseconds=1)}={shown}"
+
+
+def _load_stamp(cls: Any, text: str) -> Any:  # noqa: ANN401 - datetime or time
+    if "|" not in text:
+        return cls.fromisoformat(text)
+    naive, fold, zone = text.split("|", 2)
+    return cls.fromisoformat(naive).replace(fold=int(fold), tzinfo=_load_zone(zone))
+
+
+def _load_zone(text: str) -> dt.tzinfo | None:
+    if text.startswith("="):
+        micros, name = text[1:].split("=", 1)
+        offset = dt.timedelta(microseconds=int(micros))
+        return dt.timezone(offset, name) if name else dt.timezone(offset)
+    if text and not _ZONE.match(text):
+        raise ValueError("not the name of a time zone")
+    return ZoneInfo(text) if text else None
+
+
+def _dump_pattern(value: re.Pattern[Any]) -> str:
+    text = value.pattern
+    kind, shown = ("s", text) if isinstance(text, str) else ("b", text.decode("latin-1"))
+    return f"{kind},{value.flags},{shown}"
+
+
+def _load_pattern(text: str) -> re.Pattern[Any]:
+    kind, flags, shown = text.split(",", 2)
+    source: Any = {"s": shown, "b": shown.encode("latin-1") if kind == "b" else b""}[kind]
+    pattern: re.Pattern[Any] = re.compile(source, int(flags) & ~re.DEBUG.value)
+    return pattern
+
+
+def _integers(text: str) -> list[int]:
+    # Hexadecimal, because Python refuses decimal text of more than 4,300 digits.
+    return [int(part, 16) for part in text.split(",")]
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, type) and value.__name__.endswith(("Url", "Dsn"))
+
+
+# By the name in bytes: the exact type, its text, and the value of a text.
+_STANDARD: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
+    "int": (int, "{:x}".format, lambda text: int(text, 16)),
+    "datetime": (dt.datetime, _dump_stamp, partial(_load_stamp, dt.datetime)),
+    "date": (dt.date, dt.date.isoformat, dt.date.fromisoformat),
+    "time": (dt.time, _dump_stamp, partial(_load_stamp, dt.time)),
+    "timedelta": (
+        dt.timedelta,
+        lambda value: f"{value.days:x},{value.seconds:x},{value.microseconds:x}",
+        lambda text: dt.timedelta(*_integers(text)),
+    ),
+    "Decimal": (Decimal, str, Decimal),
+    "UUID": (UUID, lambda value: value.hex, UUID),
+    "complex": (complex, str, complex),
+    "range": (
+        range,
+        lambda value: f"{value.start:x},{value.stop:x},{value.step:x}",
+        lambda text: range(*_integers(text)),
+    ),
+    "Fraction": (
+        Fraction,
+        lambda value: f"{value.numerator:x},{value.denominator:x}",
+        lambda text: Fraction(*_integers(text)),
+    ),
+    "Pattern": (re.Pattern, _dump_pattern, _load_pattern),
+    "Path": (type(Path()), str, Path),
     "SecretStr": (pydantic.SecretStr, pydantic.SecretStr.get_secret_value, pydantic.SecretStr),
     "SecretBytes": (
         pydantic.SecretBytes,
         lambda value: value.get_secret_value().decode("latin-1"),
         lambda text: pydantic.SecretBytes(text.encode("latin-1")),
     ),
+    # Types with a text that makes the same value again.
     **{
-        name: (cls, str, cls)
-        for name, cls in vars(networks).items()
-        if isinstance(cls, type) and cls.__module__ == networks.__name__ and name[0] != "_"
-        if name.endswith(("Url", "Dsn"))
+        cls.__name__: (cls, str, cls)
+        for cls in (
+            *(PurePosixPath, PureWindowsPath, pydantic_core.Url, pydantic_core.MultiHostUrl),
+            *(x for x in vars(ipaddress).values() if getattr(x, "__name__", "")[:3] == "IPv"),
+            *(x for name, x in vars(networks).items() if name in networks.__all__ and _is_url(x)),
+        )
     },
 }
-_TEXT_NAMES = {cls: name for name, (cls, _, _) in _TEXT.items()}
-_TEXT_OF = {cls: dump for cls, dump, _ in _TEXT.values()}
 
 
-def dump_int(value: int) -> bytes:
-    """Return an integer of any size as signed bytes, the highest first."""
-    return value.to_bytes(value.bit_length() // 8 + 1, signed=True)
+def _dumper(name: str, text_of: Callable[[Any], str]) -> Callable[[Any], bytes]:
+    # Paths may hold bytes that are no text.
+    return lambda value: f"{name}\n{text_of(value)}".encode("utf-8", "surrogateescape")
 
 
-def _load_int(data: bytes) -> int:
-    return int.from_bytes(data, signed=True)
+DUMPERS = {cls: _dumper(name, text_of) for name, (cls, text_of, _) in _STANDARD.items()}
 
 
-def _dump_stamp(value: dt.datetime | dt.time) -> bytes:
-    zone = value.tzinfo
-    if (zone is None or zone is dt.UTC) and not value.fold:
-        return value.isoformat().encode()
-    naive = value.replace(tzinfo=None).isoformat()
-    return f"{naive}|{value.fold}|{_dump_zone(value)}".encode()
+def load(data: bytes) -> object:
+    """Return the standard value of bytes that one of `DUMPERS` made."""
+    name, _, text = data.decode("utf-8", "surrogateescape").partition("\n")
+    return _STANDARD[name][2](text)
 
 
-def _dump_zone(value: dt.datetime | dt.time) -> str:
-    zone = value.tzinfo
-    if zone is None:
-        return ""
-    if isinstance(zone, ZoneInfo) and zone.key:
-        return zone.key
-    offset = value.utcoffset()
-    if offset is None:
-        raise TypeError(f"its time zone {zone!r} has no name and no offset")
-    name = zone.tzname(None) if isinstance(zone, dt.timezone) else None
-    shown = "" if name in {None, dt.timezone(offset).tzname(None)} else name
-    return f"={offset // dt.timedelta(microseconds=1)}={shown}"
-
-
-def _load_zone(text: str) -> dt.tzinfo | None:
-    if not text:
-        return None
-    if text.startswith("="):
-        micros, _, name = text[1:].partition("=")
-        offset = dt.timedelta(microseconds=int(micros))
-        return dt.timezone(offset, name) if name else dt.timezone(offset)
-    if not _ZONE.match(text):
-        raise ValueError("not the name of a time zone")
-    return ZoneInfo(text)
-
-
-def _load_datetime(data: bytes) -> dt.datetime:
-    naive, _, rest = data.decode().partition("|")
-    value = dt.datetime.fromisoformat(naive)
-    if not rest:
-        return value
-    fold, _, zone = rest.partition("|")
-    return value.replace(tzinfo=_load_zone(zone), fold=int(fold))
-
-
-def _load_time(data: bytes) -> dt.time:
-    naive, _, rest = data.decode().partition("|")
-    value = dt.time.fromisoformat(naive)
-    if not rest:
-        return value
-    fold, _, zone = rest.partition("|")
-    return value.replace(tzinfo=_load_zone(zone), fold=int(fold))
-
-
-def _dump_timedelta(value: dt.timedelta) -> bytes:
-    return struct.pack(">iii", value.days, value.seconds, value.microseconds)
-
-
-def _load_timedelta(data: bytes) -> dt.timedelta:
-    return dt.timedelta(*struct.unpack(">iii", data))
-
-
-def _dump_path(value: PurePath) -> bytes:
-    return _PATHS[type(value)] + str(value).encode("utf-8", "surrogateescape")
-
-
-def _load_path(data: bytes) -> PurePath:
-    text = data[1:].decode("utf-8", "surrogateescape")
-    kinds: dict[bytes, type[PurePath]] = {b"p": Path, b"P": PurePosixPath, b"W": PureWindowsPath}
-    return kinds[data[:1]](text)
-
-
-_PATHS: dict[type, bytes] = {
-    PosixPath: b"p",
-    WindowsPath: b"p",
-    PurePosixPath: b"P",
-    PureWindowsPath: b"W",
-}
-
-
-def _dump_complex(value: complex) -> bytes:
-    return struct.pack(">dd", value.real, value.imag)
-
-
-def _load_complex(data: bytes) -> complex:
-    return complex(*struct.unpack(">dd", data))
-
-
-def _dump_range(value: range) -> bytes:
-    # Hexadecimal, because Python refuses decimal text of more than 4,300 digits.
-    return f"{value.start:x},{value.stop:x},{value.step:x}".encode()
-
-
-def _load_range(data: bytes) -> range:
-    start, stop, step = (int(part, 16) for part in data.decode().split(","))
-    return range(start, stop, step)
-
-
-def _dump_fraction(value: Fraction) -> bytes:
-    return f"{value.numerator:x}/{value.denominator:x}".encode()
-
-
-def _load_fraction(data: bytes) -> Fraction:
-    top, _, bottom = data.decode().partition("/")
-    return Fraction(int(top, 16), int(bottom, 16))
-
-
-def _dump_pattern(value: re.Pattern[Any]) -> bytes:
-    packed: bytes = msgpack.packb([value.pattern, value.flags])
-    return packed
-
-
-def _load_pattern(data: bytes) -> re.Pattern[Any]:
-    text: Any
-    flags: int
-    text, flags = msgpack.unpackb(data)
-    pattern: re.Pattern[Any] = re.compile(text, flags & ~re.DEBUG.value)
-    return pattern
-
-
-def _dump_text(value: object) -> bytes:
-    cls = type(value)
-    return f"{_TEXT_NAMES[cls]}\n{_TEXT_OF[cls](value)}".encode()
-
-
-def _load_text(data: bytes) -> object:
-    name, _, text = data.decode().partition("\n")
-    return _TEXT[name][2](text)
-
-
-# By exact type: the code, and how the bytes are made.
-LEAVES: dict[type, tuple[int, Callable[[Any], bytes]]] = {
-    int: (BIG_INT, dump_int),
-    dt.datetime: (DATETIME, _dump_stamp),
-    dt.date: (DATE, lambda value: value.isoformat().encode()),
-    dt.time: (TIME, _dump_stamp),
-    dt.timedelta: (TIMEDELTA, _dump_timedelta),
-    Decimal: (DECIMAL, lambda value: str(value).encode()),
-    UUID: (UUID_, lambda value: value.bytes),
-    complex: (COMPLEX, _dump_complex),
-    range: (RANGE, _dump_range),
-    Fraction: (FRACTION, _dump_fraction),
-    re.Pattern: (PATTERN, _dump_pattern),
-    **dict.fromkeys(_PATHS, (PATH, _dump_path)),
-    **dict.fromkeys(_TEXT_NAMES, (TEXT, _dump_text)),
-}
-
-LOADERS: dict[int, Callable[[bytes], Any]] = {
-    BIG_INT: _load_int,
-    DATETIME: _load_datetime,
-    DATE: lambda data: dt.date.fromisoformat(data.decode()),
-    TIME: _load_time,
-    TIMEDELTA: _load_timedelta,
-    DECIMAL: lambda data: Decimal(data.decode()),
-    UUID_: lambda data: UUID(bytes=data),
-    PATH: _load_path,
-    COMPLEX: _load_complex,
-    RANGE: _load_range,
-    FRACTION: _load_fraction,
-    PATTERN: _load_pattern,
-    TEXT: _load_text,
-}
+# Marks of records
 
 
 class Mark(tuple[bytes]):
     """The first key of a stored record: the name of its class. Its value: the fields not set."""
 
     __slots__ = ()
+
+
+def mark_of(cls: type) -> Mark:
+    """Return the mark of records of a class."""
+    return Mark((cls.__name__.encode("utf-8", "replace"),))
+
+
+def name_in(record: Any) -> str | None:  # noqa: ANN401 - a decoded dict
+    """Return the name of a record's class; None for a dict without a mark."""
+    mark = next(iter(record), None)
+    return mark[0].decode("utf-8", "replace") if type(mark) is Mark else None
 
 
 def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shape
@@ -266,7 +193,7 @@ def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shap
         ValueError: a mark where no record is; nothing of ours writes that.
     """
     cls = cast("Any", type(value))
-    if cls in _ATOMS:
+    if cls in ATOMS:
         return value
     if cls is dict:
         out: dict[Any, Any] = {}
@@ -288,26 +215,16 @@ def _refuse(value: object) -> object:
     raise ValueError(f"{value!r} outside of a record")
 
 
-def _in_place(value: Any) -> Any:  # noqa: ANN401 - a dict of a standard class
-    for key, item in value.items():
+def _in_place(value: Any) -> Any:  # noqa: ANN401 - a deque, or a dict of a standard class
+    for key, item in enumerate(value) if class_of(value) is deque else value.items():
         value[key] = without_marks(item)
     return value
 
 
-def _deque(value: Any) -> Any:  # noqa: ANN401 - a deque of anything
-    for i, item in enumerate(value):
-        value[i] = without_marks(item)
-    return value
-
-
-_ATOMS: frozenset[type] = frozenset({str, int, float, bool, bytes, type(None)})
 _REBUILD: dict[type, Callable[[Any], Any]] = {
     tuple: lambda value: tuple([without_marks(item) for item in value]),
     set: lambda value: {without_marks(item) for item in value},
     frozenset: lambda value: frozenset([without_marks(item) for item in value]),
-    deque: _deque,
-    OrderedDict: _in_place,
-    Counter: _in_place,
-    defaultdict: _in_place,
+    **dict.fromkeys((deque, OrderedDict, Counter, defaultdict), _in_place),
     Mark: _refuse,
 }

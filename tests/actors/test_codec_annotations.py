@@ -94,6 +94,11 @@ class Puppy(Dog):
 
 
 @dataclass
+class Stray(Dog):
+    pass
+
+
+@dataclass
 class Box(Generic[T]):
     content: T
     more: list[T]
@@ -198,6 +203,7 @@ FITTING: list[tuple[object, Any]] = [
     (Cat("x"), Cat | Dog),
     ([Dog("x"), Cat("y")], list[Cat | Dog]),
     (Puppy("x", 3), Dog),
+    (Stray("x"), Cat | Dog),
     (UserId(5), UserId),
     ({"a": [1, "x", None]}, Json),
     (1, Annotated[int, "a comment"]),
@@ -269,6 +275,7 @@ MISMATCHES: list[tuple[object, Any, str, str]] = [
     ({"id": 1, "items": [{"sku": "a", "price": "x"}]}, Order, "result.items[0].price", "Decimal"),
     ({"id": 1}, Order, "result", "field 'items'"),
     ([{"id": 1}], list[Order | None], "result[0]", "field 'items'"),
+    ({"value": 1, "next": {}}, Node, "result.next", "field 'value'"),
     ({"item": {"sku": 1}}, Options, "result.item.sku", "str"),
     ({}, Options, "result", "key 'item'"),
     (({"sku": "a", "price": 1}, "x"), Pair, "result[1]", "int"),

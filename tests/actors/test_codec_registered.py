@@ -285,7 +285,7 @@ def test_a_reference_crosses_as_a_name_and_plain_data(codec: Codec) -> None:
 
 def test_a_reference_that_nobody_knows_here_is_a_mismatch(codec: Codec) -> None:
     codec.extend("handle", Handle, lambda handle: handle.run, Handle)
-    with pytest.raises(PayloadMismatch, match="no reference of kind 'handle'"):
+    with pytest.raises(PayloadMismatch, match="reference 'handle' is not registered here"):
         Codec().decode(codec.encode(Handle("r1")))
 
 

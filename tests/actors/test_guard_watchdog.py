@@ -110,3 +110,10 @@ def test_a_thread_has_one_shared_watchdog() -> None:
     assert others[0] is not mine
     mine.stop()
     others[0].stop()
+
+
+def test_a_shared_watchdog_that_was_stopped_watches_again() -> None:
+    Watchdog.shared().stop()
+    blocked = Watchdog.shared().watch(TARGET, lambda: _until(time.perf_counter() + 30), 0.01)
+    Watchdog.shared().stop()
+    assert blocked is not None
