@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from .chains import pass_on
 from .commit import Lost, commit
 from .effects import Effects
 from .env import Env, Gone, Partition
@@ -39,6 +40,7 @@ from .model import (
 )
 from .ports import Delivery, Refused, Unsure
 from .state import ENDS, RunState, first_state, state_of
+from .tombs import Tombstone
 from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
 
 _PARKED: dict[type[BaseException], str] = {
@@ -80,6 +82,7 @@ class RunActor:
         self._pause = 1.0
         self._settled = False
         self._owes = False
+        self._offered: set[tuple[str, str, str]] = set()
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -106,6 +109,7 @@ class RunActor:
         except ValueError as error:
             self.env.observer.log("warning", "mail_refused", run=self.run, reason=str(error))
             self._let_go(delivery.origin)
+            self._poke()
             return
         self._push(message)
 
@@ -267,6 +271,9 @@ class RunActor:
             return self.memory
         history, tombstone = await self._read(batch)
         if tombstone is not None:
+            successor = Tombstone.from_bytes(tombstone.data).successor
+            if successor:
+                await pass_on(self.env, self.run, successor, batch)
             return None
         if history is None:
             self.memory = await self._begin(batch)
@@ -386,7 +393,9 @@ class RunActor:
             self.env.observer.log("warning", "mail_refused", run=self.run, reason=str(error))
             return []
         if isinstance(found, Wait):
-            self.effects.alarm(found.timer, found.until)
+            early = message.kind == "fire" and message.delivery is not None
+            keep = self.effects.hold if early else self.effects.alarm
+            keep(found.timer, found.until)
             return []
         for event in found:
             self.effects.note(memory.state, event)
@@ -404,7 +413,11 @@ class RunActor:
 
     def _offer(self, state: RunState, payload: dict[str, Any]) -> None:
         hook = hook_of(state, payload["token"])
-        if hook is not None and payload["caller"] not in hook.accepted:
+        if hook is None:
+            return
+        offer = hook.id, payload["token"], payload["caller"]
+        if offer not in self._offered:
+            self._offered.add(offer)
             self.post("hook", {**payload, "hook": hook.id})
 
     async def _commit(self, state: RunState, turn: Turn) -> None:
@@ -459,6 +472,8 @@ class RunActor:
             await self.effects.end(state)
             self._settled = True
             self._tell_end(state, state.at)
+        if state.end is not None and state.end.kind == "continue":
+            await pass_on(self.env, self.run, state.end.data["run"], batch, state)
         self._done(batch)
 
     def _done(self, batch: list[Message]) -> None:

@@ -6,13 +6,12 @@ from contextlib import suppress
 from .env import Doors, Env
 from .loading import read_run
 from .model import TOMBSTONE, History
-from .names import partition_of
+from .names import partition_of, token_key
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, RunState, state_of
 from .summary import Summary
 from .tombs import Tombstone
-from .turn import token_key
 
 
 class Janitor:
@@ -76,7 +75,7 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
         state = state_of(history)
         if state.end is None:
             return
-        tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
+        tomb = Tombstone.of(state)
         with suppress(Refused):
             await backend.log.create(run, TOMBSTONE, tomb.to_bytes())
         await _forget_tokens(backend, history, state)

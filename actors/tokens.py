@@ -7,11 +7,11 @@ from typing import Any
 
 from .env import Env
 from .model import HEAD, TOMBSTONE, decode_record, pack, unpack_map
+from .names import token_key
 from .ports import Backend, Refused
 from .state import ENDS, HookState
-from .turn import token_key
 
-_ACCEPTED_MAX = 1000
+ACCEPTED_MAX = 1000
 """Callers' ids that a spent token remembers."""
 
 
@@ -132,7 +132,7 @@ class Tokens:
             if held is None or held.run != run or held.hook != hook or held.spent:
                 return
             held.spent = True
-            held.accepted = list(data["accepted"])[-_ACCEPTED_MAX:]
+            held.accepted = list(data["accepted"])[-ACCEPTED_MAX:]
             held.until = self._env.backend.clock.now() + round((data.get("keep") or 0) * 1e6)
             try:
                 await self._table.swap(key, held.to_bytes(), entry.revision)
