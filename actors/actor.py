@@ -17,6 +17,7 @@ from .errors import (
     HistoryCorrupted,
     HistoryLost,
     NonDeterminismError,
+    OffbookError,
     RunBlocked,
     WorkflowNotRegistered,
 )
@@ -83,6 +84,7 @@ class RunActor:
         self._settled = False
         self._owes = False
         self._offered: set[tuple[str, str, str]] = set()
+        self._gone = False
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -125,6 +127,8 @@ class RunActor:
         self._poke()
 
     def _poke(self) -> None:
+        if self._gone:
+            return  # a body that ends after its run was dropped here
         if self._waiter is not None:
             _wake(self._waiter)
         elif self._task is None or self._task.done():
@@ -214,8 +218,9 @@ class RunActor:
     async def _settle(self) -> None:
         try:
             await self.effects.settle(self.memory.state if self.memory else None)
-        except Unsure:
-            await asyncio.sleep(0.05)
+        except OffbookError as error:
+            self.env.observer.log("info", "rest_postponed", run=self.run, reason=str(error))
+            await asyncio.sleep(0.05 if isinstance(error, Unsure) else 1.0)
             return
         if not self._inbox:
             for origin in list(self._finished):
@@ -394,8 +399,7 @@ class RunActor:
             return []
         if isinstance(found, Wait):
             early = message.kind == "fire" and message.delivery is not None
-            keep = self.effects.hold if early else self.effects.alarm
-            keep(found.timer, found.until)
+            (self.effects.hold if early else self.effects.alarm)(found.timer, found.until)
             return []
         for event in found:
             self.effects.note(memory.state, event)
@@ -413,10 +417,8 @@ class RunActor:
 
     def _offer(self, state: RunState, payload: dict[str, Any]) -> None:
         hook = hook_of(state, payload["token"])
-        if hook is None:
-            return
-        offer = hook.id, payload["token"], payload["caller"]
-        if offer not in self._offered:
+        offer = hook.id if hook else "", payload["token"], payload["caller"]
+        if hook is not None and offer not in self._offered:
             self._offered.add(offer)
             self.post("hook", {**payload, "hook": hook.id})
 
@@ -530,6 +532,7 @@ class RunActor:
 
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
+        self._gone = True
         if self._retry is not None:
             self._retry.cancel()
         self._drop_memory()

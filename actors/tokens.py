@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .model import HEAD, TOMBSTONE, decode_record, pack, unpack_map
+from .model import HEAD, TOMBSTONE, kind_of, pack, unpack_map
 from .names import token_key
 from .ports import Backend, Refused
-from .state import ENDS, HookState
+from .state import HookState
 
 ACCEPTED_MAX = 1000
 """Callers' ids that a spent token remembers."""
@@ -59,10 +59,9 @@ async def has_ended(backend: Backend, run: str) -> bool:
     if tail.key == HEAD:
         return False
     try:
-        record = decode_record(tail.data)
+        return kind_of(tail.data) == "end"
     except ValueError:
         return False
-    return any(command.kind in ENDS for command in record.commands)
 
 
 class Tokens:
