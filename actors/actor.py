@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from .chains import pass_on
 from .commit import Lost, commit
 from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
@@ -16,6 +17,7 @@ from .errors import (
     HistoryCorrupted,
     HistoryLost,
     NonDeterminismError,
+    OffbookError,
     RunBlocked,
     WorkflowNotRegistered,
 )
@@ -39,6 +41,7 @@ from .model import (
 )
 from .ports import Delivery, Refused, Unsure
 from .state import ENDS, RunState, first_state, state_of, wait_of
+from .tombs import Tombstone
 from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
 
 _PARKED: dict[type[BaseException], str] = {
@@ -86,6 +89,8 @@ class RunActor:
         self._settled = False
         self._owes = False
         self._leaving = False
+        self._offered: set[tuple[str, str, str]] = set()
+        self._gone = False
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -112,6 +117,7 @@ class RunActor:
         except ValueError as error:
             self._log("warning", "mail_refused", reason=str(error))
             self._let_go(delivery.origin)
+            self._poke()
             return
         self._push(message)
 
@@ -127,6 +133,8 @@ class RunActor:
         self._poke()
 
     def _poke(self) -> None:
+        if self._gone:
+            return  # a body that ends after its run was dropped here
         if self._waiter is not None:
             _wake(self._waiter)
         elif not self._driving:
@@ -139,7 +147,7 @@ class RunActor:
         This saves the event loop a switch of tasks at the end of each step.
         """
         self._inbox.append(Message(kind, fields))
-        if self._parked is not None:
+        if self._parked is not None or self._gone:
             return
         if self._waiter is not None:
             _wake(self._waiter)
@@ -252,8 +260,9 @@ class RunActor:
     async def _settle(self) -> None:
         try:
             await self.effects.settle(self.memory.state if self.memory else None)
-        except Unsure:
-            await asyncio.sleep(0.05)
+        except OffbookError as error:
+            self.env.observer.log("info", "rest_postponed", run=self.run, reason=str(error))
+            await asyncio.sleep(0.05 if isinstance(error, Unsure) else 1.0)
             return
         if not self._inbox:
             for origin in list(self._finished):
@@ -328,6 +337,9 @@ class RunActor:
             return self.memory
         history, tombstone = await self._read(batch)
         if tombstone is not None:
+            successor = Tombstone.from_bytes(tombstone.data).successor
+            if successor:
+                await pass_on(self.env, self.run, successor, batch)
             return None
         if history is None:
             self.memory = await self._begin(batch)
@@ -449,7 +461,8 @@ class RunActor:
             self._log("warning", "mail_refused", reason=str(error))
             return []
         if isinstance(found, Wait):
-            self.effects.alarm(found.timer, found.until)
+            early = message.kind == "fire" and message.delivery is not None
+            (self.effects.hold if early else self.effects.alarm)(found.timer, found.until)
             return []
         for event in found:
             self.effects.note(memory.state, event)
@@ -467,7 +480,9 @@ class RunActor:
 
     def _offer(self, state: RunState, payload: dict[str, Any]) -> None:
         hook = hook_of(state, payload["token"])
-        if hook is not None and payload["caller"] not in hook.accepted:
+        offer = hook.id if hook else "", payload["token"], payload["caller"]
+        if hook is not None and offer not in self._offered:
+            self._offered.add(offer)
             self.post("hook", {**payload, "hook": hook.id})
 
     async def _commit(self, state: RunState, turn: Turn) -> None:
@@ -522,6 +537,8 @@ class RunActor:
             await self.effects.end(state)
             self._settled, self._owes = True, False
             self._tell_end(state, state.at)
+        if state.end is not None and state.end.kind == "continue":
+            await pass_on(self.env, self.run, state.end.data["run"], batch, state)
         self._done(batch)
 
     def _done(self, batch: list[Message]) -> None:
@@ -583,6 +600,7 @@ class RunActor:
 
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
+        self._gone = True
         if self._retry is not None:
             self._retry.cancel()
         self._drop_memory()

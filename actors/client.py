@@ -1,14 +1,12 @@
 """The client: starts runs, finds them, wakes them."""
 
-import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
-from .again import again
 from .arguments import encode_arguments
 from .attributes import merged_changes
 from .blobs import BlobStore
@@ -22,10 +20,9 @@ from .errors import (
     NotInWorkflowBody,
     RunCancelled,
     RunConflict,
+    RunExpired,
     RunFailed,
-    RunNotFound,
     RunTerminated,
-    ServerUnavailable,
     WorkflowNotRegistered,
 )
 from .lists import list_runs
@@ -36,39 +33,23 @@ from .model import (
     Command,
     Head,
     History,
-    Stored,
-    body_of,
-    decode_record,
-    encode_record,
-    extend_history,
-    key_of,
-    may_end,
     pack,
-    read_head,
-    read_history,
 )
-from .names import check_name, check_token, new_run_id
+from .names import check_name, check_token, new_run_id, token_key
 from .options import UNSET, Duration, Settings, retention_of
 from .ports import Backend, Observer
+from .reading import POLL, Reading, ending
 from .references import register_references
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head
-from .state import ENDS, state_of
+from .state import ENDS, FINAL, state_of
 from .summary import Summary, read_summary
 from .tokens import TokenRecord
 from .tombs import Tombstone
-from .turn import token_key
+from .turn import payload_key
 from .view import Viewer
 
 R = TypeVar("R")
-
-Growth = Callable[[float], Awaitable[bytes | None]]
-
-_PATIENCE = 10.0
-"""Seconds in which a server must answer."""
-
-_POLL = 5.0
-"""Seconds between two reads of a log that nobody told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +85,7 @@ class Client:
         self._backend: Backend | None = None
         self._known: set[tuple[str, str]] = set()
         self._viewer = Viewer(self.codec)
+        self._log = Reading(self)
 
     def __repr__(self) -> str:
         return f"<Client {'open' if self.is_open else 'closed'} of {self.deployment}>"
@@ -264,7 +246,9 @@ class Client:
     async def _check_known(self, workflow: str, deployment: str) -> None:
         if (workflow, deployment) in self._known:
             return
-        manifest = await self._again(lambda: read_manifest(self.backend, deployment), "starting")
+        manifest = await self._log.again(
+            lambda: read_manifest(self.backend, deployment), "starting"
+        )
         if manifest is not None and workflow not in manifest["workflows"]:
             raise WorkflowNotRegistered(workflow, deployment)
         if manifest is not None:
@@ -276,11 +260,30 @@ class Client:
         doors = Doors(self.backend, self.observer, self.blobs)
         head = await make_head(doors, workflow, payload, options)
         new = await launch(doors, head, options.on_conflict)
-        if not new and options.early:
-            lane = (await self._head(options.run)).deployment
+        if not new:
             for early in options.early:
-                await self._send(lane, options.run, "hook", {**early, "early": True})
+                await self._resume_early(options.run, early)
         return options.run
+
+    async def _resume_early(self, run: str, early: dict[str, Any]) -> None:
+        """Send a payload to a run that existed before.
+
+        Raises:
+            HookNotFound: the run is over, and has not had the payload.
+        """
+        head = await self._log.head(run)
+        status = await self.status_of(run)
+        if status not in FINAL or status == "continued":
+            await self._send(head.deployment, run, "hook", {**early, "early": True})
+        elif not await self._had(run, head, early["token"], early["caller"]):
+            raise HookNotFound
+
+    async def _had(self, run: str, head: Head, token: str, caller: str) -> bool:
+        if any((e["token"], e["caller"]) == (token, caller) for e in head.early):
+            return True
+        with suppress(RunExpired, RunTerminated):
+            return payload_key(token, caller) in state_of(await self._log.history(run)).seen
+        return False
 
     async def _supersede(self, workflow: str, payload: bytes, options: StartOptions) -> str:
         base, number = options.run, 0
@@ -294,7 +297,8 @@ class Client:
                     options.run = f"{base[:118]}-s{number}"
                     continue
             await self.cancel_run(options.run, "superseded")
-            await self._end_of(options.run)
+            with suppress(RunExpired, RunTerminated):
+                await self._log.last_end(options.run)
             number += 1
             options.run = f"{base[:118]}-s{number}"
 
@@ -357,7 +361,7 @@ class Client:
         data = self.codec.encode(payload, "payload")
         key = token_key(check_token(token))
         caller = id or secrets.token_hex(8)
-        entry = await self._again(lambda: self.backend.hooks.get(key), "resuming a hook")
+        entry = await self._log.again(lambda: self.backend.hooks.get(key), "resuming a hook")
         record = None if entry is None else TokenRecord.read(entry.value)
         if record is None:
             raise HookNotFound
@@ -379,7 +383,7 @@ class Client:
             HookNotFound: no hook has, or lately had, this token.
         """
         key = token_key(check_token(token))
-        entry = await self._again(lambda: self.backend.hooks.get(key), "reading a hook")
+        entry = await self._log.again(lambda: self.backend.hooks.get(key), "reading a hook")
         record = None if entry is None else TokenRecord.read(entry.value)
         if record is None:
             raise HookNotFound
@@ -390,14 +394,9 @@ class Client:
 
     async def result_of(self, run: Run[R]) -> R:
         """Wait for the end of a run and of the runs that continue it."""
-        run_id = run.id
-        while True:
-            end = await self._end_of(run_id)
-            if end.kind != "continue":
-                break
-            run_id = end.data["run"]
+        run_id, end = await self._log.last_end(run.id)
         if end.kind == "complete":
-            data = await self.blobs.resolve(run_id, end.data["result"])
+            data = await self._log.resolve(run_id, end.data["result"])
             hint = Any if run.workflow is None else run.workflow.parameters.result
             found: R = self.codec.decode(data, hint, "result")
             return found
@@ -409,55 +408,17 @@ class Client:
             return RunCancelled(run, reason)
         if end.kind == "terminated":
             return RunTerminated(run, reason)
-        cause = self.codec.decode_error(await self.blobs.resolve(run, end.data["error"]))
+        cause = self.codec.decode_error(await self._log.resolve(run, end.data["error"]))
         failed = RunFailed(run, cause, end.data.get("error_code", "user-error"))
         failed.__cause__ = cause
         return failed
 
-    async def _end_of(self, run: str) -> Command:
-        async with self._listening(run, may_end) as wait:
-            found = self._end_in(run, await self._tail(run))
-            while found is None:
-                await wait(_POLL)
-                found = self._end_in(run, await self._tail(run))
-        return found
-
-    @asynccontextmanager
-    async def _listening(
-        self, run: str, wanted: Callable[[bytes], bool] | None = None
-    ) -> AsyncGenerator[Growth]:
-        growth = self.backend.signals.growth
-        async with AsyncExitStack() as stack:
-            yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
-
-    async def _tail(self, run: str) -> Stored:
-        tail: Stored | None = await self._again(lambda: self.backend.log.tail(run), "reading a run")
-        if tail is None:
-            raise RunNotFound(run)
-        if body_of(tail.data) is not None:
-            history = await self._history(run)
-            last = history.records[-1]
-            return Stored(tail.seq, tail.key, encode_record(last))
-        return tail
-
-    @staticmethod
-    def _end_in(run: str, tail: Stored) -> Command | None:
-        if tail.key == TOMBSTONE:
-            raise Tombstone.from_bytes(tail.data).error(run)
-        if tail.key == HEAD:
-            return None
-        try:
-            record = decode_record(tail.data)
-        except ValueError:
-            return None  # the run is blocked: it may be mended, or terminated
-        return next((c for c in record.commands if c.kind in ENDS), None)
-
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""
-        tail = await self._tail(run)
+        tail = await self._log.tail(run)
         if tail.key == TOMBSTONE:
             return Tombstone.from_bytes(tail.data).status
-        end = self._end_in(run, tail)
+        end = ending(run, tail)
         if end is not None:
             return ENDS[end.kind]
         if await self._blocked(run) is not None:
@@ -465,7 +426,7 @@ class Client:
         return "pending" if tail.key == HEAD else "running"
 
     async def _blocked(self, run: str) -> tuple[str, str] | None:
-        entry = await self._again(lambda: self.backend.runs.get(run), "reading a run")
+        entry = await self._log.again(lambda: self.backend.runs.get(run), "reading a run")
         if entry is None:
             return None
         summary = read_summary(entry.value)
@@ -475,25 +436,25 @@ class Client:
 
     async def exists(self, run: str) -> bool:
         """Return whether the id is taken."""
-        found = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
+        found = await self._log.again(lambda: self.backend.log.get(run, HEAD), "reading a run")
         return found is not None
 
     async def cancel_run(self, run: str, reason: str | None) -> None:
         """Send a cancel."""
-        head = await self._head(run)
+        head = await self._log.head(run)
         await self._send(
             head.deployment, run, "cancel", {"id": secrets.token_hex(8), "reason": reason}
         )
 
     async def terminate_run(self, run: str, reason: str | None) -> None:
         """Send a terminate."""
-        head = await self._head(run)
+        head = await self._log.head(run)
         fields = {"id": secrets.token_hex(8), "reason": reason}
         await self._send(head.deployment, run, "terminate", fields)
 
     async def wake_run(self, run: str, timers: tuple[str, ...] | list[str]) -> int:
         """Send a wake; return how many sleeps were pending."""
-        history = await self._history(run)
+        history = await self._log.history(run)
         state = state_of(history)
         ids = [t.id for t in state.timers.values() if (t.id in timers if timers else t.sleep)]
         if ids:
@@ -503,79 +464,39 @@ class Client:
 
     async def nudge_run(self, run: str) -> None:
         """Have the owner issue everything again that has no outcome."""
-        head = await self._head(run)
+        head = await self._log.head(run)
         await self._send(head.deployment, run, "nudge", {"id": secrets.token_hex(8)})
 
     async def view_run(self, run: Run[Any]) -> RunView:
         """Return everything about a run."""
-        history = await self._history(run.id)
+        history = await self._log.history(run.id)
         return self._viewer.view(history, blocked=await self._blocked(run.id))
 
     async def run_events(self, run: str, *, follow: bool) -> AsyncIterator[RunEvent]:
         """Yield the history of a run."""
-        async with self._listening(run) as wait:
+        async with self._log.listening(run) as wait:
             seen = -1
-            history = await self._history(run)
+            history = await self._log.history(run)
             while True:
                 for event in self._viewer.events(history, seen):
                     yield event
                 seen = len(history.records)
                 if not follow or _has_ended(history):
                     return
-                if await wait(_POLL) is None:
-                    history = await self._history(run)
+                if await wait(POLL) is None:
+                    history = await self._log.history(run)
                 else:
-                    await self._grow(run, history)
+                    await self._log.grow(run, history)
 
     async def history(self, run: str) -> History:
         """Return the verified history of a run, for replay in tests and for the doctor."""
-        return await self._history(run)
-
-    async def _history(self, run: str) -> History:
-        stored = await self._again(lambda: self.backend.log.history(run), "reading a run")
-        bodies: dict[str, bytes] = {}
-        for row in stored:
-            if row.key == TOMBSTONE:
-                raise Tombstone.from_bytes(row.data).error(run)
-            reference = body_of(row.data)
-            if reference is not None:
-                bodies[reference.digest] = await self.blobs.resolve(run, reference)
-        history = read_history(run, stored, bodies)
-        if history is None:
-            raise RunNotFound(run)
-        return history
-
-    async def _grow(self, run: str, history: History) -> None:
-        """Read what was written after a history, and only that."""
-        while True:
-            key = key_of(history.next)
-            row = await self._again(lambda key=key: self.backend.log.get(run, key), "reading a run")
-            if row is None:
-                return
-            reference = body_of(row.data)
-            bodies = (
-                {}
-                if reference is None
-                else {reference.digest: await self.blobs.resolve(run, reference)}
-            )
-            extend_history(run, history, row, bodies)
-
-    async def _head(self, run: str) -> Head:
-        stored = await self._again(lambda: self.backend.log.get(run, HEAD), "reading a run")
-        if stored is None:
-            raise RunNotFound(run)
-        return read_head(run, stored.data)
+        return await self._log.history(run)
 
     async def _send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
         data = pack(fields)
-        await self._again(lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}")
-
-    async def _again(self, act: Any, doing: str) -> Any:  # noqa: ANN401 - any port's answer
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await again(act)
-        except TimeoutError as error:
-            raise ServerUnavailable(doing) from error
+        await self._log.again(
+            lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}"
+        )
 
     @staticmethod
     def _outside(what: str, cure: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +14,9 @@ from .ports import StepTask, Unsure
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
-from .tokens import Tokens, beat_key, forget, leaves_beat, scope_key
+from .tokens import ACCEPTED_MAX, Tokens, beat_key, forget, leaves_beat, scope_key
 from .tombs import bury_run
-from .turn import deadline_timer
+from .turn import START_TIMER, deadline_timer
 
 BUILTIN = "offbook."
 """Names of the runtime's own steps begin so; they take no slot and are never sent away."""
@@ -41,6 +41,7 @@ class Effects:
         self._delayed: dict[str, asyncio.TimerHandle] = {}
         self._alarms: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._armed: dict[str, int] = {}
+        self._early: set[str] = set()
         self._reserved: set[str] = set()
         self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
@@ -59,7 +60,7 @@ class Effects:
 
     def busy(self) -> bool:
         """Whether local work is under way, so that a crash must bring the run back."""
-        if self._executions or self._delayed or self._waiting:
+        if self._executions or self._delayed or self._waiting or self._early:
             return True
         horizon = self._now() + round(self._env.settings.short_timer * 1e6)
         return any(due <= horizon for due, _ in self._alarms.values())
@@ -70,7 +71,7 @@ class Effects:
             command.data["run"] = successor_head(state, command, self._now()).run
         if command.kind == "close_hook" and command.id in state.hooks:
             hook = state.hooks[command.id]
-            command.data |= {"token": hook.token, "accepted": hook.accepted}
+            command.data |= {"token": hook.token, "accepted": hook.accepted[-ACCEPTED_MAX:]}
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
@@ -148,6 +149,13 @@ class Effects:
         jobs += [self._open_hook(state, hook) for hook in state.hooks.values() if not hook.opened]
         jobs += [self._close_hook(hook, data) for hook, data in state.closed.items()]
         jobs += [self._cancel_scope(state, s, reason) for s, reason in state.scopes.items()]
+        for source, own in state.sources.items():
+            known = own in state.scopes
+            jobs.append(
+                self._tell_source(source, state.scopes[own]) if known else self._ask_source(source)
+            )
+        if not state.started and state.head.start_at is not None:
+            self.alarm(START_TIMER, state.head.start_at)
         for child in state.children.values():
             if not child.started:
                 jobs.append(self._start_child(state, child))
@@ -184,8 +192,10 @@ class Effects:
                 self._issue_step(state, step, jobs)
         elif event.kind == "scope_cancelled":
             jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
-        elif event.kind in {"timer_fired", "cancel_timer"}:
-            self._quiet(event.id)
+        elif event.kind == "timer_fired":
+            stands = self._forget_timer(event.id)
+            if stands and event.data.get("woken"):
+                jobs.append(self._disarm(event.id))
         elif event.kind == "nudged":
             self._sent.clear()
         elif leaves_beat(event):
@@ -216,6 +226,20 @@ class Effects:
         else:
             self._start_local(state, step)
 
+    def _drop_delayed(self, step: str) -> bool:
+        """Give up a retry that waits for its time, and its slot; return whether there was one."""
+        handle = self._delayed.pop(step, None)
+        if handle is None:
+            return False
+        handle.cancel()
+        self._free_slot(step)
+        return True
+
+    def _free_slot(self, step: str) -> None:
+        if step in self._reserved:
+            self._reserved.discard(step)
+            self._env.slots.free()
+
     def _start_late(self, state: RunState, step: StepState) -> None:
         self._delayed.pop(step.id, None)
         self._start_local(state, step)
@@ -232,6 +256,8 @@ class Effects:
     async def _run_local(self, execution: Execution) -> None:
         try:
             fields = await self._env.steps.run(execution)
+        except Exception as error:  # noqa: BLE001 - a step without any outcome would hang its run
+            fields = self._broken(execution.assignment, error)
         finally:
             self._left(execution)
         await self._actor.drive("result", fields)
@@ -242,6 +268,22 @@ class Effects:
             del self._executions[assignment.step]
             if not assignment.name.startswith(BUILTIN):
                 self._env.slots.free()
+
+    def _broken(self, assignment: Assignment, error: Exception) -> dict[str, Any]:
+        """Tell of an attempt that the runtime could not bring to its end."""
+        log = self._env.observer.log
+        log("error", "step_broken", run=self.run, step=assignment.step, error=repr(error))
+        now = self._now()
+        return {
+            "step": assignment.step,
+            "attempt": assignment.attempt,
+            "outcome": "failed",
+            "error": self._env.codec.encode_error(error),
+            "retryable": True,
+            "worker": self._env.worker,
+            "started": now,
+            "ended": now,
+        }
 
     def _assignment(self, state: RunState, step: StepState) -> Assignment:
         head = state.head
@@ -291,19 +333,15 @@ class Effects:
 
     def _stop_step(self, step: StepState, jobs: list[Job]) -> None:
         execution = self._executions.get(step.id)
-        delayed = self._delayed.pop(step.id, None)
         if execution is not None:
             execution.cancel(step.reason)
             self._give_up_after(step, self._env.settings.grace)
-        elif delayed is not None:
-            delayed.cancel()
-            self._env.slots.free()
+        elif self._drop_delayed(step.id) or step.name.startswith(BUILTIN):
             self._gave_up(step)
-        elif step.remote:
+        else:
+            # Also one that was to run here may have been sent away, for want of a slot.
             self._give_up_after(step, _HELD_WAIT)
             jobs.append(self._withdraw(step))
-        else:
-            self._gave_up(step)
 
     async def _withdraw(self, step: StepState) -> None:
         note = pack({"run": self.run, "step": step.id, "reason": step.reason})
@@ -334,12 +372,17 @@ class Effects:
         self.alarm(command.id, command.data["due"])
 
     def _on_cancel_timer(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
-        self._quiet(command.id)
-        if self._armed.pop(command.id, None) is not None:
+        if self._forget_timer(command.id):
             jobs.append(self._disarm(command.id))
 
     async def _disarm(self, timer: str) -> None:
         await self._surely(lambda: self._env.backend.timers.disarm(self.run, timer))
+
+    def hold(self, timer: str, due: int) -> None:
+        """Keep the run here for a fire that came early: the server has the timer no more."""
+        self._armed.pop(timer, None)
+        self._early.add(timer)
+        self.alarm(timer, due)
 
     def alarm(self, timer: str, due: int) -> None:
         """Ring in memory at that time; `settle` has the server hold what is far off."""
@@ -355,12 +398,20 @@ class Effects:
     def _ring(self, timer: str) -> None:
         self._alarms.pop(timer, None)
         self._armed.pop(timer, None)
+        self._early.discard(timer)
         self._actor.post("fire", {"timer": timer})
 
     def _quiet(self, timer: str) -> None:
+        self._early.discard(timer)
         known = self._alarms.pop(timer, None)
         if known is not None:
             known[1].cancel()
+
+    def _forget_timer(self, timer: str) -> bool:
+        """Ring no more; return whether the server may hold the timer for us or an earlier owner."""
+        ours = timer in self._alarms
+        self._quiet(timer)
+        return self._armed.pop(timer, None) is not None or not ours
 
     async def settle(self, state: RunState | None) -> None:
         """Before the mail is let go: far timers go to the server, the summary is written."""
@@ -432,19 +483,22 @@ class Effects:
         if "source" in command.data and "reason" not in command.data:
             jobs.append(self._ask_source(command.data["source"]))
 
-    async def _ask_source(self, source: list[str]) -> None:
+    async def _ask_source(self, source: Sequence[str]) -> None:
         """Another run's scope may have been cancelled before this one knew it."""
         run, scope = source
         noted = await self._surely(lambda: self._tokens.noted(scope_key(run, scope)))
         if noted is not None:
-            self._actor.post("scope", {"source": source, "reason": noted.get("reason")})
+            self._actor.post("scope", {"source": list(source), "reason": noted.get("reason")})
 
     def _on_cancel_scope(self, state: RunState, command: Command, jobs: list[Job]) -> None:
         reason = command.data.get("reason")
         jobs.append(self._cancel_scope(state, command.id, reason))
         if "source" in command.data:
-            run, scope = command.data["source"]
-            jobs.append(self._mail(self._env.lane, run, "scope", _scope_mail(reason, scope=scope)))
+            jobs.append(self._tell_source(command.data["source"], reason))
+
+    async def _tell_source(self, source: Sequence[str], reason: object) -> None:
+        run, scope = source
+        await self._mail(self._env.lane, run, "scope", _scope_mail(reason, scope=scope))
 
     async def _cancel_scope(self, state: RunState, scope: str, reason: object) -> None:
         key = scope_key(self.run, scope)
@@ -478,13 +532,9 @@ class Effects:
 
     async def _stop_finally(self, step: StepState) -> None:
         execution = self._executions.get(step.id)
-        delayed = self._delayed.pop(step.id, None)
         if execution is not None:
             execution.cancel("the run has ended")
-        if delayed is not None:
-            delayed.cancel()
-            self._env.slots.free()
-        if step.remote:
+        elif not self._drop_delayed(step.id) and not step.name.startswith(BUILTIN):
             await self._withdraw(step)
 
     async def _tell_next(self, state: RunState) -> None:
@@ -534,9 +584,8 @@ class Effects:
 
     def release_reserved(self) -> None:
         """Give back the slots of steps that were placed in a turn that was not committed."""
-        for _ in self._reserved:
-            self._env.slots.free()
-        self._reserved.clear()
+        for step in self._reserved - self._delayed.keys():
+            self._free_slot(step)
 
     def _cancel_alarms(self) -> None:
         for _, handle in self._alarms.values():
@@ -544,17 +593,16 @@ class Effects:
         for handle in self._waiting.values():
             handle.cancel()
         self._alarms.clear()
+        self._early.clear()
         self._waiting.clear()
 
     def drop(self) -> None:
         """Stop all local work without a trace."""
         self.free_alone()
         self._cancel_alarms()
+        for step in list(self._delayed):
+            self._drop_delayed(step)
         self.release_reserved()
-        for handle in self._delayed.values():
-            handle.cancel()
-            self._env.slots.free()
-        self._delayed.clear()
         for execution in self._executions.values():
             if execution.task is not None:
                 execution.task.cancel()

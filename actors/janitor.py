@@ -7,14 +7,13 @@ from .env import Doors, Env
 from .errors import HistoryCorrupted, HistoryLost
 from .loading import verified
 from .model import TOMBSTONE, History
-from .names import partition_of
+from .names import partition_of, token_key
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, state_of
 from .summary import Summary
 from .tokens import TokenRecord, beat_key, forget, leaves_beat, scope_key
 from .tombs import Tombstone
-from .turn import token_key
 
 
 class Janitor:
@@ -105,7 +104,7 @@ async def _bury(backend: Backend, history: History | None, *, strict: bool) -> b
     state = state_of(history)
     if state.end is None:
         return False
-    tomb = Tombstone(state.status, state.at, state.head.digest, state.head.workflow)
+    tomb = Tombstone.of(state)
     with suppress(Refused):
         await backend.log.create(state.head.run, TOMBSTONE, tomb.to_bytes())
     return True

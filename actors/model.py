@@ -344,6 +344,19 @@ def body_of(data: bytes) -> BlobRef | None:
     return body if isinstance(body, BlobRef) else None
 
 
+def kind_of(data: bytes) -> str:
+    """Return the kind of a record, wherever its body lies.
+
+    Raises:
+        ValueError: the bytes are not a record.
+    """
+    try:
+        _, _, _, _, _, _, kind, _, _ = unpack(data)
+    except TypeError as error:
+        raise ValueError(f"not a record: {error}") from error
+    return str(kind)
+
+
 def decode_record(data: bytes, bodies: Mapping[str, bytes] | None = None) -> Record:
     """Decode a record; `bodies` holds those that lie in the blob store, by digest.
 

@@ -45,3 +45,8 @@ def partition_of(run: str, partitions: int) -> int:
     """Return the partition of a run: the same in every process and for ever."""
     digest = hashlib.blake2b(run.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % partitions
+
+
+def token_key(token: str) -> str:
+    """Return the key under which a token is known: its SHA-256, so that it is stored nowhere."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,6 +10,7 @@ from .actor import RunActor
 from .again import again
 from .balance import plan
 from .env import Env, Gone
+from .errors import OffbookError
 from .model import unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
 from .taskset import TaskSet
@@ -228,10 +229,13 @@ class Owner:
                     await self._changed.wait()
             changed = self._changed.is_set()
             self._changed.clear()
-            await self._check_lease()
-            if changed or self._waited or loop.time() - looked >= poll:
-                looked = loop.time()
-                await self._look()
+            try:
+                await self._check_lease()
+                if changed or self._waited or loop.time() - looked >= poll:
+                    looked = loop.time()
+                    await self._look()
+            except OffbookError as error:
+                self.env.observer.log("error", "balance_refused", error=str(error))
 
     async def _check_lease(self) -> None:
         if self.lease.valid():

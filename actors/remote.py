@@ -21,13 +21,17 @@ _DELIVERIES_MAX = 4
 """A task delivered more often has killed its workers: it fails instead."""
 
 
+Key = tuple[str, str, int]
+"""Run, step and attempt."""
+
+
 class RemoteSteps:
     """A worker's share of the step queues."""
 
     def __init__(self, env: Env, tasks: TaskSet) -> None:
         self._env = env
         self._tasks = tasks
-        self._running: dict[tuple[str, str], tuple[Execution, TaskDelivery]] = {}
+        self._running: dict[Key, tuple[Execution, TaskDelivery]] = {}
         self._sources: list[TaskSource] = []
         self._stops: list[Any] = []
         self._draining = False
@@ -35,7 +39,7 @@ class RemoteSteps:
         env.slots.on_free.append(self._want)
 
     def __repr__(self) -> str:
-        return f"<RemoteSteps running={[run for run, _ in self._running]}>"
+        return f"<RemoteSteps running={[run for run, _, _ in self._running]}>"
 
     async def start(self) -> None:
         """Serve the queues and listen for cancels."""
@@ -73,9 +77,9 @@ class RemoteSteps:
 
     def _deliver(self, delivery: TaskDelivery) -> None:
         task = delivery.task
-        key = task.run, task.step
+        key = task.run, task.step, task.attempt
         known = self._running.get(key)
-        if known is not None and known[0].assignment.attempt == task.attempt:
+        if known is not None:
             self._running[key] = known[0], delivery
             return
         try:
@@ -90,7 +94,7 @@ class RemoteSteps:
         self._busy.set()
         self._tasks.spawn(self._run(execution, key), f"step {assignment.name}")
 
-    async def _run(self, execution: Execution, key: tuple[str, str]) -> None:
+    async def _run(self, execution: Execution, key: Key) -> None:
         try:
             fields = await self._result(execution, key)
             if fields is not None:
@@ -101,7 +105,7 @@ class RemoteSteps:
                 del self._running[key]
             self._env.slots.free()
 
-    async def _result(self, execution: Execution, key: tuple[str, str]) -> dict[str, Any] | None:
+    async def _result(self, execution: Execution, key: Key) -> dict[str, Any] | None:
         _, delivery = self._running[key]
         assignment = execution.assignment
         if await self._stale(assignment, delivery):
@@ -147,23 +151,25 @@ class RemoteSteps:
     def _on_cancel(self, data: bytes) -> None:
         try:
             note = unpack(data)
-            key = note["run"], note["step"]
+            step = note["run"], note["step"]
         except (ValueError, KeyError, TypeError):
             return
-        known = self._running.get(key)
-        if known is None:
-            return
-        known[0].cancel(note.get("reason"))
-        said = self._env.backend.signals.say("held", pack({"run": key[0], "step": key[1]}))
-        self._tasks.spawn(said, "say held")
+        known = [execution for key, (execution, _) in self._running.items() if key[:2] == step]
+        for execution in known:
+            execution.cancel(note.get("reason"))
+        if known:
+            said = self._env.backend.signals.say("held", pack({"run": step[0], "step": step[1]}))
+            self._tasks.spawn(said, "say held")
 
     async def _keep_alive(self) -> None:
         while True:
             await self._pause()
             self._want()  # what was said before may be lost with a connection
-            for key, (execution, delivery) in list(self._running.items()):
+            running = list(self._running.items())
+            for _, (_, delivery) in running:
                 delivery.progress()
-                await self._check(key, execution)
+            # A server that is slow to answer for one must not keep the others without a sign.
+            await asyncio.gather(*(self._check(key, execution) for key, (execution, _) in running))
 
     async def _pause(self) -> None:
         if self._running:
@@ -174,11 +180,10 @@ class RemoteSteps:
             async with asyncio.timeout(max(_PROGRESS, self._env.settings.lease / 2)):
                 await self._busy.wait()
 
-    async def _check(self, key: tuple[str, str], execution: Execution) -> None:
+    async def _check(self, key: Key, execution: Execution) -> None:
         """Cancel a body whose task was withdrawn while we did not hear of it."""
         try:
-            attempt = execution.assignment.attempt
-            stands = await self._env.backend.tasks.stands(*key, attempt)
+            stands = await self._env.backend.tasks.stands(*key)
         except OffbookError:
             return
         known = self._running.get(key)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .model import Command, Event, Head, History, Payload, Record, Writer
+from .names import token_key
 from .options import StepOptions
 
 ENDS = {
@@ -124,9 +125,10 @@ class RunState:
     @property
     def open(self) -> bool:
         """Whether a command has no outcome yet, the end included."""
-        return bool(
-            self.steps or self.timers or self.hooks or self.children or self.end or self.early
-        )
+        if not self.started or self.end:
+            return True
+        waits = self.steps or self.timers or self.hooks or self.children
+        return bool(waits or self.sources or self.early)
 
     def take(self, event: Event) -> None:
         """Apply one event."""
@@ -225,8 +227,15 @@ def _step_retrying(state: RunState, event: Event) -> None:
         step.kept = step.kept or event.data.get("kept", False)
 
 
+def _survived(state: RunState) -> None:
+    """The body has digested something while no step ran: the run kills nobody."""
+    if not state.steps:
+        _progress(state)
+
+
 def _timer_fired(state: RunState, event: Event) -> None:
     state.timers.pop(event.id, None)
+    _survived(state)
 
 
 def _hook_opened(state: RunState, event: Event) -> None:
@@ -245,10 +254,14 @@ def _hook_received(state: RunState, event: Event) -> None:
         return
     hook.accepted.append(event.data["caller"])
     _not_early(state, event)
+    _survived(state)
 
 
 def _not_early(state: RunState, event: Event) -> None:
-    state.early = [e for e in state.early if e["caller"] != event.data["caller"]]
+    hook = state.hooks.get(event.id)
+    if hook is not None and state.early:
+        told = token_key(hook.token), event.data["caller"]
+        state.early = [e for e in state.early if (e["token"], e["caller"]) != told]
 
 
 def _hook_early(state: RunState, event: Event) -> None:
@@ -263,6 +276,7 @@ def _child_started(state: RunState, event: Event) -> None:
 
 def _child_gone(state: RunState, event: Event) -> None:
     state.children.pop(event.id, None)
+    _survived(state)
 
 
 def _cancel_requested(state: RunState, _event: Event) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from .again import again
 from .arguments import decode_arguments
 from .blobs import BlobStore
 from .codec import Codec
@@ -18,6 +19,7 @@ from .define import Registry, Step
 from .errors import (
     FatalError,
     InvalidAttributes,
+    OffbookError,
     PayloadError,
     RetryableError,
     StepNotRegistered,
@@ -244,7 +246,7 @@ class StepActor:
         try:
             definition = self._definition(execution.assignment.name)
             args, kwargs = await self._arguments(execution, definition)
-        except (StepNotRegistered, PayloadError, TypeError, ValueError) as error:
+        except (OffbookError, TypeError, ValueError) as error:
             return Outcome("failed", error=error)
         try:
             value = await self._bounded(execution, definition, args, kwargs)
@@ -271,7 +273,7 @@ class StepActor:
     ) -> tuple[list[Any], dict[str, Any]]:
         assignment = execution.assignment
         run = assignment.run.id
-        data = await self._blobs.resolve(run, assignment.args)
+        data = await again(lambda: self._blobs.resolve(run, assignment.args))
         if (assignment.repeated or assignment.attempt > 1) and not assignment.last_heartbeat:
             assignment.last_heartbeat = await self._last_beat(run, assignment.step)
             execution.kept = assignment.last_heartbeat is not None

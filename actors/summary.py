@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from .env import Env
@@ -67,10 +68,12 @@ def summarize(state: RunState) -> Summary:
     """Return the summary of a state."""
     head = state.head
     ended = state.at if state.status in FINAL else None
-    waits = [f"step {s.name}" for s in state.steps.values()]
-    waits += [f"hook {h.id}" for h in state.hooks.values()]
-    waits += [f"child {c.run}" for c in state.children.values()]
-    waits += [f"timer {t.id}" for t in state.timers.values()]
+    waits = chain(
+        (f"step {s.name}" for s in state.steps.values()),
+        (f"hook {h.id}" for h in state.hooks.values()),
+        (f"child {c.run}" for c in state.children.values()),
+        (f"timer {t.id}" for t in state.timers.values()),
+    )
     end = state.end
     return Summary(
         id=head.run,
@@ -85,7 +88,7 @@ def summarize(state: RunState) -> Summary:
         parent=head.parent.run if head.parent else None,
         root=head.root or None,
         reason=end.data.get("error_code") if end else None,
-        waits=tuple(waits[:5]) if end is None else (),
+        waits=tuple(islice(waits, 5)) if end is None else (),
         next_wake=min((t.due for t in state.timers.values()), default=None) if not end else None,
         retention=head.retention,
     )

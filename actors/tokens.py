@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .model import HEAD, TOMBSTONE, Event, decode_record, pack, unpack_map
+from .model import HEAD, TOMBSTONE, Event, kind_of, pack, unpack_map
+from .names import token_key
 from .ports import Backend, Refused, Table
-from .state import ENDS, SETTLED, HookState
-from .turn import token_key
+from .state import SETTLED, HookState
 
-_ACCEPTED_MAX = 1000
+ACCEPTED_MAX = 1000
 """Callers' ids that a spent token remembers."""
 
 
@@ -78,10 +78,9 @@ async def has_ended(backend: Backend, run: str) -> bool:
     if tail.key == HEAD:
         return False
     try:
-        record = decode_record(tail.data)
+        return kind_of(tail.data) == "end"
     except ValueError:
         return False
-    return any(command.kind in ENDS for command in record.commands)
 
 
 class Tokens:
@@ -151,7 +150,7 @@ class Tokens:
             if held is None or held.run != run or held.hook != hook or held.spent:
                 return
             held.spent = True
-            held.accepted = list(data["accepted"])[-_ACCEPTED_MAX:]
+            held.accepted = list(data["accepted"])[-ACCEPTED_MAX:]
             held.until = self._env.backend.clock.now() + round((data.get("keep") or 0) * 1e6)
             try:
                 await self._table.swap(key, held.to_bytes(), entry.revision)

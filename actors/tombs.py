@@ -7,12 +7,16 @@ from .env import Env
 from .errors import RunError, RunExpired, RunTerminated
 from .model import HEAD, TOMBSTONE, Head, decode_head, pack, unpack_map
 from .ports import Refused
+from .state import RunState
 from .summary import Summaries
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """How a run ended. `unread`: its log could not be read, and it was terminated."""
+    """How a run ended. `unread`: its log could not be read, and it was terminated.
+
+    `successor` is the run that it went on as.
+    """
 
     status: str
     at: int = 0
@@ -20,6 +24,15 @@ class Tombstone:
     workflow: str = ""
     unread: bool = False
     reason: str | None = None
+    successor: str = ""
+
+    @classmethod
+    def of(cls, state: RunState) -> "Tombstone":
+        """Return what is left of an ended run."""
+        end = state.end
+        successor = str(end.data["run"]) if end is not None and end.kind == "continue" else ""
+        head = state.head
+        return cls(state.status, state.at, head.digest, head.workflow, successor=successor)
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""

@@ -4,7 +4,6 @@ A message that is no news (its logical id is known, or what it concerns is not o
 no event. Nothing here waits, reads a clock or writes.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from .attributes import check_attributes
 from .errors import StepTimeout
 from .letters import check_letter
 from .model import Event, Payload, unpack_map
+from .names import token_key
 from .ports import Delivery
 from .state import HookState, RunState, StepState
 
@@ -178,11 +178,6 @@ def _fire(fields: dict[str, Any], context: Context) -> Decision:
     return [Event("step_failed", step.id, f"result:{step.id}:{step.attempt}", data)]
 
 
-def token_key(token: str) -> str:
-    """Return the key under which a token is known: its SHA-256, so that it is stored nowhere."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def hook_of(state: RunState, key: str) -> HookState | None:
     """Return the open hook with this token key."""
     return next((h for h in state.hooks.values() if token_key(h.token) == key), None)
@@ -194,7 +189,7 @@ def _hook(fields: dict[str, Any], context: Context) -> Decision:
     hook = state.hooks.get(fields["hook"]) if "hook" in fields else hook_of(state, fields["token"])
     if hook is None:
         return _unclaimed(fields, caller, context)
-    key = _payload_key(token_key(hook.token), caller)
+    key = payload_key(token_key(hook.token), caller)
     if key in state.seen:
         return []
     reason = context.refuses(hook.id, fields["payload"])
@@ -206,13 +201,14 @@ def _hook(fields: dict[str, Any], context: Context) -> Decision:
     return [Event("hook_received", hook.id, key, data)]
 
 
-def _payload_key(token: str, caller: str) -> str:
+def payload_key(token: str, caller: str) -> str:
+    """Return the logical id of a payload."""
     # By token, not by hook: a sender that repeats itself must not reach the token's next hook.
     return f"hook:{token[:16]}:{caller}"
 
 
 def _unclaimed(fields: dict[str, Any], caller: str, context: Context) -> Decision:
-    if not fields.get("early") or _payload_key(fields["token"], caller) in context.state.seen:
+    if not fields.get("early") or payload_key(fields["token"], caller) in context.state.seen:
         return []
     data = {"token": fields["token"], "payload": fields["payload"], "caller": caller}
     return [Event("hook_early", key=f"early:{fields['token']}:{caller}", data=data)]
@@ -222,7 +218,9 @@ def _cancel(fields: dict[str, Any], context: Context) -> Decision:
     if context.state.cancel_requested:
         return []
     data = {"reason": fields.get("reason")}
-    return [Event("cancel_requested", key=f"cancel:{fields['id']}", data=data)]
+    asked = Event("cancel_requested", key=f"cancel:{fields['id']}", data=data)
+    # A body that is cancelled before it began never begins: no need to wait for its time.
+    return [asked] if context.state.started else [asked, Event("started", key="start")]
 
 
 def _child(fields: dict[str, Any], context: Context) -> Decision:

@@ -143,6 +143,7 @@ def unfinished(name: str, text: str) -> Iterator[Finding]:
 LOGICAL_TIME = (
     "tests/actors/test_loop",
     "tests/actors/test_machine",
+    "tests/actors/test_runtime",
     "tests/crash/",
     "tests/support/programs.py",
 )

@@ -285,6 +285,10 @@ class TimerStore:
         for name in list(self._runs.get(run, {})):
             self.disarm(run, name)
 
+    def pending(self, run: str) -> int:
+        """Return how many timers of a run wait here."""
+        return len(self._runs.get(run, {}))
+
     def boot(self) -> None:
         """Go on after a crash: what is overdue fires now."""
         for timers in self._runs.values():

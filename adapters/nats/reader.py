@@ -231,6 +231,8 @@ class Reader:
                     return False
             except OffbookError as error:
                 logger.debug("the reader %s tries again: %s", self._name, error)
+            except Exception as error:  # noqa: BLE001  without it the partition has no mail
+                self._link.fault(error)
             else:
                 return True
             await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)])

@@ -28,8 +28,8 @@ from offbook import (
     workflow,
 )
 from offbook.actors.model import HEAD, pack
+from offbook.actors.names import token_key
 from offbook.actors.ports import StepTask
-from offbook.actors.turn import token_key
 from support.vandal import erase_record, overwrite_record
 from support.worlds import CatalogueEnvironment
 

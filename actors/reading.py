@@ -1,0 +1,186 @@
+"""What a client reads of runs: their logs, how they ended, and what is written next."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from .again import again
+from .errors import RunNotFound, ServerUnavailable
+from .model import (
+    HEAD,
+    TOMBSTONE,
+    Command,
+    Head,
+    History,
+    Payload,
+    Stored,
+    body_of,
+    decode_record,
+    encode_record,
+    extend_history,
+    key_of,
+    may_end,
+    read_head,
+    read_history,
+)
+from .state import ENDS
+from .tombs import Tombstone
+
+if TYPE_CHECKING:
+    from .client import Client
+
+T = TypeVar("T")
+
+Growth = Callable[[float], Awaitable[bytes | None]]
+
+_PATIENCE = 10.0
+"""Seconds in which a server must answer."""
+
+POLL = 5.0
+"""Seconds between two reads of a log that nobody told of."""
+
+
+class Reading:
+    """Reads the logs of runs through a client's doors, for as long as a server may take."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+
+    async def last_end(self, run: str) -> tuple[str, Command]:
+        """Wait for the end of a run and of those that it went on as; return the last one's."""
+        end = await self.end_of(run)
+        while end.kind == "continue":
+            run = end.data["run"]
+            end = await self.end_of(run, coming=True)
+        return run, end
+
+    async def end_of(self, run: str, *, coming: bool = False) -> Command:
+        """Wait for the end of a run, which with `coming` need not exist yet."""
+        async with self.listening(run, may_end) as wait:
+            found = await self._end_now(run, coming=coming)
+            while found is None:
+                await wait(POLL)
+                found = await self._end_now(run, coming=coming)
+        return found
+
+    async def _end_now(self, run: str, *, coming: bool) -> Command | None:
+        try:
+            return ending(run, await self.tail(run))
+        except RunNotFound:
+            if coming:
+                return None
+            raise
+
+    @asynccontextmanager
+    async def listening(
+        self, run: str, wanted: Callable[[bytes], bool] | None = None
+    ) -> AsyncGenerator[Growth]:
+        """Listen to the growth of a run's log; see the port `Signals`."""
+        growth = self._client.backend.signals.growth
+        async with AsyncExitStack() as stack:
+            yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
+
+    async def tail(self, run: str) -> Stored:
+        """Return the newest message of a run's log, a record with its body.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        log = self._client.backend.log
+        tail = await self.again(lambda: log.tail(run), "reading a run")
+        if tail is None:
+            raise RunNotFound(run)
+        if body_of(tail.data) is not None:
+            history = await self.history(run)
+            last = history.records[-1]
+            return Stored(tail.seq, tail.key, encode_record(last))
+        return tail
+
+    async def history(self, run: str) -> History:
+        """Return the verified history of a run.
+
+        Raises:
+            RunNotFound: there is none. RunExpired, RunTerminated: it was removed.
+            HistoryCorrupted, HistoryLost: the log is not what was written.
+        """
+        log = self._client.backend.log
+        stored = await self.again(lambda: log.history(run), "reading a run")
+        bodies: dict[str, bytes] = {}
+        for row in stored:
+            if row.key == TOMBSTONE:
+                raise Tombstone.from_bytes(row.data).error(run)
+            reference = body_of(row.data)
+            if reference is not None:
+                bodies[reference.digest] = await self.resolve(run, reference)
+        history = read_history(run, stored, bodies)
+        if history is None:
+            raise RunNotFound(run)
+        return history
+
+    async def grow(self, run: str, history: History) -> None:
+        """Read what was written after a history, and only that."""
+        log = self._client.backend.log
+        while True:
+            get = partial(log.get, run, key_of(history.next))
+            row = await self.again(get, "reading a run")
+            if row is None:
+                return
+            reference = body_of(row.data)
+            bodies = (
+                {} if reference is None else {reference.digest: await self.resolve(run, reference)}
+            )
+            extend_history(run, history, row, bodies)
+
+    async def head(self, run: str) -> Head:
+        """Return the head of a run.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        log = self._client.backend.log
+        stored = await self.again(lambda: log.get(run, HEAD), "reading a run")
+        if stored is None:
+            raise RunNotFound(run)
+        return read_head(run, stored.data)
+
+    async def resolve(self, run: str, payload: Payload) -> bytes:
+        """Return the bytes of a payload."""
+        if isinstance(payload, bytes):
+            return payload
+        blobs = self._client.blobs
+        return await self.again(lambda: blobs.resolve(run, payload), "reading a payload")
+
+    @staticmethod
+    async def again(act: Callable[[], Awaitable[T]], doing: str) -> T:
+        """Ask until the answer comes.
+
+        Raises:
+            ServerUnavailable: it did not come in time.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await again(act)
+        except TimeoutError as error:
+            raise ServerUnavailable(doing) from error
+
+
+def ending(run: str, tail: Stored) -> Command | None:
+    """Return how a run ended, by the newest message of its log; None while it has not.
+
+    Raises:
+        RunExpired, RunTerminated: only its tombstone is left.
+    """
+    if tail.key == TOMBSTONE:
+        tomb = Tombstone.from_bytes(tail.data)
+        if tomb.successor:
+            return Command("continue", "", data={"run": tomb.successor})
+        raise tomb.error(run)
+    if tail.key == HEAD:
+        return None
+    try:
+        record = decode_record(tail.data)
+    except ValueError:
+        return None  # the run is blocked: it may be mended, or terminated
+    return next((c for c in record.commands if c.kind in ENDS), None)

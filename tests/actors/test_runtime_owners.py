@@ -1,0 +1,148 @@
+"""Owners that lose, die or meet refusals: nobody writes late, no run is left without its owner."""
+
+import asyncio
+from typing import Any
+
+import offbook
+from offbook import Settings, step, workflow
+from offbook.actors.errors import ServerRefused
+from offbook.actors.model import pack
+from offbook.actors.tokens import has_ended
+from offbook.adapters.memory import MemoryBackend
+from offbook.testing import Environment, run
+
+
+class Refuses:
+    """A port whose next call of one name is refused."""
+
+    def __init__(self, port: Any, name: str) -> None:  # noqa: ANN401 - any port
+        self._port = port
+        self._name = name
+        self.left = 1
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what the port has
+        return self._refuse if name == self._name and self.left else getattr(self._port, name)
+
+    async def _refuse(self, *_args: object) -> None:
+        self.left -= 1
+        raise ServerRefused(self._name, "as the test wants it")
+
+
+@step(retry=0)
+async def stubborn(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        return "too late"
+    return "in time"
+
+
+@workflow
+async def relies() -> str:
+    return await stubborn(60)
+
+
+def backend_of(env: Environment, worker: int = 0) -> MemoryBackend:
+    backend = env.workers[worker].client.backend
+    assert isinstance(backend, MemoryBackend)
+    return backend
+
+
+def test_a_body_that_ends_after_its_owner_lost_the_run_writes_nothing() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            handle = await env.client.start(relies)
+            await env.wait_for(handle, "step_scheduled")
+            await asyncio.sleep(5)
+            first = backend_of(env)
+            first.pause()
+            await env.add_worker()
+            await asyncio.sleep(20)
+            first.resume()
+            assert await handle.result() == "in time"
+            history = await env.history(handle)
+            epochs = [record.writer.epoch for record in history.records]
+            assert epochs == sorted(epochs)
+
+    run(main())
+
+
+@workflow
+async def returns(text: str) -> str:
+    return text
+
+
+def test_a_run_whose_last_record_lies_in_the_blob_store_has_ended() -> None:
+    async def main() -> None:
+        async with Environment(settings=Settings(inline_limit=10, record_limit=20)) as env:
+            handle = await env.client.start(returns, "a text of more than ten bytes")
+            await handle.result()
+            assert await has_ended(env.client.backend, handle.id)
+
+    run(main())
+
+
+@step(retry=3)
+async def slow() -> int:
+    await asyncio.sleep(20 if offbook.current_step().attempt == 1 else 60)
+    return offbook.current_step().attempt
+
+
+@workflow
+async def sends() -> int:
+    return await slow()
+
+
+def test_an_attempt_that_is_over_takes_no_later_one_with_it() -> None:
+    async def main() -> None:
+        async with Environment(eager=False) as env:
+            handle = await env.client.start(sends, id="it")
+            scheduled = await env.wait_for(handle, "step_scheduled")
+            await asyncio.sleep(5)
+            fields = {
+                "step": scheduled.id, "attempt": 1, "outcome": "failed", "retryable": True,
+                "error": env.client.codec.encode_error(ValueError("another execution of it")),
+            }  # fmt: skip
+            await env.client.backend.mail.send("default", "it", "result", pack(fields))
+            await env.wait_for(handle, "step_retrying")
+            await asyncio.sleep(30)
+            await env.kill_worker(env.workers[0])
+            await env.add_worker()
+            async with asyncio.timeout(300):
+                assert await handle.result() == 2
+
+    run(main())
+
+
+@workflow
+async def naps() -> None:
+    await offbook.sleep(600)
+
+
+def test_a_refusal_while_a_run_comes_to_rest_does_not_stop_its_actor() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            backend: Any = backend_of(env)
+            backend.runs = refuses = Refuses(backend.runs, "create")
+            handle = await env.client.start(naps, id="it")
+            await env.wait_for_sleep(handle)
+            await asyncio.sleep(60)
+            assert not refuses.left
+            assert await env.client.backend.mail.waiting("default") == 0
+            assert env.world.space(env.namespace).timers.pending("it") == 1
+
+    run(main())
+
+
+def test_a_refusal_does_not_stop_the_balance_of_a_worker() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            backend: Any = backend_of(env, 1)
+            backend.leases = refuses = Refuses(backend.leases, "live")
+            await asyncio.sleep(10)
+            assert not refuses.left
+            await env.kill_worker(env.workers[0])
+            await asyncio.sleep(30)
+            assert len(env.workers[0].partitions()) == env.namespace.partitions
+
+    run(main())
