@@ -6,11 +6,10 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 import asyncio
 import random
 import secrets
-from dataclasses import dataclass, field
 from typing import Any
 
 from .chains import pass_on
-from .commit import Lost, commit
+from .commit import Lost, commit, encode
 from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
 from .errors import (
@@ -24,7 +23,6 @@ from .errors import (
 from .loading import Memory, feed, load, read_run, resolved, start_machine
 from .model import (
     HEAD,
-    BlobRef,
     Command,
     Event,
     Head,
@@ -34,15 +32,23 @@ from .model import (
     Stored,
     Writer,
     digest_of,
-    encode_record,
-    pack,
     read_head,
-    record_body,
 )
 from .ports import Delivery, Refused, Unsure
-from .state import ENDS, RunState, first_state, state_of, wait_of
+from .state import RunState, first_state, state_of, wait_of
+from .telling import Telling
 from .tombs import Tombstone
-from .turn import SILENT, Context, Message, Refuses, Wait, decide, hook_of, read_message
+from .turn import (
+    SILENT,
+    Context,
+    Message,
+    Refuses,
+    Turn,
+    Wait,
+    decide,
+    hook_of,
+    read_message,
+)
 
 _PARKED: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
@@ -56,18 +62,6 @@ _LONGEST_PAUSE = 60.0
 """Seconds until a parked run is tried again: they double from the first to the second."""
 
 
-@dataclass(slots=True)
-class Turn:
-    """What one batch of mail caused."""
-
-    at: int
-    events: list[Event] = field(default_factory=list[Event])
-    commands: list[Command] = field(default_factory=list[Command])
-    waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    size: int = 0
-    commit_seconds: float = 0.0
-
-
 class RunActor:
     """One run in one worker, for as long as something of it happens there."""
 
@@ -77,6 +71,7 @@ class RunActor:
         self.env: Env = partition.env
         self.memory: Memory | None = None
         self.effects = Effects(self)
+        self._tell = Telling(run, partition)
         self._inbox: list[Message] = []
         self._held: dict[tuple[str, int], Delivery] = {}
         self._finished: dict[tuple[str, int], None] = {}
@@ -115,7 +110,7 @@ class RunActor:
         try:
             message = read_message(delivery)
         except ValueError as error:
-            self._log("warning", "mail_refused", reason=str(error))
+            self._tell.log("warning", "mail_refused", reason=str(error))
             self._let_go(delivery.origin)
             self._poke()
             return
@@ -193,7 +188,7 @@ class RunActor:
             self._park(batch, _reason_of(error), error)
 
     def _again(self, batch: list[Message], why: str) -> None:
-        self._log("info", "turn_repeated", reason=why)
+        self._tell.log("info", "turn_repeated", reason=why)
         self._drop_memory()
         self._inbox = batch + self._inbox
 
@@ -203,7 +198,7 @@ class RunActor:
         self.effects.free_alone()
         self._inbox = batch + self._inbox
         self._parked = reason
-        self._log("error", "run_blocked", reason=reason, error=str(error))
+        self._tell.log("error", "run_blocked", reason=reason, error=str(error))
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(self._pause, self._unpark)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
@@ -290,9 +285,9 @@ class RunActor:
         turn = await self._collect(memory, batch, claiming=claiming and not self.partition.died)
         if turn.events:
             await self._commit(memory.state, turn)
-            self._tell(memory, turn)
+            self._tell.turn(memory, turn)
         if turn.events or self._owes:
-            await self._follow(memory, turn, again=claiming or self._owes or _nudged(turn))
+            await self._follow(memory, turn, again=claiming or self._owes or turn.nudged)
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
@@ -312,7 +307,7 @@ class RunActor:
         turn = Turn(max(self.env.backend.clock.now(), state.at), [self._claim(state)])
         state.take(turn.events[0])
         await self._commit(state, turn)
-        self._tell(memory, turn)
+        self._tell.turn(memory, turn)
         self._owes = True
         if not _asked_again(batch):
             self._check_guilt(state)
@@ -393,7 +388,7 @@ class RunActor:
             try:
                 return read_head(self.run, data), data
             except HistoryCorrupted as error:
-                self._log("warning", "mail_refused", reason=str(error))
+                self._tell.log("warning", "mail_refused", reason=str(error))
         return None
 
     def _check_guilt(self, state: RunState) -> None:
@@ -458,11 +453,12 @@ class RunActor:
         try:
             found = decide(message, context)
         except ValueError as error:
-            self._log("warning", "mail_refused", reason=str(error))
+            self._tell.log("warning", "mail_refused", reason=str(error))
             return []
         if isinstance(found, Wait):
             early = message.kind == "fire" and message.delivery is not None
-            (self.effects.hold if early else self.effects.alarm)(found.timer, found.until)
+            alarms = self.effects.alarms
+            (alarms.hold if early else alarms.ring)(found.timer, found.until)
             return []
         for event in found:
             self.effects.note(memory.state, event)
@@ -492,12 +488,12 @@ class RunActor:
             prev_hash=state.hash,
             nonce=secrets.token_hex(8),
             writer=Writer(self.env.worker, self.partition.epoch),
-            kind=_kind(turn),
+            kind=turn.kind,
             at=turn.at,
             events=turn.events,
             commands=turn.commands,
         )
-        data = await self._encode(record)
+        data = await encode(self.env, record, self.run)
         turn.size = len(data)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -505,29 +501,12 @@ class RunActor:
         turn.commit_seconds = loop.time() - began
         state.advance(record, seq, digest_of(data))
 
-    async def _encode(self, record: Record) -> bytes:
-        data = encode_record(record)
-        if len(data) <= self.env.settings.inline_limit:
-            return data
-        parts = [event.data for event in record.events] + [c.data for c in record.commands]
-        for part in parts:
-            for key, value in part.items():
-                if isinstance(value, bytes):
-                    part[key] = await self.env.blobs.offload(self.run, value)
-        data = encode_record(record)
-        if len(data) <= self.env.settings.record_limit:
-            return data
-        body = await self.env.blobs.offload(self.run, pack(record_body(record)), force=True)
-        if not isinstance(body, BlobRef):
-            raise TypeError("a forced payload stayed inline")
-        return encode_record(record, body)
-
     async def _terminate(self, memory: Memory, batch: list[Message], order: Message) -> None:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
         turn = Turn(max(self.env.backend.clock.now(), memory.state.at), commands=[command])
         memory.state.give(command, turn.at)
         await self._commit(memory.state, turn)
-        self._tell(memory, turn)
+        self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
 
     async def _finish(self, state: RunState, batch: list[Message]) -> None:
@@ -536,7 +515,7 @@ class RunActor:
             await self.partition.cleared()
             await self.effects.end(state)
             self._settled, self._owes = True, False
-            self._tell_end(state, state.at)
+            self._tell.end(state)
         if state.end is not None and state.end.kind == "continue":
             await pass_on(self.env, self.run, state.end.data["run"], batch, state)
         self._done(batch)
@@ -549,42 +528,6 @@ class RunActor:
                 self._finished[message.delivery.origin] = None
         for origin in list(self._finished)[:-1]:
             self._let_go(origin)
-
-    def _log(self, level: str, event: str, **fields: object) -> None:
-        env = self.env
-        env.context.run(env.observer.log, level, event, run=self.run, **fields)
-
-    def _tell(self, memory: Memory, turn: Turn) -> None:
-        state = memory.state
-        facts = {
-            "n": state.n,
-            "at": turn.at,
-            "events": len(turn.events),
-            "commands": len(turn.commands),
-            "bytes": turn.size,
-            "commit_seconds": turn.commit_seconds,
-            "replayed": memory.replayed,
-            "replay_seconds": memory.replay_seconds,
-            "waits": turn.waits,
-            "epoch": self.partition.epoch,
-            "worker": self.env.worker,
-        }
-        memory.replayed, memory.replay_seconds = 0, 0.0
-        self.env.context.run(self.env.observer.turn, state.head, facts)
-
-    def _tell_end(self, state: RunState, at: int) -> None:
-        end = state.end
-        if end is None:
-            return
-        error = end.data.get("error")
-        facts = {
-            "status": state.status,
-            "at": at,
-            "error": self.env.codec.decode_error(error) if isinstance(error, bytes) else None,
-            "error_code": end.data.get("error_code"),
-            "records": state.n,
-        }
-        self.env.context.run(self.env.observer.ended, state.head, facts)
 
     # Leaving
 
@@ -655,15 +598,3 @@ def _asked_again(batch: list[Message]) -> bool:
 
 def _accepts(_hook: str, _payload: Payload) -> str | None:
     return None
-
-
-def _nudged(turn: Turn) -> bool:
-    return any(event.kind == "nudged" for event in turn.events)
-
-
-def _kind(turn: Turn) -> str:
-    if any(command.kind in ENDS for command in turn.commands):
-        return "end"
-    if len(turn.events) == 1 and turn.events[0].kind == "owner_changed":
-        return "claim"
-    return "turn"

@@ -3,7 +3,8 @@
 import asyncio
 
 from .again import again
-from .model import Stored, key_of
+from .env import Env
+from .model import BlobRef, Record, Stored, encode_record, key_of, pack, record_body
 from .ports import Log, Refused, Unsure
 
 
@@ -38,6 +39,25 @@ async def commit(log: Log, run: str, n: int, after: int, data: bytes) -> int:
             raise Lost
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.5)
+
+
+async def encode(env: Env, record: Record, run: str) -> bytes:
+    """Return the bytes of a record; what is too large for one message goes to the blobs."""
+    data = encode_record(record)
+    if len(data) <= env.settings.inline_limit:
+        return data
+    parts = [event.data for event in record.events] + [c.data for c in record.commands]
+    for part in parts:
+        for key, value in part.items():
+            if isinstance(value, bytes):
+                part[key] = await env.blobs.offload(run, value)
+    data = encode_record(record)
+    if len(data) <= env.settings.record_limit:
+        return data
+    body = await env.blobs.offload(run, pack(record_body(record)), force=True)
+    if not isinstance(body, BlobRef):
+        raise TypeError("a forced payload stayed inline")
+    return encode_record(record, body)
 
 
 async def leader_read(log: Log, run: str, key: str) -> Stored | None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from .alarms import Alarms
 from .children import child_head, launch, outcome_fields, successor_head
 from .env import Host
 from .loading import run_info
@@ -39,9 +40,7 @@ class Effects:
         self.run = actor.run
         self._executions: dict[str, Execution] = {}
         self._delayed: dict[str, asyncio.TimerHandle] = {}
-        self._alarms: dict[str, tuple[int, asyncio.TimerHandle]] = {}
-        self._armed: dict[str, int] = {}
-        self._early: set[str] = set()
+        self.alarms = Alarms(actor)
         self._reserved: set[str] = set()
         self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
@@ -52,7 +51,7 @@ class Effects:
 
     def __repr__(self) -> str:
         return (
-            f"<Effects steps={list(self._executions)} alarms={list(self._alarms)} "
+            f"<Effects steps={list(self._executions)} alarms={self.alarms!r} "
             f"delayed={list(self._delayed)}>"
         )
 
@@ -60,10 +59,9 @@ class Effects:
 
     def busy(self) -> bool:
         """Whether local work is under way, so that a crash must bring the run back."""
-        if self._executions or self._delayed or self._waiting or self._early:
+        if self._executions or self._delayed or self._waiting:
             return True
-        horizon = self._now() + round(self._env.settings.short_timer * 1e6)
-        return any(due <= horizon for due, _ in self._alarms.values())
+        return self.alarms.soon()
 
     def place(self, state: RunState, command: Command) -> None:
         """Decide before the commit where a step runs, and keep its slot."""
@@ -102,7 +100,7 @@ class Effects:
         waiting = self._waiting.pop(step, None)
         if waiting is not None:
             waiting.cancel()
-        self._quiet(deadline_timer(step))
+        self.alarms.quiet(deadline_timer(step))
 
     async def quarantine(self) -> None:
         """Let no other suspect of this worker be active beside this run; and not at once."""
@@ -145,7 +143,7 @@ class Effects:
                 self._issue_step(state, step, jobs)
         self._resuming = False
         for timer in state.timers.values():
-            self.alarm(timer.id, timer.due)
+            self.alarms.ring(timer.id, timer.due)
         jobs += [self._open_hook(state, hook) for hook in state.hooks.values() if not hook.opened]
         jobs += [self._close_hook(hook, data) for hook, data in state.closed.items()]
         jobs += [self._cancel_scope(state, s, reason) for s, reason in state.scopes.items()]
@@ -155,7 +153,7 @@ class Effects:
                 self._tell_source(source, state.scopes[own]) if known else self._ask_source(source)
             )
         if not state.started and state.head.start_at is not None:
-            self.alarm(START_TIMER, state.head.start_at)
+            self.alarms.ring(START_TIMER, state.head.start_at)
         for child in state.children.values():
             if not child.started:
                 jobs.append(self._start_child(state, child))
@@ -193,7 +191,7 @@ class Effects:
         elif event.kind == "scope_cancelled":
             jobs.append(self._cancel_scope(state, event.id, event.data.get("reason")))
         elif event.kind == "timer_fired":
-            stands = self._forget_timer(event.id)
+            stands = self.alarms.forget(event.id)
             if stands and event.data.get("woken"):
                 jobs.append(self._disarm(event.id))
         elif event.kind == "nudged":
@@ -317,7 +315,7 @@ class Effects:
         await self._surely(lambda: self._env.backend.tasks.publish(task, due))
         self._sent[step.id] = step.attempt
         if step.deadline is not None:
-            self.alarm(deadline_timer(step.id), step.deadline)
+            self.alarms.ring(deadline_timer(step.id), step.deadline)
 
     async def _forget_beat(self, step: str) -> None:
         # Beside the turn and without a second try: the removal of the run does it again.
@@ -369,57 +367,18 @@ class Effects:
     # Timers
 
     def _on_timer(self, _state: RunState, command: Command, _jobs: list[Job]) -> None:
-        self.alarm(command.id, command.data["due"])
+        self.alarms.ring(command.id, command.data["due"])
 
     def _on_cancel_timer(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
-        if self._forget_timer(command.id):
+        if self.alarms.forget(command.id):
             jobs.append(self._disarm(command.id))
 
     async def _disarm(self, timer: str) -> None:
         await self._surely(lambda: self._env.backend.timers.disarm(self.run, timer))
 
-    def hold(self, timer: str, due: int) -> None:
-        """Keep the run here for a fire that came early: the server has the timer no more."""
-        self._armed.pop(timer, None)
-        self._early.add(timer)
-        self.alarm(timer, due)
-
-    def alarm(self, timer: str, due: int) -> None:
-        """Ring in memory at that time; `settle` has the server hold what is far off."""
-        known = self._alarms.get(timer)
-        if known is not None:
-            if known[0] == due:
-                return
-            known[1].cancel()
-        delay = max(0.0, (due - self._now()) / 1e6)
-        loop = asyncio.get_running_loop()
-        self._alarms[timer] = (due, loop.call_later(delay, self._ring, timer))
-
-    def _ring(self, timer: str) -> None:
-        self._alarms.pop(timer, None)
-        self._armed.pop(timer, None)
-        self._early.discard(timer)
-        self._actor.post("fire", {"timer": timer})
-
-    def _quiet(self, timer: str) -> None:
-        self._early.discard(timer)
-        known = self._alarms.pop(timer, None)
-        if known is not None:
-            known[1].cancel()
-
-    def _forget_timer(self, timer: str) -> bool:
-        """Ring no more; return whether the server may hold the timer for us or an earlier owner."""
-        ours = timer in self._alarms
-        self._quiet(timer)
-        return self._armed.pop(timer, None) is not None or not ours
-
     async def settle(self, state: RunState | None) -> None:
         """Before the mail is let go: far timers go to the server, the summary is written."""
-        jobs: list[Job] = [
-            self._arm(timer, due)
-            for timer, (due, _) in self._alarms.items()
-            if self._armed.get(timer) != due
-        ]
+        jobs: list[Job] = [self._arm(timer, due) for timer, due in self.alarms.unarmed()]
         if state is not None:
             jobs.append(self._summaries.write(state))
         await self._all(jobs)
@@ -427,7 +386,7 @@ class Effects:
     async def _arm(self, timer: str, due: int) -> None:
         lane = self._env.lane
         await self._surely(lambda: self._env.backend.timers.arm(lane, self.run, timer, due))
-        self._armed[timer] = due
+        self.alarms.armed(timer, due)
 
     # Hooks
 
@@ -524,7 +483,7 @@ class Effects:
             for child in state.children.values()
             if not child.data.get("detached")
         ]
-        jobs += [self._disarm(t) for t in (*state.timers, *self._armed)]
+        jobs += [self._disarm(t) for t in (*state.timers, *self.alarms.held())]
         jobs.append(self._tell_next(state))
         jobs.append(self._summaries.write(state))
         self._cancel_alarms()
@@ -588,12 +547,9 @@ class Effects:
             self._free_slot(step)
 
     def _cancel_alarms(self) -> None:
-        for _, handle in self._alarms.values():
-            handle.cancel()
         for handle in self._waiting.values():
             handle.cancel()
-        self._alarms.clear()
-        self._early.clear()
+        self.alarms.clear()
         self._waiting.clear()
 
     def drop(self) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from .attributes import check_attributes
 from .errors import StepTimeout
 from .letters import check_letter
-from .model import Event, Payload, unpack_map
+from .model import Command, Event, Payload, unpack_map
 from .names import token_key
 from .ports import Delivery
-from .state import HookState, RunState, StepState
+from .state import ENDS, HookState, RunState, StepState
 
 
 @dataclass(slots=True)
@@ -24,6 +24,32 @@ class Message:
     kind: str
     fields: dict[str, Any]
     delivery: Delivery | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one batch of mail caused."""
+
+    at: int
+    events: list[Event] = field(default_factory=list[Event])
+    commands: list[Command] = field(default_factory=list[Command])
+    waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    size: int = 0
+    commit_seconds: float = 0.0
+
+    @property
+    def nudged(self) -> bool:
+        """Whether somebody asked to issue everything again."""
+        return any(event.kind == "nudged" for event in self.events)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the record that it becomes."""
+        if any(command.kind in ENDS for command in self.commands):
+            return "end"
+        if len(self.events) == 1 and self.events[0].kind == "owner_changed":
+            return "claim"
+        return "turn"
 
 
 @dataclass(slots=True, frozen=True)
