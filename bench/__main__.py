@@ -56,7 +56,7 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await rows.sequential(client, 1000 if quick else 10_000)
             bare = found[0].value / 1000
             found += await rows.parallel(client)
-            found += await rows.throughput(client, 200 if quick else 400)
+            found += await rows.throughput(client, url, 200 if quick else 400)
             found += await rows.latency(client)
             found += await rows.replays(client, 1000 if quick else 10_000)
             found += await rows.waiting(client, worker, 500 if quick else 5000)
