@@ -139,17 +139,16 @@ class RunActor:
     async def drive(self, kind: str, fields: dict[str, Any]) -> None:
         """Take a local outcome and, where nobody drives the run now, do so until it rests.
 
-        This saves the event loop a switch of tasks at the end of each step.
+        This saves the event loop a switch of tasks at the end of each step. A hand-over waits for
+        the tasks of bodies, so where one has begun they must not live on as drivers.
         """
-        self._inbox.append(Message(kind, fields))
-        if self._parked is not None or self._gone:
+        if self._driving or self._gone or self._parked is not None or self.partition.leaving:
+            self.post(kind, fields)
             return
-        if self._waiter is not None:
-            _wake(self._waiter)
-        elif not self._driving:
-            self._driving = True
-            self._task = asyncio.current_task()
-            await self._drive()
+        self._inbox.append(Message(kind, fields))
+        self._driving = True
+        self._task = asyncio.current_task()
+        await self._drive()
 
     def _let_go(self, origin: tuple[str, int]) -> None:
         self._finished.pop(origin, None)
