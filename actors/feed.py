@@ -64,7 +64,7 @@ class Feed:
         tries = 0
         while True:
             self._news.clear()
-            found = await self._page() if self._look else self._from_hints()
+            found = (self._look and await self._page()) or self._from_hints()
             if found:
                 self.after = found[-1].seq
                 return found
