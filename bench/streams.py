@@ -60,7 +60,7 @@ async def readers(client: Client, how_many: int) -> list[Row]:
     chunks = 100
     run = await client.start(work.crowd, chunks)
     tasks = [asyncio.create_task(_late(run)) for _ in range(how_many)]
-    while work.LISTENING < how_many:  # noqa: ASYNC110 - a bench, not a test
+    while work.listening < how_many:  # noqa: ASYNC110 - a bench, not a test
         await asyncio.sleep(0.05)
     await client.resume("bench-crowd", None)
     took = [seconds for each in await asyncio.gather(*tasks) for seconds in each]
@@ -76,7 +76,7 @@ async def _late(run: offbook.Run[Any]) -> list[float]:
     took: list[float] = []
     async for value in run.stream("out"):
         if value == "ready":
-            work.LISTENING += 1
+            work.listening += 1
         elif _is_time(value):
             took.append(time.perf_counter() - value)
     return took

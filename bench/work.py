@@ -9,7 +9,7 @@ from offbook import step, stream, workflow
 ENTERED: list[float] = []
 """When each body of `timed` was entered, in this process."""
 
-LISTENING = 0
+listening = 0
 """How many readers have had the first chunk of `crowd`."""
 
 
