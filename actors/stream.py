@@ -217,7 +217,7 @@ class Stream(Generic[T]):
         reader = self._reader(backend, chosen, self._follow if follow is None else follow)
         async with aclosing(reader.entries(first)) as entries:
             async for entry in entries:
-                yield await self._chunk(entry)
+                yield await self._chunk(entry, str(reader.cursor(entry)))
         self._raise(reader.closed)
 
     async def tail(self) -> int:
@@ -242,7 +242,7 @@ class Stream(Generic[T]):
                 if len(chunks) == limit:
                     more = True
                     break
-                found = await self._chunk(entry)
+                found = await self._chunk(entry, str(reader.cursor(entry)))
                 if isinstance(found, Chunk):
                     chunks.append(found)
         last = chunks[-1].cursor if chunks else cursor
@@ -273,10 +273,8 @@ class Stream(Generic[T]):
             await patiently(lambda: check_run(backend, self.channel.run), doing)
         return backend
 
-    async def _chunk(self, entry: Entry) -> Chunk[T] | Reset:
+    async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:
         source = entry.chunk.source if isinstance(entry, Shown) else entry.source
-        place = entry.chunk.place if isinstance(entry, Shown) else entry.place
-        cursor = str(Cursor(place, entry.index))
         if not isinstance(entry, Shown):
             return Reset(entry.index, entry.indices, cursor, source.step, source.attempt)
         chunk = entry.chunk
