@@ -349,7 +349,7 @@ class Reader:
 
         Returns what it has to give up, and how many of today's chunks it has then.
         """
-        until = max(start.known, start.place.seq)
+        until = max(start.known, start.place.seq - (start.place.offset < 0))
         compared = Compared(
             Effective(self._channel, await self._surviving(past, until)),
             Effective(self._channel, surviving),
@@ -369,34 +369,24 @@ class Reader:
                     yield entry
 
     async def _take(self, seq: int, message: Message) -> list[Entry]:
+        found = self._lens.take(seq, message)
+        if self._view == "effective" and any(isinstance(entry, Missed) for entry in found):
+            return [entry async for entry in self._rearranged(seq)]
         shown: list[Entry] = []
-        for entry in self._lens.take(seq, message):
-            if not isinstance(entry, Missed):
-                shown.append(entry)
-            elif isinstance(self._lens, Effective) and self._view == "effective":
-                shown += [late async for late in self._rearranged(self._lens, entry)]
-            else:
+        for entry in found:
+            if isinstance(entry, Missed):
                 shown += [late async for late in self._missed(entry)]
+            else:
+                shown.append(entry)
         return shown
 
-    async def _rearranged(self, lens: Effective, missed: Missed) -> AsyncGenerator[Entry]:
-        """Show again all that comes after the beginning of an attempt nobody thought would win."""
-        shown = lens.positions.count
-        self._lens = fresh = Effective(self._channel, lens.fold.surviving())
-        entries: list[Entry] = []
-        async for seq, message in Past(self._streams, self._channel, missed.seq).messages():
-            entries += [
-                entry
-                for entry in fresh.take(seq, message)
-                if seq >= missed.first and not isinstance(entry, Missed)
-            ]
-        fresh.fold.survivors = None
-        kept = fresh.positions.count - len(entries)
-        if shown > kept:
-            place = Place(missed.first, -1)
-            yield Gone(kept, tuple(range(kept, shown)), place, missed.source)
-        for entry in entries:
+    async def _rearranged(self, seq: int) -> AsyncGenerator[Entry]:
+        """Show anew what moves since the last message: one has won that nobody thought would."""
+        past = Past(self._streams, self._channel, seq)
+        async for entry in self._resumed(past, Cursor(Place(seq, -1), 0, seq - 1)):
             yield entry
+        if isinstance(self._lens, Effective):
+            self._lens.fold.survivors = None
 
     async def _missed(self, missed: Missed) -> AsyncGenerator[Entry]:
         """Read again what an attempt wrote that nobody thought would win."""
