@@ -124,9 +124,7 @@ class Effects:
         self, state: RunState, events: list[Event], commands: list[Command]
     ) -> None:
         """Carry out what one record asks; returns when all of it is acknowledged."""
-        jobs: list[Job] = []
-        if state.out is not None and state.out.pending:
-            jobs.append(self._saying.pending(state.out))
+        jobs: list[Job] = await self._saying.begin(state.out)
         for event in events:
             self._after_event(state, event, jobs)
         for command in commands:

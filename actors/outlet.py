@@ -32,23 +32,24 @@ _BYTES_WAITING = 1 << 20
 class Pipe:
     """One writer's way into one channel; what is written while a message is out goes together."""
 
-    def __init__(self, outlet: "Outlet", channel: Channel, author: str) -> None:
+    def __init__(self, outlet: "Outlet", channel: Channel) -> None:
         self.channel = channel
         self.count = 0
         self.closed = False
         self._outlet = outlet
-        self._author = author
         self._waiting: deque[Payload] = deque()
+        self._authors: deque[tuple[str, int]] = deque()
         self._bytes = 0
         self._ending: Message | None = None
         self._error: BaseException | None = None
         self._room = asyncio.Event()
         self._job: asyncio.Task[None] | None = None
+        self._dropped = False
 
     def __repr__(self) -> str:
         return f"<Pipe to {self.channel} sent={self.count} waiting={len(self._waiting)}>"
 
-    async def write(self, payloads: list[bytes]) -> None:
+    async def write(self, payloads: list[bytes], author: str) -> None:
         """Take chunks; waits only while too much waits to be sent.
 
         Raises:
@@ -57,10 +58,12 @@ class Pipe:
         for payload in payloads:
             self._check()
             stored = await self._stored(payload)
+            self._check()
             self._waiting.append(stored)
+            self._note(author)
             self._bytes += size_of(stored)
             self._kick()
-            while self._full and self._error is None:
+            while self._full and self._error is None and not self._dropped:
                 self._room.clear()
                 await self._room.wait()
         self._check_error()
@@ -75,11 +78,11 @@ class Pipe:
             await asyncio.wait({self._job})
         self._check_error()
 
-    async def close(self, error: bytes | None) -> None:
+    async def close(self, error: bytes | None, author: str) -> None:
         """End the channel for all its writers; nothing can be written any more."""
         self._check()
         self.closed = True
-        self._ending = Message(CLOSE, self._outlet.source, 0, 0, error, self._author)
+        self._ending = Message(CLOSE, self._outlet.source, 0, 0, error, author)
         self._kick()
         await self.flush()
 
@@ -91,9 +94,17 @@ class Pipe:
         self.drop()
 
     def drop(self) -> None:
-        """Send nothing more."""
+        """Send nothing more; who waits for room need not wait."""
+        self._dropped = True
+        self._room.set()
         if self._job is not None:
             self._job.cancel()
+
+    def _note(self, author: str) -> None:
+        count = 1
+        if self._authors and self._authors[-1][0] == author:
+            count += self._authors.pop()[1]
+        self._authors.append((author, count))
 
     @property
     def _full(self) -> bool:
@@ -130,9 +141,8 @@ class Pipe:
 
     async def _send(self) -> None:
         now = self._outlet.backend.clock.now()
-        batch = batch_of(self._waiting)
-        self._bytes -= sum(map(size_of, batch))
-        message = Message(CHUNKS, self._outlet.source, self.count, now, batch, self._author)
+        batch, author = self._batch()
+        message = Message(CHUNKS, self._outlet.source, self.count, now, batch, author)
         if not batch and self._ending is not None:
             message, self._ending = self._ending, None
             message.i, message.at = self.count, now
@@ -141,6 +151,17 @@ class Pipe:
         await again(lambda: streams.append(self.channel, data))
         self.count += len(batch)
         self._room.set()
+
+    def _batch(self) -> tuple[list[Payload], str]:
+        """Take what goes into one message, which has one author."""
+        if not self._authors:
+            return [], ""
+        author, most = self._authors.popleft()
+        batch = batch_of(self._waiting, most)
+        if len(batch) < most:
+            self._authors.appendleft((author, most - len(batch)))
+        self._bytes -= sum(map(size_of, batch))
+        return batch, author
 
 
 class Outlet:
@@ -166,8 +187,8 @@ class Outlet:
     def __repr__(self) -> str:
         return f"<Outlet of {self.source} {list(self._pipes.values())}>"
 
-    async def pipe(self, channel: Channel, author: str = "") -> Pipe:
-        """Return the way into a channel.
+    async def pipe(self, channel: Channel, *, look: bool = False) -> Pipe:
+        """Return the way into a channel; with `look`, a known one is looked at again.
 
         Raises:
             StreamClosed: it was closed, or the attempt is over.
@@ -181,7 +202,9 @@ class Outlet:
                 known = self._pipes.get(channel)
                 if known is None:
                     await again(lambda: self._look(channel))
-                    known = self._pipes[channel] = Pipe(self, channel, author)
+                    known = self._pipes[channel] = Pipe(self, channel)
+        elif look:
+            await again(lambda: self._look(channel))
         return known
 
     async def _look(self, channel: Channel) -> None:

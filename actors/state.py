@@ -119,6 +119,7 @@ class RunState:
     guilty: int = 0
     alone: bool = False
     out: Outgoing | None = None
+    claimed: bool = False
 
     @property
     def status(self) -> str:
@@ -154,9 +155,10 @@ class RunState:
 
     def apply(self, record: Record, seq: int, digest: bytes) -> None:
         """Apply a whole record."""
-        if self.out is not None and not any(e.kind == "owner_changed" for e in record.events):
-            # Who wrote this one had said before what the records before it ask.
+        if self.out is not None and record.writer == self.writer and not self.claimed:
+            # Who wrote this one and the one before had said in between what that one asks.
             self.out.pending.clear()
+        self.claimed = [event.kind for event in record.events] == ["owner_changed"]
         for event in record.events:
             self.take(event)
         for command in record.commands:

@@ -129,9 +129,10 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         payloads = [outlet.codec.encode(value, "chunk") for value in values]
-        pipe = await outlet.pipe(self.channel, self.author)
-        await pipe.write(payloads)
-        if step_context.get() is None:
+        outside = step_context.get() is None
+        pipe = await outlet.pipe(self.channel, look=outside)
+        await pipe.write(payloads, self.author)
+        if outside:
             await pipe.flush()
 
     async def write_from(self, values: AsyncIterable[T]) -> None:
@@ -149,7 +150,7 @@ class Stream(Generic[T]):
     async def flush(self) -> None:
         """Return once all that this step wrote to the stream is acknowledged."""
         if current_body() is None:
-            await (await self._outlet().pipe(self.channel, self.author)).flush()
+            await (await self._outlet().pipe(self.channel)).flush()
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the stream for all its writers; with an error, readers get StreamFailed at the end.
@@ -168,7 +169,7 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         data = None if error is None else outlet.codec.encode_error(error)
-        await (await outlet.pipe(self.channel, self.author)).close(data)
+        await (await outlet.pipe(self.channel)).close(data, self.author)
 
     async def __aenter__(self) -> Self:
         return self
@@ -235,6 +236,7 @@ class Stream(Generic[T]):
             raise InvalidOption("limit", limit, "a number of at least 1")
         backend = await self._backend("reading a stream")
         reader = self._reader(backend, "effective", follow=False)
+        over = await self._has_ended()
         chunks: list[Chunk[T]] = []
         more = False
         async with aclosing(reader.entries(_place_of(0 if cursor is None else cursor))) as entries:
@@ -246,7 +248,7 @@ class Stream(Generic[T]):
                 if isinstance(found, Chunk):
                     chunks.append(found)
         last = chunks[-1].cursor if chunks else cursor
-        done = not more and (reader.closed is not None or await self._has_ended())
+        done = not more and (reader.closed is not None or over)
         return Page(chunks, last, done)
 
     # Inside
