@@ -169,7 +169,8 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         data = None if error is None else outlet.codec.encode_error(error)
-        await (await outlet.pipe(self.channel)).close(data, self.author)
+        pipe = await outlet.pipe(self.channel, look=step_context.get() is None)
+        await pipe.close(data, self.author)
 
     async def __aenter__(self) -> Self:
         return self
