@@ -21,8 +21,9 @@ from .chunks import (
 from .codec import Codec
 from .errors import PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
 from .feed import read
-from .model import TOMBSTONE, Payload, unpack_map
+from .model import TOMBSTONE, Payload, Stored, unpack_map
 from .ports import Backend, Channel
+from .state import end_in
 
 _CHUNKS_WAITING = 1_000
 _BYTES_WAITING = 1 << 20
@@ -208,17 +209,14 @@ class Outlet:
         return known
 
     async def _look(self, channel: Channel) -> None:
-        """Refuse a channel that is closed already, or whose run is not there."""
+        """Refuse a channel that is closed already, or whose run is not there or has ended."""
         if not channel.run:
             return
-        if channel.run != self.source.run:
-            await check_run(self.backend, channel.run)
+        foreign = channel.run != self.source.run
+        over = foreign and end_in(await check_run(self.backend, channel.run)) is not None
         tail = await self.backend.streams.tail(channel)
         message = None if tail is None else read(channel, tail)
-        if message is None:
-            return
-        ends = message.kind == END or (message.kind == SEAL and bool(message.body))
-        if ends or (message.kind == CLOSE and not message.source.step):
+        if over or (message is not None and _ends(message)):
             raise StreamClosed(str(channel))
 
     async def finish(self, seconds: float | None = None) -> list[list[Any]]:
@@ -250,8 +248,14 @@ class Outlet:
             pipe.drop()
 
 
-async def check_run(backend: Backend, run: str) -> None:
-    """Make sure that a run exists.
+def _ends(message: Message) -> bool:
+    if message.kind == SEAL:
+        return bool(message.body)
+    return message.kind == END or (message.kind == CLOSE and not message.source.step)
+
+
+async def check_run(backend: Backend, run: str) -> Stored:
+    """Make sure that a run exists; return the newest message of its log.
 
     Raises:
         RunNotFound, RunExpired: it does not, or its data is gone.
@@ -261,3 +265,4 @@ async def check_run(backend: Backend, run: str) -> None:
         raise RunNotFound(run)
     if tail.key == TOMBSTONE:
         raise RunExpired(run, str(unpack_map(tail.data).get("status", "")))
+    return tail

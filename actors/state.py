@@ -7,7 +7,18 @@ it alone.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .model import Command, Event, Head, History, Payload, Record, Writer
+from .model import (
+    HEAD,
+    Command,
+    Event,
+    Head,
+    History,
+    Payload,
+    Record,
+    Stored,
+    Writer,
+    decode_record,
+)
 from .names import token_key
 from .options import StepOptions
 from .outgoing import Outgoing, streams_of
@@ -164,6 +175,17 @@ class RunState:
         for command in record.commands:
             self.give(command, record.at)
         self.advance(record, seq, digest)
+
+
+def end_in(tail: Stored) -> Command | None:
+    """Return how a run ended, by the newest message of its log; None while it has not."""
+    if tail.key == HEAD:
+        return None
+    try:
+        record = decode_record(tail.data)
+    except ValueError:
+        return None  # the run is blocked: it may be mended, or terminated
+    return next((c for c in record.commands if c.kind in ENDS), None)
 
 
 def state_of(history: History) -> RunState:

@@ -64,7 +64,8 @@ class Stage:
 
 
 def values(entries: list[Entry]) -> list[bytes]:
-    return [e.chunk.payload for e in entries if isinstance(e, Shown) and isinstance(e.chunk.payload, bytes)]  # fmt: skip
+    chunks = [entry.chunk.payload for entry in entries if isinstance(entry, Shown)]
+    return [payload for payload in chunks if isinstance(payload, bytes)]
 
 
 async def follow(stage: Stage, copy: Copy, start: int | Cursor, stop: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Channels as runs write them: scripts drawn at random, what they mean, and a store to read from."""
+"""Channels as runs write them: scripts drawn at random, what they mean, and a store of them."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -108,55 +108,60 @@ def _lost(source: Source) -> Source:
     return Source(source.run, source.step, source.attempt)
 
 
+@dataclass
+class Known:
+    """What the messages so far say of one step: who counts, and whether that is recorded."""
+
+    counts: Source | None = None
+    sealed: int | None = None
+    met: set[Source] = field(default_factory=set[Source])
+    closed: set[str] = field(default_factory=set[str])
+
+
 def meaning(messages: list[Message]) -> list[bytes]:
     """Return the chunks that count in the end, by the rules as a reader of the docs has them."""
-    winners, until = _winners(messages)
+    steps: dict[tuple[str, str], Known] = {}
+    until = next((n for n, m in enumerate(messages) if _ends(n, m, steps)), len(messages))
     found: list[bytes] = []
     following: dict[Source, int] = {}
     for at, message in enumerate(messages[:until]):
-        source = message.source
-        recorded = winners.get(source.key)
-        late = recorded is not None and recorded[1] is not None and at > recorded[1]
-        if message.kind != CHUNKS or late or (source.step and recorded[0] != source.nonce):  # type: ignore[index]
+        if message.kind != CHUNKS or not _counts(at, message, steps):
             continue
         for n, payload in enumerate(message.body, message.i):
-            if n == following.get(source, 0):
-                following[source] = n + 1
+            if n == following.get(message.source, 0):
+                following[message.source] = n + 1
                 found.append(payload)
     return found
 
 
-def _winners(
-    messages: list[Message],
-) -> tuple[dict[tuple[str, str], tuple[str, int | None]], int]:
-    """Return by step who counts, and since when that is recorded; and where the channel ends."""
-    current: dict[tuple[str, str], Source] = {}
-    known: set[Source] = set()
-    closed: set[Source] = set()
-    winners: dict[tuple[str, str], tuple[str, int | None]] = {}
-    for at, message in enumerate(messages):
-        source = message.source
-        if message.kind == END:
-            return winners, at
-        if message.kind == CLOSE:
-            if not source.step:
-                return winners, at
-            closed.add(source)
-        if not source.step:
-            continue
-        before = current.get(source.key)
-        if message.kind == SEAL and winners.get(source.key, ("", None))[1] is None:
-            nonce = source.nonce or (before.nonce if before else "")
-            winners[source.key] = nonce, at
-            if any(s.nonce == nonce and s.key == source.key for s in closed):
-                return winners, at
-        elif message.kind != SEAL and source not in known:
-            known.add(source)
-            if before is None or source.attempt >= before.attempt:
-                current[source.key] = source
-                if winners.get(source.key, ("", None))[1] is None:
-                    winners[source.key] = source.nonce, None
-    return winners, len(messages)
+def _counts(at: int, message: Message, steps: dict[tuple[str, str], Known]) -> bool:
+    if not message.source.step:
+        return True
+    known = steps[message.source.key]
+    return known.counts == message.source and (known.sealed is None or at < known.sealed)
+
+
+def _ends(at: int, message: Message, steps: dict[tuple[str, str], Known]) -> bool:
+    """Take the next message; return whether the channel ends with it."""
+    source = message.source
+    if message.kind == END or (message.kind == CLOSE and not source.step):
+        return True
+    if not source.step:
+        return False
+    known = steps.setdefault(source.key, Known())
+    if known.sealed is not None:
+        return False
+    if message.kind == SEAL:
+        known.sealed = at
+        known.counts = source if source.nonce else known.counts
+        return known.counts is not None and known.counts.nonce in known.closed
+    if message.kind == CLOSE:
+        known.closed.add(source.nonce)
+    if source not in known.met:
+        known.met.add(source)
+        if known.counts is None or source.attempt >= known.counts.attempt:
+            known.counts = source
+    return False
 
 
 class Store:
