@@ -224,7 +224,7 @@ async def test_writer_forwarded_from_step_to_child(env: CatalogueEnvironment) ->
     data = TEXTS[0].encode()
     run = await env.client.start(forwards_from_step, data)
     assert await read(run.stream(type=bytes)) == [data]
-    child = env.client.run(await run.result())
+    child: Run[Any] = env.client.run(await run.result())
     assert await child.streams() == [], "it wrote to its parent's"
 
 
