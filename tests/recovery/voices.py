@@ -43,22 +43,23 @@ async def reciting(label: str, count: int, far: bool) -> int:  # noqa: FBT001 - 
     return pid
 
 
-@step
-async def speaks(first: int, count: int, name: str) -> int:
-    async with stream(name) as words:
+async def _speak(first: int, count: int) -> int:
+    async with stream("words") as words:
         for n in range(first, first + count):
             await words.write(n)
-            if n % 10 == 0:
-                await asyncio.sleep(0)
+            if n % 5 == 0:
+                await asyncio.sleep(0.05)
     return first + count
+
+
+@step
+async def speaks(first: int, count: int) -> int:
+    return await _speak(first, count)
 
 
 @step(queue="far")
-async def speaks_far(first: int, count: int, name: str) -> int:
-    async with stream(name) as words:
-        await words.write_many(range(first, first + count))
-        await asyncio.sleep(0.01)
-    return first + count
+async def speaks_far(first: int, count: int) -> int:
+    return await _speak(first, count)
 
 
 @workflow
@@ -72,21 +73,23 @@ async def speaking(chunks: int, parts: int) -> int:
             reached += each
         else:
             say = speaks if part % 3 == 1 else speaks_far
-            reached = await say(reached, each, "words")
+            reached = await say(reached, each)
     return reached
 
 
 @step
-async def sings(voice: int, count: int) -> int:
+async def sings(voice: int, count: int, breath: float) -> int:
     async with stream("choir") as choir:
         for n in range(count):
             await choir.write([voice, n])
+            if breath and n % 10 == 0:
+                await asyncio.sleep(breath)
     return count
 
 
 @workflow
-async def singing(voices: int, count: int) -> int:
-    return sum(await asyncio.gather(*(sings(voice, count) for voice in range(voices))))
+async def singing(voices: int, count: int, breath: float) -> int:
+    return sum(await asyncio.gather(*(sings(voice, count, breath) for voice in range(voices))))
 
 
 @step
