@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .again import again
@@ -165,8 +165,21 @@ class Pipe:
         return batch, author
 
 
+Stands = Callable[[], Awaitable[bool]]
+"""Says whether an attempt has not been replaced, as far as is known."""
+
+
+async def always() -> bool:
+    """Stand, whatever happens."""
+    return True
+
+
 class Outlet:
-    """All that one attempt of a step, or one client, writes to channels."""
+    """All that one attempt of a step, or one client, writes to channels.
+
+    stands: asked before the first write to a channel. Where others have written before, a stale
+    attempt is told from them by its nonce; where none has, nobody would take its words back.
+    """
 
     def __init__(
         self,
@@ -176,6 +189,7 @@ class Outlet:
         source: Source,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.stands: Stands = always
         self.backend = backend
         self.blobs = blobs
         self.codec = codec
@@ -210,6 +224,8 @@ class Outlet:
 
     async def _look(self, channel: Channel) -> None:
         """Refuse a channel that is closed already, or whose run is not there or has ended."""
+        if not await self.stands():
+            raise StreamClosed(str(channel), "another worker runs the step that wrote to it")
         if not channel.run:
             return
         foreign = channel.run != self.source.run

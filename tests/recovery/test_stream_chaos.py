@@ -8,14 +8,16 @@ import os
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offbook import Client, Run
-from recovery.scene import Scene, scene
-from recovery.test_chaos import kill_workers, persist, replace
+from recovery.scene import QUICK, Scene, scene
+from recovery.test_chaos import kill_workers, persist
+from recovery.test_chaos import replace as replenish
 from recovery.voices import flooding, singing, speaking, ticking
 from support.copies import Copy
 from support.ledger import Act, now
@@ -26,6 +28,8 @@ RUNS, CHUNKS, PARTS = (200, 1_000, 20) if FULL else (20, 200, 8)
 SECONDS = 60.0 if FULL else 6.0
 VOICES, VERSES = (16, 10_000) if FULL else (16, 250)
 WORKERS = 3
+CHAOS = replace(QUICK, poison=1_000)
+"""Here the workers die of us, and so often that a run could look guilty of it."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if FULL else 120)]
 
@@ -82,7 +86,12 @@ async def test_each_reader_has_each_chunk_once_though_writers_and_readers_die(
     copies: list[Copy] = []
     with NatsServer() as server:
         async with scene(
-            server.url, namespace, tmp_path, partitions=4, module="recovery.voices"
+            server.url,
+            namespace,
+            tmp_path,
+            partitions=4,
+            module="recovery.voices",
+            settings=CHAOS,
         ) as stage:
             await stage.add(WORKERS)
             began = time.monotonic()
@@ -117,7 +126,7 @@ async def test_many_writers_of_one_stream_lose_and_double_nothing(
         await copies[0].holds(VOICES * VERSES // 4)
         if killed:
             await (await stage.owner()).kill()
-            await replace(stage)
+            await replenish(stage)
         await asyncio.gather(*readers)
         took = time.monotonic() - began
         assert await stage.result(run.id) == VOICES * VERSES

@@ -20,6 +20,8 @@ async def _recite(label: str, count: int) -> int:
             await ledger.gate(f"{label}-{pid}")
         finally:
             await words.write_many([[pid, n] for n in range(count, 2 * count)])
+            await words.flush()
+            await stream(f"aside-{pid}").write(pid)
     return pid
 
 
