@@ -1,8 +1,10 @@
 """Writing to channels from a step or a client: in order, acknowledged, many chunks a message."""
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from .again import again
@@ -25,6 +27,9 @@ from .model import TOMBSTONE, Payload, Stored, unpack_map
 from .ports import Backend, Channel
 from .state import end_in
 
+_PIPES_KEPT = 1_000
+"""How many channels a client keeps open."""
+
 _CHUNKS_WAITING = 1_000
 _BYTES_WAITING = 1 << 20
 """What may wait to be sent before a writer has to wait itself."""
@@ -35,6 +40,7 @@ class Pipe:
 
     def __init__(self, outlet: "Outlet", channel: Channel) -> None:
         self.channel = channel
+        self.source = outlet.source
         self.count = 0
         self.closed = False
         self._outlet = outlet
@@ -46,6 +52,9 @@ class Pipe:
         self._room = asyncio.Event()
         self._job: asyncio.Task[None] | None = None
         self._dropped = False
+        if not self.source.step:
+            # One that was forgotten may be made again: it counts anew.
+            self.source = replace(self.source, nonce=secrets.token_hex(8))
 
     def __repr__(self) -> str:
         return f"<Pipe to {self.channel} sent={self.count} waiting={len(self._waiting)}>"
@@ -83,7 +92,7 @@ class Pipe:
         """End the channel for all its writers; nothing can be written any more."""
         self._check()
         self.closed = True
-        self._ending = Message(CLOSE, self._outlet.source, 0, 0, error, author)
+        self._ending = Message(CLOSE, self.source, 0, 0, error, author)
         self._kick()
         await self.flush()
 
@@ -106,6 +115,11 @@ class Pipe:
         if self._authors and self._authors[-1][0] == author:
             count += self._authors.pop()[1]
         self._authors.append((author, count))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return self._job is None or self._job.done()
 
     @property
     def _full(self) -> bool:
@@ -143,7 +157,7 @@ class Pipe:
     async def _send(self) -> None:
         now = self._outlet.backend.clock.now()
         batch, author = self._batch()
-        message = Message(CHUNKS, self._outlet.source, self.count, now, batch, author)
+        message = Message(CHUNKS, self.source, self.count, now, batch, author)
         if not batch and self._ending is not None:
             message, self._ending = self._ending, None
             message.i, message.at = self.count, now
@@ -217,10 +231,19 @@ class Outlet:
                 known = self._pipes.get(channel)
                 if known is None:
                     await again(lambda: self._look(channel))
+                    self._forget_idle()
                     known = self._pipes[channel] = Pipe(self, channel)
         elif look:
             await again(lambda: self._look(channel))
         return known
+
+    def _forget_idle(self) -> None:
+        """Let a client that writes to ever new channels not grow for ever."""
+        if self.source.step or len(self._pipes) < _PIPES_KEPT:
+            return
+        for channel in [channel for channel, pipe in self._pipes.items() if pipe.idle]:
+            del self._pipes[channel]
+            self._opening.pop(channel, None)
 
     async def _look(self, channel: Channel) -> None:
         """Refuse a channel that is closed already, or whose run is not there or has ended."""

@@ -55,11 +55,15 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some chunks of a stream; `cursor` gives the next ones, `done`: there will be no more."""
+    """Some chunks of a stream; `cursor` gives the next ones, `done`: there will be no more.
+
+    gone: the indices of chunks of earlier pages that count no more: remove those first.
+    """
 
     chunks: list[Chunk[T]]
     cursor: str | None
     done: bool
+    gone: tuple[int, ...] = ()
 
 
 class Stream(Generic[T]):
@@ -239,6 +243,7 @@ class Stream(Generic[T]):
         reader = self._reader(backend, "effective", follow=False)
         over = await self._has_ended()
         chunks: list[Chunk[T]] = []
+        gone: tuple[int, ...] = ()
         more = False
         async with aclosing(reader.entries(_place_of(0 if cursor is None else cursor))) as entries:
             async for entry in entries:
@@ -246,11 +251,13 @@ class Stream(Generic[T]):
                     more = True
                     break
                 found = await self._chunk(entry, str(reader.cursor(entry)))
+                cursor = found.cursor
                 if isinstance(found, Chunk):
                     chunks.append(found)
-        last = chunks[-1].cursor if chunks else cursor
+                else:
+                    gone = found.indices
         done = not more and (reader.closed is not None or over)
-        return Page(chunks, last, done)
+        return Page(chunks, cursor, done, gone)
 
     # Inside
 

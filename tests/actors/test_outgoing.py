@@ -11,7 +11,8 @@ from offbook.actors.outgoing import Say
 from offbook.actors.state import RunState, first_state
 
 HEAD = Head(
-    run="run_1", workflow="w", deployment="default", at=0, input=b"", nonce="n", seed=b"s", digest="", python="3.11"
+    run="run_1", workflow="w", deployment="default", at=0, input=b"", nonce="n", seed=b"s",
+    digest="", python="3.11",
 )  # fmt: skip
 CLAIM = Event("owner_changed", data={"worker": "w", "died": True, "alone": False})
 STEP = Command("step", "s", "say", data={"queue": "default", "options": {}, "args": b""})

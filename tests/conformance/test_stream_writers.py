@@ -16,6 +16,7 @@ from offbook import (
     NotInRun,
     NotInWorkflowBody,
     NotSerializable,
+    Page,
     PayloadMismatch,
     Reset,
     Retry,
@@ -393,6 +394,15 @@ async def stuttering() -> None:
     await stream("words").write("end")
 
 
+def turned(values: list[Any], page: Page[Any]) -> list[Any]:
+    """Return what somebody has who turned one page more."""
+    kept = [value for n, value in enumerate(values) if n not in page.gone]
+    assert [chunk.index for chunk in page.chunks] == [
+        len(kept) + n for n in range(len(page.chunks))
+    ]
+    return kept + [chunk.value for chunk in page.chunks]
+
+
 async def test_readers_see_the_attempt_that_counts(env: CatalogueEnvironment) -> None:
     run = await env.client.start(stuttering)
     lists: list[list[Any]] = []
@@ -406,8 +416,12 @@ async def test_readers_see_the_attempt_that_counts(env: CatalogueEnvironment) ->
                 assert chunk.index == len(have)
                 have.append(chunk.value)
 
+    paged: list[Any] = []
+    cursor: str | None = None
     for attempt in (1, 2, 3):
         await noted(run, f"attempt {attempt}")
+        page = await run.stream("words").page(cursor, limit=2)
+        paged, cursor = turned(paged, page), page.cursor
         assert await run.stream("words").tail() == 3
         now = [c async for c in run.stream("words").chunks(follow=False)]
         assert [c.value for c in now if isinstance(c, Chunk)] == [
@@ -423,6 +437,11 @@ async def test_readers_see_the_attempt_that_counts(env: CatalogueEnvironment) ->
         gate(f"attempt {attempt}").set()
     await asyncio.gather(*readers)
     right = ["begin", "3.0", "3.1", "3.2", "end"]
+    done = False
+    while not done:
+        page = await run.stream("words").page(cursor, limit=2)
+        paged, cursor, done = turned(paged, page), page.cursor, page.done
+    assert paged == right
     assert lists == [right] * len(lists)
     raw = await read(run.stream("words", view="raw"))
     assert raw == ["begin", *(f"{a}.{n}" for a in (1, 2, 3) for n in range(3)), "end"]
