@@ -338,3 +338,21 @@ def test_a_resumed_reader_is_told_what_it_must_give_up() -> None:
         return shown(await stage.now(start=last))
 
     assert run(main()) == ["gone (0, 1, 2)", "az0", "az1"]
+
+
+def test_a_message_that_nobody_told_of_is_read_though_nothing_follows() -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.say(chunk(BODY, 0))
+        reader = stage.reader()
+        async with aclosing(reader.entries(0)) as entries:
+            assert values([await anext(entries)]) == [b"0"]
+            second = asyncio.ensure_future(anext(entries))
+            await asyncio.sleep(0.1)
+            listeners, stage.store.listeners = stage.store.listeners, []
+            stage.say(chunk(BODY, 1))
+            stage.store.listeners = listeners
+            assert values([await asyncio.wait_for(second, 60)]) == [b"1"], "the run goes on"
+        assert not stage.store.listeners
+
+    run(main())
