@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from offbook import Chunk, Client, Run
+from offbook import Chunk, Client, Run, RunFailed, StepLost
 from recovery.scene import QUICK, Scene, scene
 from recovery.test_chaos import kill_workers, persist
 from recovery.test_chaos import replace as replenish
@@ -61,13 +61,29 @@ async def one(stage: Scene, n: int, chance: random.Random, copies: list[Copy]) -
     lives, dies = Copy(words), Copy(words)
     copies += [lives, dies]
     await asyncio.gather(lives.read(), dies.read_mortally(chance, 1.0))
-    assert lives.values == list(range(CHUNKS)), label
-    assert dies.values == list(range(CHUNKS)), label
+    said = CHUNKS if await was_lucky(stage, label) else len(lives.values)
+    assert lives.values == list(range(said)), label
+    assert dies.values == list(range(said)), label
 
 
-async def late(client: Client, n: int, chance: random.Random) -> int:
+async def was_lucky(stage: Scene, label: str) -> bool:
+    """Return whether no far step of a run lost all its workers: then, rightly, the run has failed.
+
+    Any other failure is raised.
+    """
+    try:
+        await stage.client.run(label).result()
+    except RunFailed as failed:
+        if not isinstance(failed.__cause__, StepLost):
+            raise
+        del stage.expected[label]
+        return False
+    return True
+
+
+async def late(client: Client, label: str, chance: random.Random) -> int:
     """Check what those find who read later; return how many chunks were written in vain."""
-    run: Run[Any] = client.run(f"s{n}")
+    run: Run[Any] = client.run(label)
     right = list(range(CHUNKS))
     start = chance.randrange(-CHUNKS, CHUNKS)
     assert [v async for v in run.stream("words")] == right
@@ -100,14 +116,21 @@ async def test_each_reader_has_each_chunk_once_though_writers_and_readers_die(
                 for n in range(RUNS):
                     group.create_task(one(stage, n, chance, copies))
             took = time.monotonic() - began
-            vain = [await late(stage.client, n, chance) for n in range(RUNS)]
+            vain = [await late(stage.client, label, chance) for label in sorted(stage.expected)]
             await stage.judge()
             kills = sum(act.kind == "kill" for act in stage.troupe.acts)
     deaths, resets = sum(c.deaths for c in copies), sum(c.resets for c in copies)
-    tell(runs=RUNS, chunks=RUNS * CHUNKS, in_vain=sum(vain), seconds=round(took, 1))
+    tell(
+        runs=RUNS,
+        whole=len(vain),
+        chunks=len(vain) * CHUNKS,
+        in_vain=sum(vain),
+        seconds=round(took, 1),
+    )
     tell(workers_killed=kills, readers_killed=deaths, resets=resets)
     assert kills
     assert deaths
+    assert len(vain) >= RUNS * 0.9, "hardly any run is that unlucky"
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["calm", "owner killed"])
