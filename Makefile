@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core check bench clean
+.PHONY: help setup demo test test-core chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: $(STAMP) ## run all tests, in random order on two processes
 
 test-core: $(STAMP) ## run the tests that are quick and need no browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+
+chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
 	$(BIN)/ruff format --check .

@@ -128,11 +128,11 @@ class Taken:
     author: str = ""
 
 
-def batch_of(waiting: deque[Payload]) -> list[Payload]:
+def batch_of(waiting: deque[Payload], most: int = _MESSAGE_CHUNKS) -> list[Payload]:
     """Take from the left what goes into one message."""
     batch: list[Payload] = []
     size = 0
-    while waiting and len(batch) < _MESSAGE_CHUNKS:
+    while waiting and len(batch) < min(most, _MESSAGE_CHUNKS):
         size += size_of(waiting[0])
         if batch and size > _MESSAGE_BYTES:
             break

@@ -8,7 +8,7 @@ from typing import Any
 
 from .alarms import Alarms
 from .children import child_head, launch, outcome_fields, successor_head
-from .env import Host
+from .env import Gone, Host
 from .loading import run_info
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
@@ -124,9 +124,7 @@ class Effects:
         self, state: RunState, events: list[Event], commands: list[Command]
     ) -> None:
         """Carry out what one record asks; returns when all of it is acknowledged."""
-        jobs: list[Job] = []
-        if state.out is not None and state.out.pending:
-            jobs.append(self._saying.pending(state.out))
+        jobs: list[Job] = await self._saying.begin(state.out)
         for event in events:
             self._after_event(state, event, jobs)
         for command in commands:
@@ -247,13 +245,21 @@ class Effects:
         self._start_local(state, step)
 
     def _start_local(self, state: RunState, step: StepState) -> None:
-        execution = Execution(self._assignment(state, step))
+        execution = Execution(self._assignment(state, step), stands=self._stands)
         self._executions[step.id] = execution
         self._reserved.discard(step.id)
         job = self._run_local(execution)
         execution.task = self._actor.partition.spawn(job, f"step {step.name}")
         # One that is cancelled before it began never comes to its own end.
         execution.task.add_done_callback(lambda _: self._left(execution))
+
+    async def _stands(self) -> bool:
+        """Whether the run is still this worker's; waits while its lease is in doubt."""
+        try:
+            await self._actor.partition.cleared()
+        except Gone:
+            return False
+        return True
 
     async def _run_local(self, execution: Execution) -> None:
         try:

@@ -68,6 +68,7 @@ class Feed:
             if found:
                 self.after = found[-1].seq
                 return found
+            self._forget_known()
             if self._hints:
                 tries = await self._lagging(tries)
             elif not self._look and not await self._waited(seconds):
@@ -105,6 +106,10 @@ class Feed:
         else:
             self._hints.append((posted, before))
         self._news.set()
+
+    def _forget_known(self) -> None:
+        while self._hints and self._hints[0][0].seq <= self.after:
+            self._hints.popleft()
 
     def _from_hints(self) -> list[Posted]:
         found: list[Posted] = []

@@ -261,6 +261,11 @@ class Machine(Core):
         if self.main is not None:
             self.main.cancel(event.data.get("reason"))
 
+    def step_ended(self, event: Event) -> None:
+        """Take the outcome of a step."""
+        self.streams.settled(event)
+        self.steps.ended(event)
+
     def attributes_set(self, event: Event) -> None:
         """Take `attributes_set`."""
         self.change_attributes(event.data["changes"])
@@ -272,9 +277,9 @@ async def _raise(error: BaseException) -> None:
 
 _HANDLERS: dict[str, Callable[[Machine, Event], None]] = {
     "started": Machine.started,
-    "step_completed": lambda machine, event: machine.steps.ended(event),
-    "step_failed": lambda machine, event: machine.steps.ended(event),
-    "step_cancelled": lambda machine, event: machine.steps.ended(event),
+    "step_completed": Machine.step_ended,
+    "step_failed": Machine.step_ended,
+    "step_cancelled": Machine.step_ended,
     "timer_fired": Machine.timer_fired,
     "hook_opened": lambda machine, event: machine.hooks.opened(event),
     "hook_conflict": lambda machine, event: machine.hooks.conflict(event),

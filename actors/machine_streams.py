@@ -6,7 +6,8 @@ from typing import Any
 from .chunks import TOPIC_CHUNK_BYTES
 from .errors import PayloadTooLarge, StreamClosed
 from .machine_core import Core
-from .model import digest_of, pack
+from .model import Event, digest_of, pack
+from .outgoing import streams_of
 from .ports import Channel
 
 
@@ -23,7 +24,8 @@ class BodyStreams:
         """Ask for chunks; each is encoded now, so that what cannot be stored raises here.
 
         Raises:
-            StreamClosed: this body has closed it. PayloadTooLarge: for a topic.
+            StreamClosed: this body, or a step that has ended, closed it.
+            PayloadTooLarge: for a topic.
         """
         items = [self._core.codec.encode(value, "chunk") for value in values]
         for item in items:
@@ -37,6 +39,12 @@ class BodyStreams:
         data = None if error is None else self._core.codec.encode_error(error)
         self._issue("close_stream", channel, {"error": data})
         self._closed.add(channel)
+
+    def settled(self, event: Event) -> None:
+        """Take the outcome of a step: what it closed is closed."""
+        for channel, (_count, closed) in streams_of(event.data).items():
+            if closed:
+                self._closed.add(channel)
 
     def _issue(self, kind: str, channel: Channel, data: dict[str, Any]) -> None:
         core = self._core

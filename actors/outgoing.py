@@ -37,6 +37,11 @@ class Outgoing:
     pending: list[Say] = field(default_factory=list[Say])
     doubt: bool = False
 
+    @property
+    def first(self) -> bool:
+        """Whether something must be said before what else the record asks has begun."""
+        return any(say.kind != SEAL or say.body for say in self.pending)
+
     def write(self, run: str, command: Command) -> None:
         """Take a `write` of the body."""
         channel = self._channel(run, command)

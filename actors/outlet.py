@@ -1,8 +1,10 @@
 """Writing to channels from a step or a client: in order, acknowledged, many chunks a message."""
 
 import asyncio
+import secrets
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from .again import again
@@ -21,8 +23,12 @@ from .chunks import (
 from .codec import Codec
 from .errors import PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
 from .feed import read
-from .model import TOMBSTONE, Payload, unpack_map
+from .model import TOMBSTONE, Payload, Stored, unpack_map
 from .ports import Backend, Channel
+from .state import end_in
+
+_PIPES_KEPT = 1_000
+"""How many channels a client keeps open."""
 
 _CHUNKS_WAITING = 1_000
 _BYTES_WAITING = 1 << 20
@@ -32,23 +38,28 @@ _BYTES_WAITING = 1 << 20
 class Pipe:
     """One writer's way into one channel; what is written while a message is out goes together."""
 
-    def __init__(self, outlet: "Outlet", channel: Channel, author: str) -> None:
+    def __init__(self, outlet: "Outlet", channel: Channel) -> None:
         self.channel = channel
+        self.source = outlet.source
         self.count = 0
         self.closed = False
         self._outlet = outlet
-        self._author = author
         self._waiting: deque[Payload] = deque()
+        self._authors: deque[tuple[str, int]] = deque()
         self._bytes = 0
         self._ending: Message | None = None
         self._error: BaseException | None = None
         self._room = asyncio.Event()
         self._job: asyncio.Task[None] | None = None
+        self._dropped = False
+        if not self.source.step:
+            # One that was forgotten may be made again: it counts anew.
+            self.source = replace(self.source, nonce=secrets.token_hex(8))
 
     def __repr__(self) -> str:
         return f"<Pipe to {self.channel} sent={self.count} waiting={len(self._waiting)}>"
 
-    async def write(self, payloads: list[bytes]) -> None:
+    async def write(self, payloads: list[bytes], author: str) -> None:
         """Take chunks; waits only while too much waits to be sent.
 
         Raises:
@@ -57,10 +68,12 @@ class Pipe:
         for payload in payloads:
             self._check()
             stored = await self._stored(payload)
+            self._check()
             self._waiting.append(stored)
+            self._note(author)
             self._bytes += size_of(stored)
             self._kick()
-            while self._full and self._error is None:
+            while self._full and self._error is None and not self._dropped:
                 self._room.clear()
                 await self._room.wait()
         self._check_error()
@@ -75,11 +88,11 @@ class Pipe:
             await asyncio.wait({self._job})
         self._check_error()
 
-    async def close(self, error: bytes | None) -> None:
+    async def close(self, error: bytes | None, author: str) -> None:
         """End the channel for all its writers; nothing can be written any more."""
         self._check()
         self.closed = True
-        self._ending = Message(CLOSE, self._outlet.source, 0, 0, error, self._author)
+        self._ending = Message(CLOSE, self.source, 0, 0, error, author)
         self._kick()
         await self.flush()
 
@@ -91,9 +104,22 @@ class Pipe:
         self.drop()
 
     def drop(self) -> None:
-        """Send nothing more."""
+        """Send nothing more; who waits for room need not wait."""
+        self._dropped = True
+        self._room.set()
         if self._job is not None:
             self._job.cancel()
+
+    def _note(self, author: str) -> None:
+        count = 1
+        if self._authors and self._authors[-1][0] == author:
+            count += self._authors.pop()[1]
+        self._authors.append((author, count))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return self._job is None or self._job.done()
 
     @property
     def _full(self) -> bool:
@@ -130,9 +156,8 @@ class Pipe:
 
     async def _send(self) -> None:
         now = self._outlet.backend.clock.now()
-        batch = batch_of(self._waiting)
-        self._bytes -= sum(map(size_of, batch))
-        message = Message(CHUNKS, self._outlet.source, self.count, now, batch, self._author)
+        batch, author = self._batch()
+        message = Message(CHUNKS, self.source, self.count, now, batch, author)
         if not batch and self._ending is not None:
             message, self._ending = self._ending, None
             message.i, message.at = self.count, now
@@ -142,9 +167,33 @@ class Pipe:
         self.count += len(batch)
         self._room.set()
 
+    def _batch(self) -> tuple[list[Payload], str]:
+        """Take what goes into one message, which has one author."""
+        if not self._authors:
+            return [], ""
+        author, most = self._authors.popleft()
+        batch = batch_of(self._waiting, most)
+        if len(batch) < most:
+            self._authors.appendleft((author, most - len(batch)))
+        self._bytes -= sum(map(size_of, batch))
+        return batch, author
+
+
+Stands = Callable[[], Awaitable[bool]]
+"""Says whether an attempt has not been replaced, as far as is known."""
+
+
+async def always() -> bool:
+    """Stand, whatever happens."""
+    return True
+
 
 class Outlet:
-    """All that one attempt of a step, or one client, writes to channels."""
+    """All that one attempt of a step, or one client, writes to channels.
+
+    stands: asked before the first write to a channel. Where others have written before, a stale
+    attempt is told from them by its nonce; where none has, nobody would take its words back.
+    """
 
     def __init__(
         self,
@@ -154,6 +203,7 @@ class Outlet:
         source: Source,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.stands: Stands = always
         self.backend = backend
         self.blobs = blobs
         self.codec = codec
@@ -166,8 +216,8 @@ class Outlet:
     def __repr__(self) -> str:
         return f"<Outlet of {self.source} {list(self._pipes.values())}>"
 
-    async def pipe(self, channel: Channel, author: str = "") -> Pipe:
-        """Return the way into a channel.
+    async def pipe(self, channel: Channel, *, look: bool = False) -> Pipe:
+        """Return the way into a channel; with `look`, a known one is looked at again.
 
         Raises:
             StreamClosed: it was closed, or the attempt is over.
@@ -181,21 +231,31 @@ class Outlet:
                 known = self._pipes.get(channel)
                 if known is None:
                     await again(lambda: self._look(channel))
-                    known = self._pipes[channel] = Pipe(self, channel, author)
+                    self._forget_idle()
+                    known = self._pipes[channel] = Pipe(self, channel)
+        elif look:
+            await again(lambda: self._look(channel))
         return known
 
+    def _forget_idle(self) -> None:
+        """Let a client that writes to ever new channels not grow for ever."""
+        if self.source.step or len(self._pipes) < _PIPES_KEPT:
+            return
+        for channel in [channel for channel, pipe in self._pipes.items() if pipe.idle]:
+            del self._pipes[channel]
+            self._opening.pop(channel, None)
+
     async def _look(self, channel: Channel) -> None:
-        """Refuse a channel that is closed already, or whose run is not there."""
+        """Refuse a channel that is closed already, or whose run is not there or has ended."""
+        if not await self.stands():
+            raise StreamClosed(str(channel), "another worker runs the step that wrote to it")
         if not channel.run:
             return
-        if channel.run != self.source.run:
-            await check_run(self.backend, channel.run)
+        foreign = channel.run != self.source.run
+        over = foreign and end_in(await check_run(self.backend, channel.run)) is not None
         tail = await self.backend.streams.tail(channel)
         message = None if tail is None else read(channel, tail)
-        if message is None:
-            return
-        ends = message.kind == END or (message.kind == SEAL and bool(message.body))
-        if ends or (message.kind == CLOSE and not message.source.step):
+        if over or (message is not None and _ends(message)):
             raise StreamClosed(str(channel))
 
     async def finish(self, seconds: float | None = None) -> list[list[Any]]:
@@ -227,8 +287,14 @@ class Outlet:
             pipe.drop()
 
 
-async def check_run(backend: Backend, run: str) -> None:
-    """Make sure that a run exists.
+def _ends(message: Message) -> bool:
+    if message.kind == SEAL:
+        return bool(message.body)
+    return message.kind == END or (message.kind == CLOSE and not message.source.step)
+
+
+async def check_run(backend: Backend, run: str) -> Stored:
+    """Make sure that a run exists; return the newest message of its log.
 
     Raises:
         RunNotFound, RunExpired: it does not, or its data is gone.
@@ -238,3 +304,4 @@ async def check_run(backend: Backend, run: str) -> None:
         raise RunNotFound(run)
     if tail.key == TOMBSTONE:
         raise RunExpired(run, str(unpack_map(tail.data).get("status", "")))
+    return tail

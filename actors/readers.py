@@ -130,14 +130,17 @@ class Raw:
 
     def take(self, seq: int, message: Message) -> list[Entry | Missed]:
         """Take the next message."""
+        if self.closed is None:
+            self.closed = self._end_in(message)
+        return self._chunks(seq, message) if message.kind == CHUNKS else []
+
+    def _end_in(self, message: Message) -> Closed | None:
         source = message.source
         if message.kind == END and source.run == self._channel.run:
-            self.closed = Closed()
-        elif message.kind == CLOSE and not source.step and self._channel.run:
-            self.closed = Closed(message.body)
-        if message.kind != CHUNKS or self.closed is not None:
-            return []
-        return self._chunks(seq, message)
+            return Closed()
+        if message.kind == CLOSE and not source.step and self._channel.run:
+            return Closed(message.body)
+        return None
 
     def show(self, item: Item) -> Entry | Missed | None:
         """Return what a reader is shown of an item."""
@@ -158,6 +161,46 @@ class Raw:
         return shown
 
 
+class Compared:
+    """What the reader of a cursor has, beside what counts now; both are in the order of places."""
+
+    def __init__(self, had: Effective, now: Effective, until: Place) -> None:
+        self.kept = 0
+        self._had = had
+        self._now = now
+        self._until = (until.seq, until.offset)
+        self._count = 0
+        self._lost: list[int] = []
+        self._source: Source | None = None
+        self._parted: Place | None = None
+
+    def take(self, seq: int, message: Message) -> None:
+        """Take the next message."""
+        had, now = self._up_to(self._had, seq, message), self._up_to(self._now, seq, message)
+        if now and not had and self._parted is None:
+            self._parted = Place(now[0].place.seq, now[0].place.offset - 1)
+        if had and (self._parted is not None or not now):
+            self._lost += range(self._count, self._count + len(had))
+            self._source = self._source or had[0].source
+        if self._parted is None:
+            self.kept += len(now)
+        self._count += len(had)
+
+    def gone(self) -> Gone | None:
+        """Return what the reader has to give up, before it goes on with the chunk `kept`."""
+        if self._source is None:
+            return None
+        place = self._parted or Place(*self._until)
+        return Gone(self._lost[0], tuple(self._lost), place, self._source)
+
+    def _up_to(self, lens: Effective, seq: int, message: Message) -> list[Taken]:
+        return [
+            entry.chunk
+            for entry in lens.take(seq, message)
+            if isinstance(entry, Shown) and (seq, entry.chunk.place.offset) <= self._until
+        ]
+
+
 Ended = Callable[[], Awaitable[bool]]
 """Says whether nobody will write any more: the run's end is told everywhere."""
 
@@ -166,13 +209,17 @@ Messages = AsyncGenerator[tuple[int, Message]]
 
 @dataclass(slots=True, frozen=True)
 class Cursor:
-    """After which entry to go on: its place, and the index it had."""
+    """After which entry to go on: its place and index, and what its reader knew.
+
+    A reader whose last entry is this has what counted after the message `known`, up to `place`.
+    """
 
     place: Place
     index: int
+    known: int
 
     def __str__(self) -> str:
-        return f"{self.place.seq}.{self.place.offset}.{self.index}"
+        return f"{self.place.seq}.{self.place.offset}.{self.index}.{self.known}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -182,10 +229,10 @@ class Cursor:
             InvalidOption: the text is no cursor.
         """
         try:
-            seq, offset, index = map(int, text.split("."))
+            seq, offset, index, known = map(int, text.split("."))
         except ValueError:
             raise InvalidOption("start", text, "an index, or a cursor of this stream") from None
-        return cls(Place(seq, offset), index)
+        return cls(Place(seq, offset), index, known)
 
 
 class Reader:
@@ -205,6 +252,7 @@ class Reader:
         self._follow = follow
         self._ended = ended
         self._floor = 0
+        self._known = 0
         self._lens: View = Raw(channel)
 
     def __repr__(self) -> str:
@@ -216,6 +264,7 @@ class Reader:
         With None, those that come from now on.
         """
         past = await self._now()
+        self._known = past.until
         if start is None:
             start = await self._count(past)
         async with aclosing(self._past(past, start)) as entries:
@@ -228,6 +277,11 @@ class Reader:
                 async for entry in live:
                     yield entry
         self.closed = self._lens.closed
+
+    def cursor(self, entry: Entry) -> Cursor:
+        """Return the cursor of the entry that was yielded last."""
+        place = entry.chunk.place if isinstance(entry, Shown) else entry.place
+        return Cursor(place, entry.index, self._known)
 
     async def count(self) -> int:
         """Return how many entries there are now."""
@@ -268,32 +322,45 @@ class Reader:
             return Attempts(self._channel)
         return Effective(self._channel, await self._surviving(past))
 
-    async def _surviving(self, past: Past) -> dict[Key, str]:
+    async def _surviving(self, past: Past, until: int | None = None) -> dict[Key, str]:
         fold = Fold(self._channel)
-        async for seq, message in past.messages():
-            fold.take(seq, message)
+        async with aclosing(past.messages()) as messages:
+            async for seq, message in messages:
+                if until is not None and seq > until:
+                    break
+                fold.take(seq, message)
         return fold.surviving()
 
     async def _resumed(self, past: Past, start: Cursor) -> AsyncGenerator[Entry]:
-        """Go on after a cursor, from what its reader has seen: live, or when it was past."""
+        """Go on after a cursor: take back what counts no more, then yield what is not known."""
         surviving = await self._surviving(past)
-        for known in (None, surviving):
-            self._lens = lens = Effective(self._channel, known)
-            found = False
-            async for entry in self._feed(past.messages()):
-                if found:
-                    yield entry
-                elif _is_at(entry, start):
-                    lens.fold.survivors = surviving
-                    found = True
-            if found:
-                return
-        # What its reader has seen cannot be told any more: all of it anew.
+        gone, kept = await self._difference(past, start, surviving)
+        if gone is not None:
+            yield gone
         self._lens = Effective(self._channel, surviving)
-        seen = tuple(range(start.index + 1))
-        yield Gone(0, seen, Place(0, -1), Source(self._channel.run))
         async for entry in self._feed(past.messages()):
-            yield entry
+            if entry.index >= kept:
+                yield entry
+
+    async def _difference(
+        self, past: Past, start: Cursor, surviving: dict[Key, str]
+    ) -> tuple[Gone | None, int]:
+        """Compare what a cursor's reader has with what counts now.
+
+        Returns what it has to give up, and how many of today's chunks it has then.
+        """
+        until = max(start.known, start.place.seq - (start.place.offset < 0))
+        compared = Compared(
+            Effective(self._channel, await self._surviving(past, until)),
+            Effective(self._channel, surviving),
+            start.place,
+        )
+        async with aclosing(past.messages()) as messages:
+            async for seq, message in messages:
+                if seq > start.place.seq:
+                    break
+                compared.take(seq, message)
+        return compared.gone(), compared.kept
 
     async def _feed(self, messages: Messages) -> AsyncGenerator[Entry]:
         async with aclosing(messages):
@@ -302,13 +369,24 @@ class Reader:
                     yield entry
 
     async def _take(self, seq: int, message: Message) -> list[Entry]:
+        found = self._lens.take(seq, message)
+        if self._view == "effective" and any(isinstance(entry, Missed) for entry in found):
+            return [entry async for entry in self._rearranged(seq)]
         shown: list[Entry] = []
-        for entry in self._lens.take(seq, message):
+        for entry in found:
             if isinstance(entry, Missed):
                 shown += [late async for late in self._missed(entry)]
             else:
                 shown.append(entry)
         return shown
+
+    async def _rearranged(self, seq: int) -> AsyncGenerator[Entry]:
+        """Show anew what moves since the last message: one has won that nobody thought would."""
+        past = Past(self._streams, self._channel, seq)
+        async for entry in self._resumed(past, Cursor(Place(seq, -1), 0, seq - 1)):
+            yield entry
+        if isinstance(self._lens, Effective):
+            self._lens.fold.survivors = None
 
     async def _missed(self, missed: Missed) -> AsyncGenerator[Entry]:
         """Read again what an attempt wrote that nobody thought would win."""
@@ -334,6 +412,7 @@ class Reader:
                 message = read(self._channel, posted)
                 if message is None:
                     continue
+                self._known = posted.seq
                 for entry in await self._take(posted.seq, message):
                     if isinstance(entry, Gone) and self._view == "effective":
                         self._floor = min(self._floor, entry.index)
@@ -356,10 +435,4 @@ class Reader:
             else:
                 last = await self._ended()
                 wait = 0.0 if last else min(wait * 2, _LONGEST_LOOK)
-                if last:
-                    feed.look()
-
-
-def _is_at(entry: Entry, cursor: Cursor) -> bool:
-    place = entry.chunk.place if isinstance(entry, Shown) else entry.place
-    return place == cursor.place and entry.index == cursor.index
+                feed.look()  # the word of a message may have been lost

@@ -16,7 +16,6 @@ from .model import (
     Payload,
     Stored,
     body_of,
-    decode_record,
     encode_record,
     extend_history,
     key_of,
@@ -24,7 +23,7 @@ from .model import (
     read_head,
     read_history,
 )
-from .state import ENDS
+from .state import end_in
 from .tombs import Tombstone
 
 if TYPE_CHECKING:
@@ -162,10 +161,4 @@ def ending(run: str, tail: Stored) -> Command | None:
         if tomb.successor:
             return Command("continue", "", data={"run": tomb.successor})
         raise tomb.error(run)
-    if tail.key == HEAD:
-        return None
-    try:
-        record = decode_record(tail.data)
-    except ValueError:
-        return None  # the run is blocked: it may be mended, or terminated
-    return next((c for c in record.commands if c.kind in ENDS), None)
+    return end_in(tail)

@@ -21,6 +21,15 @@ class Saying:
         self._run = run
         self._surely = surely
 
+    async def begin(self, out: Outgoing | None) -> list[Awaitable[None]]:
+        """Send what is pending, now or, where nothing needs to come after it, as a job."""
+        if out is None or not out.pending:
+            return []
+        if not out.first:
+            return [self.pending(out)]
+        await self.pending(out)
+        return []
+
     async def pending(self, out: Outgoing) -> None:
         """Send all that is pending, in order."""
         says = list(out.pending)

@@ -49,7 +49,15 @@ class ExecutionServices:
             env, assignment = self._owner.env, execution.assignment
             source = Source(assignment.run.id, assignment.step, assignment.attempt, execution.nonce)
             execution.outlet = Outlet(env.backend, env.blobs, env.codec, source, self._loop)
+            execution.outlet.stands = self._stands
         return execution.outlet
+
+    async def _stands(self) -> bool:
+        """Whether the attempt is still this worker's: its lease holds, or its task is there."""
+        a = self._execution.assignment
+        if a.remote:
+            return await self._owner.env.backend.tasks.stands(a.run.id, a.step, a.attempt)
+        return await self._execution.stands()
 
     def beat(self, detail: Any) -> None:  # noqa: ANN401 - any storable value
         """Note a sign of life; callable from the step's thread too."""

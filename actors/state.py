@@ -7,7 +7,18 @@ it alone.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .model import Command, Event, Head, History, Payload, Record, Writer
+from .model import (
+    HEAD,
+    Command,
+    Event,
+    Head,
+    History,
+    Payload,
+    Record,
+    Stored,
+    Writer,
+    decode_record,
+)
 from .names import token_key
 from .options import StepOptions
 from .outgoing import Outgoing, streams_of
@@ -119,6 +130,7 @@ class RunState:
     guilty: int = 0
     alone: bool = False
     out: Outgoing | None = None
+    claimed: bool = False
 
     @property
     def status(self) -> str:
@@ -154,14 +166,26 @@ class RunState:
 
     def apply(self, record: Record, seq: int, digest: bytes) -> None:
         """Apply a whole record."""
-        if self.out is not None and not any(e.kind == "owner_changed" for e in record.events):
-            # Who wrote this one had said before what the records before it ask.
+        if self.out is not None and record.writer == self.writer and not self.claimed:
+            # Who wrote this one and the one before had said in between what that one asks.
             self.out.pending.clear()
+        self.claimed = [event.kind for event in record.events] == ["owner_changed"]
         for event in record.events:
             self.take(event)
         for command in record.commands:
             self.give(command, record.at)
         self.advance(record, seq, digest)
+
+
+def end_in(tail: Stored) -> Command | None:
+    """Return how a run ended, by the newest message of its log; None while it has not."""
+    if tail.key == HEAD:
+        return None
+    try:
+        record = decode_record(tail.data)
+    except ValueError:
+        return None  # the run is blocked: it may be mended, or terminated
+    return next((c for c in record.commands if c.kind in ENDS), None)
 
 
 def state_of(history: History) -> RunState:

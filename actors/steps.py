@@ -27,7 +27,7 @@ from .errors import (
 )
 from .model import Payload
 from .options import StepOptions, micros
-from .outlet import Outlet
+from .outlet import Outlet, Stands, always
 from .ports import Attempt, Clock, Observer
 
 _FINAL = (FatalError, PayloadError, InvalidAttributes)
@@ -129,6 +129,7 @@ class Execution:
     kept: bool = False
     keeping: "asyncio.Task[None] | None" = None
     outlet: Outlet | None = None
+    stands: Stands = always
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))

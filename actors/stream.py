@@ -55,11 +55,15 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some chunks of a stream; `cursor` gives the next ones, `done`: there will be no more."""
+    """Some chunks of a stream; `cursor` gives the next ones, `done`: there will be no more.
+
+    gone: the indices of chunks of earlier pages that count no more: remove those first.
+    """
 
     chunks: list[Chunk[T]]
     cursor: str | None
     done: bool
+    gone: tuple[int, ...] = ()
 
 
 class Stream(Generic[T]):
@@ -129,9 +133,10 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         payloads = [outlet.codec.encode(value, "chunk") for value in values]
-        pipe = await outlet.pipe(self.channel, self.author)
-        await pipe.write(payloads)
-        if step_context.get() is None:
+        outside = step_context.get() is None
+        pipe = await outlet.pipe(self.channel, look=outside)
+        await pipe.write(payloads, self.author)
+        if outside:
             await pipe.flush()
 
     async def write_from(self, values: AsyncIterable[T]) -> None:
@@ -149,7 +154,7 @@ class Stream(Generic[T]):
     async def flush(self) -> None:
         """Return once all that this step wrote to the stream is acknowledged."""
         if current_body() is None:
-            await (await self._outlet().pipe(self.channel, self.author)).flush()
+            await (await self._outlet().pipe(self.channel)).flush()
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the stream for all its writers; with an error, readers get StreamFailed at the end.
@@ -168,7 +173,8 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         data = None if error is None else outlet.codec.encode_error(error)
-        await (await outlet.pipe(self.channel, self.author)).close(data)
+        pipe = await outlet.pipe(self.channel, look=step_context.get() is None)
+        await pipe.close(data, self.author)
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,7 +223,7 @@ class Stream(Generic[T]):
         reader = self._reader(backend, chosen, self._follow if follow is None else follow)
         async with aclosing(reader.entries(first)) as entries:
             async for entry in entries:
-                yield await self._chunk(entry)
+                yield await self._chunk(entry, str(reader.cursor(entry)))
         self._raise(reader.closed)
 
     async def tail(self) -> int:
@@ -235,19 +241,23 @@ class Stream(Generic[T]):
             raise InvalidOption("limit", limit, "a number of at least 1")
         backend = await self._backend("reading a stream")
         reader = self._reader(backend, "effective", follow=False)
+        over = await self._has_ended()
         chunks: list[Chunk[T]] = []
+        gone: tuple[int, ...] = ()
         more = False
         async with aclosing(reader.entries(_place_of(0 if cursor is None else cursor))) as entries:
             async for entry in entries:
                 if len(chunks) == limit:
                     more = True
                     break
-                found = await self._chunk(entry)
+                found = await self._chunk(entry, str(reader.cursor(entry)))
+                cursor = found.cursor
                 if isinstance(found, Chunk):
                     chunks.append(found)
-        last = chunks[-1].cursor if chunks else cursor
-        done = not more and (reader.closed is not None or await self._has_ended())
-        return Page(chunks, last, done)
+                else:
+                    gone = found.indices
+        done = not more and (reader.closed is not None or over)
+        return Page(chunks, cursor, done, gone)
 
     # Inside
 
@@ -273,10 +283,8 @@ class Stream(Generic[T]):
             await patiently(lambda: check_run(backend, self.channel.run), doing)
         return backend
 
-    async def _chunk(self, entry: Entry) -> Chunk[T] | Reset:
+    async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:
         source = entry.chunk.source if isinstance(entry, Shown) else entry.source
-        place = entry.chunk.place if isinstance(entry, Shown) else entry.place
-        cursor = str(Cursor(place, entry.index))
         if not isinstance(entry, Shown):
             return Reset(entry.index, entry.indices, cursor, source.step, source.attempt)
         chunk = entry.chunk

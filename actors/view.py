@@ -22,6 +22,8 @@ _COMMAND_EVENTS = {
     "scope": "scope_created",
     "cancel_scope": "scope_cancelled",
     "attributes": "attributes_set",
+    "write": "stream_written",
+    "close_stream": "stream_closed",
     "complete": "run_completed",
     "fail": "run_failed",
     "cancelled": "run_cancelled",
@@ -69,6 +71,8 @@ class Viewer:
     def _shown(self, key: str, value: Any) -> Any:  # noqa: ANN401 - stored data
         if key == "args":
             return self.arguments(value)
+        if key == "items":
+            return [self.plain(item) for item in value]
         if key == "reason" and isinstance(value, bytes):
             return self.plain(value)
         return self.plain(value) if key in _PAYLOADS else value

@@ -13,7 +13,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from offbook import CancelScope, Run, sleep, step, workflow
+from offbook import CancelScope, Run, sleep, step, stream, workflow
 from offbook.actors.state import first_state
 from support.notes import note, notes
 from support.worlds import CatalogueEnvironment
@@ -157,3 +157,28 @@ async def test_twenty_noop_steps_no_duplicates(env: CatalogueEnvironment) -> Non
     steps = (await run.view()).steps
     assert [(s.output, len(s.attempts)) for s in steps] == [(value, 1) for value in range(20)]
     await activations.check(run, 1)
+
+
+@step
+async def add_aloud(a: int) -> int:
+    async with stream("sums") as sums:
+        await sums.write_many([a, a + 1])
+    return a + 1
+
+
+@workflow
+async def ten_steps_aloud() -> int:
+    value = 0
+    for _ in range(10):
+        value = await add_aloud(value)
+    return value
+
+
+async def test_ten_steps_with_stream_one_activation(env: CatalogueEnvironment) -> None:
+    activations = Activations(env)
+    run = await env.client.start(ten_steps_aloud)
+    assert await run.result() == 10
+    await activations.check(run, 1)
+    assert (await run.view()).records == 11, "chunks and seals cost no turn"
+    found = [value async for value in run.stream("sums")]
+    assert found == [n for a in range(10) for n in (a, a + 1)]

@@ -121,19 +121,20 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def scene(
+async def scene(  # noqa: PLR0913 - each has a default
     url: str,
     namespace: str,
     folder: Path,
     *,
     partitions: int = 1,
     settings: Settings = QUICK,
+    module: str = "recovery.plays",
 ) -> AsyncGenerator[Scene]:
     """Open a client of a new namespace; with one partition it is one worker that owns all."""
     ledger = Ledger(folder / "ledger")
     connection = offbook.connect(
         url, namespace=namespace, partitions=partitions, shards=1, settings=settings
     )
-    troupe = Troupe(url, namespace, "recovery.plays", ledger, settings)
+    troupe = Troupe(url, namespace, module, ledger, settings)
     async with connection as client, troupe:
         yield Scene(client, ledger, troupe, settings)

@@ -44,8 +44,8 @@ async def test_all_runs_end_right_though_workers_and_server_are_killed(
             await stage.judge()
 
 
-async def kill_workers(stage: Scene, chance: random.Random) -> None:
-    until = time.monotonic() + CHAOS_SECONDS
+async def kill_workers(stage: Scene, chance: random.Random, seconds: float = CHAOS_SECONDS) -> None:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         await asyncio.sleep(chance.uniform(0.3, 0.7))
         alive = [player for player in stage.troupe.players if player.alive]

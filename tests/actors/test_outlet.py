@@ -1,0 +1,163 @@
+"""Writing to channels: batches, back-pressure, lost answers, and what is left when all is over."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from offbook.actors.blobs import BlobStore
+from offbook.actors.chunks import CHUNKS, Message, Source
+from offbook.actors.codec import Codec
+from offbook.actors.errors import StreamClosed
+from offbook.actors.outlet import Outlet
+from offbook.actors.ports import Channel, Unsure
+from offbook.adapters.memory import MemoryBackend, World
+from offbook.testing import run
+
+STEP = Source("run", "s", 1, "x")
+
+
+class Gate:
+    """Holds up, or loses the answers of, what is appended."""
+
+    def __init__(self, append: Callable[[Channel, bytes], Awaitable[int]]) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.lost = 0
+        self._append = append
+
+    async def append(self, channel: Channel, data: bytes) -> int:
+        await self.open.wait()
+        seq = await self._append(channel, data)
+        if self.lost:
+            self.lost -= 1
+            raise Unsure
+        return seq
+
+
+class Stage:
+    """An outlet on a store in memory, and what is stored."""
+
+    def __init__(self, backend: MemoryBackend, source: Source) -> None:
+        blobs = BlobStore(backend.blobs, 1_000)
+        self.backend = backend
+        self.gate = Gate(backend.streams.append)
+        streams: Any = backend.streams
+        streams.append = self.gate.append
+        self.outlet = Outlet(backend, blobs, Codec(), source, asyncio.get_running_loop())
+
+    async def messages(self, channel: Channel) -> list[Message]:
+        posted = await self.backend.streams.page(channel, 0, 10_000)
+        return [Message.from_bytes(channel, p.data) for p in posted]
+
+    async def chunks(self, channel: Channel) -> list[Any]:
+        found = [m for m in await self.messages(channel) if m.kind == CHUNKS]
+        return [payload for message in found for payload in message.body]
+
+
+def play(act: Callable[[Stage], Awaitable[None]], source: Source = STEP) -> None:
+    async def main() -> None:
+        backend = MemoryBackend(World())
+        await backend.open()
+        try:
+            await act(Stage(backend, source))
+        finally:
+            await backend.close()
+
+    run(main())
+
+
+WORDS = Channel("words", "run")
+
+
+def test_what_is_written_while_a_message_is_out_goes_together() -> None:
+    async def act(stage: Stage) -> None:
+        pipe = await stage.outlet.pipe(WORDS)
+        for n in range(100):
+            await pipe.write([str(n).encode()], "")
+            if n == 0:
+                await asyncio.sleep(0.1)
+        await pipe.flush()
+        messages = await stage.messages(WORDS)
+        assert [(m.i, len(m.body)) for m in messages] == [(0, 1), (1, 99)]
+        assert await stage.outlet.finish() == [["run", "words", 100, False]]
+
+    play(act)
+
+
+def test_a_writer_waits_while_too_much_waits_to_be_sent() -> None:
+    async def act(stage: Stage) -> None:
+        pipe = await stage.outlet.pipe(WORDS)
+        stage.gate.open.clear()
+        for size, most in ((10, 1_000), (900, 1_165)):
+            before = pipe.count
+            written = 0
+
+            async def write(size: int = size) -> None:
+                nonlocal written
+                for _ in range(3_000):
+                    await pipe.write([b"x" * size], "")
+                    written += 1
+
+            task = asyncio.create_task(write())
+            await asyncio.sleep(0.1)
+            assert not task.done()
+            assert written <= most + 1
+            stage.gate.open.set()
+            await task
+            await pipe.flush()
+            stage.gate.open.clear()
+            assert pipe.count - before == 3_000
+        stage.gate.open.set()
+        assert len(await stage.chunks(WORDS)) == 6_000
+
+    play(act)
+
+
+def test_who_waits_for_room_is_let_go_when_the_attempt_is_over() -> None:
+    async def act(stage: Stage) -> None:
+        pipe = await stage.outlet.pipe(WORDS)
+        stage.gate.open.clear()
+
+        async def write() -> None:
+            for _ in range(3_000):
+                await pipe.write([b"x"], "")
+
+        task = asyncio.create_task(write())
+        await asyncio.sleep(0.1)
+        assert await stage.outlet.finish(0.5) == [["run", "words", 0, False]]
+        with pytest.raises(StreamClosed):
+            await task
+
+    play(act)
+
+
+def test_a_lost_answer_leaves_numbers_by_which_readers_tell() -> None:
+    async def act(stage: Stage) -> None:
+        pipe = await stage.outlet.pipe(WORDS)
+        stage.gate.lost = 3
+        await pipe.write([b"a", b"b"], "")
+        await pipe.flush()
+        await pipe.write([b"c"], "")
+        await pipe.flush()
+        numbers = [(m.i, m.body) for m in await stage.messages(WORDS)]
+        assert numbers[-1] == (2, [b"c"])
+        assert {i for i, _ in numbers[:-1]} <= {0, 1}
+        assert len(numbers) > 2
+
+    play(act)
+
+
+def test_a_client_forgets_channels_that_it_wrote_to_long_ago() -> None:
+    async def act(stage: Stage) -> None:
+        for n in range(2_500):
+            pipe = await stage.outlet.pipe(Channel(f"topic{n % 2_100}"), look=True)
+            await pipe.write([str(n).encode()], "me")
+            await pipe.flush()
+        assert len(vars(stage.outlet)["_pipes"]) <= 1_000
+        again = await stage.messages(Channel("topic7"))
+        assert [m.body for m in again] == [[b"7"], [b"2107"]]
+        assert len({(m.source, m.i) for m in again}) == 2, "told apart by readers"
+
+    play(act, Source("", nonce="client"))
