@@ -12,14 +12,7 @@ from .chains import pass_on
 from .commit import Lost, commit, encode
 from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
-from .errors import (
-    HistoryCorrupted,
-    HistoryLost,
-    NonDeterminismError,
-    OffbookError,
-    RunBlocked,
-    WorkflowNotRegistered,
-)
+from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
 from .loading import Memory, feed, load, read_run, resolved, start_machine
 from .model import (
     HEAD,
@@ -34,7 +27,9 @@ from .model import (
     digest_of,
     read_head,
 )
+from .parking import Parking, reason_of
 from .ports import Delivery, Refused, Unsure
+from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
 from .telling import Telling
 from .tombs import Tombstone
@@ -49,17 +44,6 @@ from .turn import (
     hook_of,
     read_message,
 )
-
-_PARKED: dict[type[BaseException], str] = {
-    NonDeterminismError: "nondeterminism",
-    HistoryCorrupted: "corrupted",
-    HistoryLost: "lost",
-    WorkflowNotRegistered: "workflow-not-registered",
-}
-
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
-"""Seconds until a parked run is tried again: they double from the first to the second."""
 
 
 class RunActor:
@@ -78,9 +62,8 @@ class RunActor:
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._driving = False
-        self._parked: str | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._pause = _FIRST_PAUSE
+        self._parking = Parking(self._poke)
+        self._heard = Heard(self.env, run)
         self._settled = False
         self._owes = False
         self._leaving = False
@@ -91,7 +74,7 @@ class RunActor:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
         return (
             f"<RunActor {self.run} {where} inbox={len(self._inbox)} held={len(self._held)}"
-            f"{' parked: ' + self._parked if self._parked else ''}>"
+            f"{' parked: ' + self._parking.reason if self._parking.reason else ''}>"
         )
 
     @property
@@ -103,6 +86,7 @@ class RunActor:
 
     def deliver(self, delivery: Delivery) -> None:
         """Take mail; it stays unacked until its effects are done."""
+        self._heard.note(delivery)
         again = delivery.origin in self._held
         self._held[delivery.origin] = delivery
         if again:
@@ -122,9 +106,9 @@ class RunActor:
 
     def _push(self, message: Message) -> None:
         self._inbox.append(message)
-        if self._parked is not None and message.kind not in {"nudge", "terminate"}:
+        if self._parking.reason is not None and message.kind not in {"nudge", "terminate"}:
             return
-        self._parked = None
+        self._parking.reason = None
         self._poke()
 
     def _poke(self) -> None:
@@ -142,7 +126,7 @@ class RunActor:
         This saves the event loop a switch of tasks at the end of each step. A hand-over waits for
         the tasks of bodies, so where one has begun they must not live on as drivers.
         """
-        if self._driving or self._gone or self._parked is not None or self.partition.leaving:
+        if self._driving or self._gone or self._parking.reason or self.partition.leaving:
             self.post(kind, fields)
             return
         self._inbox.append(Message(kind, fields))
@@ -160,7 +144,7 @@ class RunActor:
 
     async def _drive(self) -> None:
         try:
-            while self._parked is None:
+            while self._parking.reason is None:
                 if self._inbox:
                     await self._attend()
                 elif not await self._rest():
@@ -184,7 +168,7 @@ class RunActor:
         except (Gone, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
-            self._park(batch, _reason_of(error), error)
+            self._park(batch, reason_of(error), error)
 
     def _again(self, batch: list[Message], why: str) -> None:
         self._tell.log("info", "turn_repeated", reason=why)
@@ -196,18 +180,10 @@ class RunActor:
         self._drop_memory()
         self.effects.free_alone()
         self._inbox = batch + self._inbox
-        self._parked = reason
+        self._parking.park(reason)
         self._tell.log("error", "run_blocked", reason=reason, error=str(error))
-        loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(self._pause, self._unpark)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
-
-    def _unpark(self) -> None:
-        if self._parked is not None:
-            self._parked = None
-            self._poke()
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
@@ -283,6 +259,7 @@ class RunActor:
             await self._claim_alone(memory, batch)
         turn = await self._collect(memory, batch, claiming=claiming and not self.partition.died)
         if turn.events:
+            await self._seal(memory.state, turn, batch)
             await self._commit(memory.state, turn)
             self._tell.turn(memory, turn)
         if turn.events or self._owes:
@@ -480,6 +457,14 @@ class RunActor:
             self._offered.add(offer)
             self.post("hook", {**payload, "hook": hook.id})
 
+    async def _seal(self, state: RunState, turn: Turn, batch: list[Message]) -> None:
+        """Miss no payload where the turn closes hooks: see `accepting`."""
+        closing = closing_hooks(state, turn)
+        if closing:
+            await self.effects.doubt(closing)
+            unheard = await self._heard.unheard()
+            take_unread(state, turn, closing, [*batch, *self._inbox, *unheard])
+
     async def _commit(self, state: RunState, turn: Turn) -> None:
         record = Record(
             n=state.n + 1,
@@ -504,6 +489,7 @@ class RunActor:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
         turn = Turn(max(self.env.backend.clock.now(), memory.state.at), commands=[command])
         memory.state.give(command, turn.at)
+        await self._seal(memory.state, turn, batch)
         await self._commit(memory.state, turn)
         self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
@@ -521,7 +507,7 @@ class RunActor:
 
     def _done(self, batch: list[Message]) -> None:
         """The batch is recorded and its effects stand: keep its newest mail only, as a tether."""
-        self._pause = _FIRST_PAUSE
+        self._parking.went_well()
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None
@@ -543,8 +529,7 @@ class RunActor:
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
         self._gone = True
-        if self._retry is not None:
-            self._retry.cancel()
+        self._parking.drop()
         self._drop_memory()
         self.effects.drop()
         if self._task is not None and self._task is not asyncio.current_task():
@@ -579,12 +564,6 @@ class RunActor:
 def _wake(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _reason_of(error: BaseException) -> str:
-    if isinstance(error, RunBlocked):
-        return error.reason
-    return _PARKED.get(type(error), "stuck")
 
 
 def _order_to_terminate(batch: list[Message]) -> Message | None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .alarms import Alarms
@@ -161,7 +162,7 @@ class Effects:
                 jobs.append(self._cancel_run(state, child.run, child.reason))
         await self._all(jobs)
 
-    async def _all(self, jobs: list[Job]) -> None:
+    async def _all(self, jobs: Sequence[Job]) -> None:
         if len(jobs) == 1:
             await jobs[0]
         elif jobs:
@@ -401,6 +402,11 @@ class Effects:
         if owner is not None:
             fields["owner"] = owner
         self._actor.post("opened", fields)
+
+    async def doubt(self, closing: Mapping[str, str]) -> None:
+        """Before hooks are closed: let senders wait for what the log will say."""
+        marks = (partial(self._tokens.doubt, self.run, *hook) for hook in closing.items())
+        await self._all([self._surely(mark) for mark in marks])
 
     def _on_close_hook(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
         if "token" in command.data:

@@ -19,6 +19,7 @@ Kinds of events, and their data:
 | hook_conflict | owner |
 | hook_received | payload, caller |
 | hook_rejected | reason, caller |
+| hook_unread | payload, caller (accepted, but the code had left its hook; not fed to it) |
 | child_started | |
 | child_conflict | |
 | child_ended | status, result or error |

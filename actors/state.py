@@ -264,6 +264,13 @@ def _not_early(state: RunState, event: Event) -> None:
         state.early = [e for e in state.early if (e["token"], e["caller"]) != told]
 
 
+def _hook_unread(state: RunState, event: Event) -> None:
+    hook = state.hooks.get(event.id)
+    data = state.closed.get(event.id, {})
+    accepted: list[str] = data.get("accepted", []) if hook is None else hook.accepted
+    accepted.append(event.data["caller"])
+
+
 def _hook_early(state: RunState, event: Event) -> None:
     state.early.append(dict(event.data))
 
@@ -314,6 +321,7 @@ _EVENTS = {
     "hook_received": _hook_received,
     "hook_rejected": _not_early,
     "hook_early": _hook_early,
+    "hook_unread": _hook_unread,
     "child_started": _child_started,
     "child_conflict": _child_gone,
     "child_ended": _child_gone,

@@ -17,13 +17,17 @@ ACCEPTED_MAX = 1000
 
 @dataclass(slots=True)
 class TokenRecord:
-    """What the table holds of a token; `until` (µs) keeps a spent one taken."""
+    """What the table holds of a token; `until` (µs) keeps a spent one taken.
+
+    `closing`: the run may be about to close the hook, so only its log says what it still took.
+    """
 
     run: str
     lane: str
     hook: str
     schema: Any = None
     metadata: bytes | None = None
+    closing: bool = False
     spent: bool = False
     until: int = 0
     accepted: list[str] = field(default_factory=list[str])
@@ -138,6 +142,23 @@ class Tokens:
         if held.spent:
             return held.until <= self._env.backend.clock.now()
         return await has_ended(self._env.backend, held.run)
+
+    async def doubt(self, run: str, hook: str, token: str) -> None:
+        """Mark a token before its hook is closed: senders from now on wait for the log's word."""
+        key = token_key(token)
+        while True:
+            entry = await self._table.get(key)
+            held = None if entry is None else TokenRecord.read(entry.value)
+            if entry is None or held is None or (held.run, held.hook) != (run, hook):
+                return
+            if held.spent or held.closing:
+                return
+            held.closing = True
+            try:
+                await self._table.swap(key, held.to_bytes(), entry.revision)
+            except Refused:
+                continue
+            return
 
     async def spend(self, run: str, hook: str, data: dict[str, Any]) -> None:
         """Mark a token as spent; it remembers whose payloads it accepted."""
