@@ -16,7 +16,7 @@ from .ports import StepTask, Unsure
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
-from .tokens import ACCEPTED_MAX, Tokens, beat_key, forget, leaves_beat, scope_key
+from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
 from .tombs import bury_run
 from .turn import START_TIMER, deadline_timer
 
@@ -197,8 +197,8 @@ class Effects:
                 jobs.append(self._disarm(event.id))
         elif event.kind == "nudged":
             self._sent.clear()
-        elif leaves_beat(event):
-            self._actor.partition.spawn(self._forget_beat(event.id), "heartbeat's end")
+        elif leaves_notes(event):
+            self._actor.partition.spawn(self._forget_notes(event.id), "notes of a step")
 
     # Steps
 
@@ -318,10 +318,10 @@ class Effects:
         if step.deadline is not None:
             self.alarms.ring(deadline_timer(step.id), step.deadline)
 
-    async def _forget_beat(self, step: str) -> None:
+    async def _forget_notes(self, step: str) -> None:
         # Beside the turn and without a second try: the removal of the run does it again.
         with suppress(Unsure):
-            await forget(self._env.backend.hooks, beat_key(self.run, step))
+            await forget_notes(self._env.backend.hooks, self.run, step)
 
     # Cancelling steps
 

@@ -12,7 +12,7 @@ from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, state_of
 from .summary import Summary
-from .tokens import TokenRecord, beat_key, forget, leaves_beat, scope_key
+from .tokens import TokenRecord, forget, forget_notes, leaves_notes, scope_key
 from .tombs import Tombstone
 
 
@@ -119,10 +119,10 @@ async def _forget(backend: Backend, history: History | None) -> None:
     for token in sorted({c.data["token"] for c in commands if c.kind == "hook"}):
         await _forget_token(backend, run, token_key(token))
     events = [event for record in history.records for event in record.events]
-    beats = {beat_key(run, event.id) for event in events if leaves_beat(event)}
-    beats |= {beat_key(run, step) for step in state.steps}
-    for key in sorted(beats | {scope_key(run, scope) for scope in state.scopes}):
-        await forget(backend.hooks, key)
+    for step in sorted({event.id for event in events if leaves_notes(event)} | set(state.steps)):
+        await forget_notes(backend.hooks, run, step)
+    for scope in sorted(state.scopes):
+        await forget(backend.hooks, scope_key(run, scope))
 
 
 async def _forget_token(backend: Backend, run: str, key: str) -> None:

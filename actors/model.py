@@ -30,7 +30,7 @@ Kinds of events, and their data:
 | owner_changed | worker, died, alone (not fed to the workflow) |
 | nudged | (not fed to the workflow) |
 
-`lost` counts deliveries of the attempt that nobody answered; `kept` says that the detail of a
+`lost` counts the workers that took the attempt and never answered; `kept` says that the detail of a
 heartbeat is kept outside of the log, until the step is settled.
 
 Kinds of commands, and their data (`name` is the step's or child workflow's name):

@@ -55,8 +55,13 @@ def beat_key(run: str, step: str) -> str:
     return hashlib.sha256(f"beat\0{run}\0{step}".encode()).hexdigest()
 
 
-def leaves_beat(event: Event) -> bool:
-    """Return whether a step may leave the detail of a heartbeat behind with this outcome.
+def tries_key(run: str, step: str) -> str:
+    """Return the key under which is counted how often a step's task was begun."""
+    return hashlib.sha256(f"tries\0{run}\0{step}".encode()).hexdigest()
+
+
+def leaves_notes(event: Event) -> bool:
+    """Return whether a step may leave notes behind with this outcome: see `forget_notes`.
 
     Where nobody answered for an attempt, or one was lost, nobody knows.
     """
@@ -72,6 +77,16 @@ async def forget(table: Table, key: str) -> None:
     """
     if await table.get(key) is not None:
         await table.delete(key)
+
+
+async def forget_notes(table: Table, run: str, step: str) -> None:
+    """Remove what was noted of a step: the detail of its last heartbeat, and its tries.
+
+    Raises:
+        Unsure: an answer was lost.
+    """
+    await forget(table, beat_key(run, step))
+    await forget(table, tries_key(run, step))
 
 
 async def has_ended(backend: Backend, run: str) -> bool:
