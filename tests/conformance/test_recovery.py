@@ -7,6 +7,7 @@ from datetime import timedelta
 from offbook import Run, Worker, current_run, current_step, sleep, step, workflow
 from support.checks import Evidence, verdicts
 from support.notes import note, noted, notes
+from support.vandal import make_anew
 from support.worlds import CatalogueEnvironment
 
 
@@ -143,3 +144,15 @@ async def test_deploys_during_a_long_step_are_no_deaths(env: CatalogueEnvironmen
     assert await run.result() == f"entered {DEPLOYS + 1} times"
     (step_view,) = (await run.view()).steps
     assert [(a["outcome"], a["lost"]) for a in step_view.attempts] == [("completed", 0)]
+
+
+async def test_a_namespace_that_is_made_anew_is_served_by_the_workers_that_live(
+    env: CatalogueEnvironment,
+) -> None:
+    env.settings = replace(env.settings, lease=1.0)
+    await env.replace_workers()
+    before = [await env.client.start(naps, 0) for _ in range(4)]
+    assert [await run.result() for run in before] == [3] * 4
+    await make_anew(env)
+    after = [await env.client.start(naps, 0, id=f"new-{i}") for i in range(4)]
+    assert [await run.result() for run in after] == [3] * 4
