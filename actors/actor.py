@@ -46,6 +46,10 @@ from .turn import (
 )
 
 
+_PUT_OFF_MAX = 10
+"""Turns by which mail that keeps coming may put off what a new owner issues again."""
+
+
 class RunActor:
     """One run in one worker, for as long as something of it happens there."""
 
@@ -64,8 +68,10 @@ class RunActor:
         self._driving = False
         self._parking = Parking(self._poke)
         self._heard = Heard(self.env, run)
+        self._bereaved = partition.settling
         self._settled = False
         self._owes = False
+        self._put_off = 0
         self._leaving = False
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
@@ -255,9 +261,9 @@ class RunActor:
             await self._terminate(memory, batch, order)
             return
         claiming = self._must_claim(memory.state)
-        if claiming and self.partition.died:
+        if claiming and self._died:
             await self._claim_alone(memory, batch)
-        turn = await self._collect(memory, batch, claiming=claiming and not self.partition.died)
+        turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
             await self._seal(memory.state, turn, batch)
             await self._commit(memory.state, turn)
@@ -298,10 +304,11 @@ class RunActor:
         await self.effects.carry_out(memory.state, turn.events, turn.commands)
         if again and memory.state.end is None:
             await self.partition.drained()
-            if self._inbox or self.partition.leaving:
+            self._put_off += 1
+            if self.partition.leaving or (self._inbox and self._put_off <= _PUT_OFF_MAX):
                 return  # whoever leaves lets the next owner issue what is open
             await self.effects.resume(memory.state)
-        self._owes = False
+        self._owes, self._put_off = False, 0
 
     async def _memory(self, batch: list[Message]) -> Memory | None:
         if self.memory is not None:
@@ -372,11 +379,16 @@ class RunActor:
             detail = f"{state.deaths} workers died while this run was active"
             raise RunBlocked(self.run, "poison", detail)
 
+    @property
+    def _died(self) -> bool:
+        """Whether the owner before died with mail of this run in hand."""
+        return self._bereaved and self.partition.died
+
     def _must_claim(self, state: RunState) -> bool:
         me = Writer(self.env.worker, self.partition.epoch)
         if state.writer is None:
             # A start that waited: its first turn may be what the owner before died of.
-            return self.partition.died and self.partition.settling
+            return self._died
         return state.open and state.writer != me
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
@@ -402,7 +414,7 @@ class RunActor:
         return turn
 
     def _claim(self, state: RunState) -> Event:
-        died = self.partition.died
+        died = self._died
         data = {"worker": self.env.worker, "died": died, "alone": died and state.deaths > 0}
         return Event("owner_changed", data=data)
 
