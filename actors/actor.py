@@ -45,7 +45,6 @@ from .turn import (
     read_message,
 )
 
-
 _PUT_OFF_MAX = 10
 """Turns by which mail that keeps coming may put off what a new owner issues again."""
 

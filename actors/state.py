@@ -10,6 +10,7 @@ from typing import Any
 from .model import Command, Event, Head, History, Payload, Record, Writer
 from .names import token_key
 from .options import StepOptions
+from .soonest import Soonest
 
 ENDS = {
     "complete": "completed",
@@ -102,6 +103,7 @@ class RunState:
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     steps: dict[str, StepState] = field(default_factory=dict[str, StepState])
     timers: dict[str, TimerState] = field(default_factory=dict[str, TimerState])
+    dues: Soonest = field(default_factory=Soonest)
     hooks: dict[str, HookState] = field(default_factory=dict[str, HookState])
     children: dict[str, ChildState] = field(default_factory=dict[str, ChildState])
     scopes: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -235,6 +237,7 @@ def _survived(state: RunState) -> None:
 
 def _timer_fired(state: RunState, event: Event) -> None:
     state.timers.pop(event.id, None)
+    state.dues.drop(event.id)
     _survived(state)
 
 
@@ -359,10 +362,12 @@ def _cancel_step(state: RunState, command: Command, _at: int) -> None:
 def _timer(state: RunState, command: Command, at: int) -> None:
     sleep = bool(command.data.get("sleep"))
     state.timers[command.id] = TimerState(command.id, command.data["due"], at, sleep)
+    state.dues.set(command.id, command.data["due"])
 
 
 def _cancel_timer(state: RunState, command: Command, _at: int) -> None:
     state.timers.pop(command.id, None)
+    state.dues.drop(command.id)
 
 
 def _hook(state: RunState, command: Command, at: int) -> None:

@@ -89,7 +89,7 @@ def summarize(state: RunState) -> Summary:
         root=head.root or None,
         reason=end.data.get("error_code") if end else None,
         waits=tuple(islice(waits, 5)) if end is None else (),
-        next_wake=min((t.due for t in state.timers.values()), default=None) if not end else None,
+        next_wake=None if end else state.dues.first(),
         retention=head.retention,
     )
 
