@@ -13,7 +13,7 @@ from .commit import Lost, commit, encode
 from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
 from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
-from .loading import Memory, feed, load, read_run, resolved, start_machine
+from .loading import Memory, begins_anew, feed, load, read_run, resolved, start_machine
 from .model import (
     HEAD,
     Command,
@@ -311,7 +311,9 @@ class RunActor:
 
     async def _memory(self, batch: list[Message]) -> Memory | None:
         if self.memory is not None:
-            return self.memory
+            if not begins_anew(self.memory.state, batch):
+                return self.memory
+            self._drop_memory()
         history, tombstone = await self._read(batch)
         if tombstone is not None:
             successor = Tombstone.from_bytes(tombstone.data).successor
@@ -509,9 +511,10 @@ class RunActor:
         if not self._settled:
             self._drop_machine()
             await self.partition.cleared()
-            await self.effects.end(state)
+            news = await self.effects.end(state)
             self._settled, self._owes = True, False
-            self._tell.end(state)
+            if news:
+                self._tell.end(state)
         if state.end is not None and state.end.kind == "continue":
             await pass_on(self.env, self.run, state.end.data["run"], batch, state)
         self._done(batch)

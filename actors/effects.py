@@ -29,7 +29,7 @@ _HELD_WAIT = 1.0
 LAST_TURN = 2.0
 """Seconds in which a run that leaves records what it has in hand."""
 
-Job = Awaitable[None]
+Job = Awaitable[Any]
 
 
 class Effects:
@@ -476,8 +476,8 @@ class Effects:
 
     # The end
 
-    async def end(self, state: RunState) -> None:
-        """Carry out the end of a run; safe to repeat."""
+    async def end(self, state: RunState) -> bool:
+        """Carry out the end of a run, safe to repeat; return whether that is news."""
         self.free_alone()
         jobs: list[Job] = [
             self._close_hook(hook.id, {**hook.data, "accepted": hook.accepted})
@@ -491,9 +491,9 @@ class Effects:
         ]
         jobs += [self._disarm(t) for t in (*state.timers, *self.alarms.held())]
         jobs.append(self._tell_next(state))
-        jobs.append(self._summaries.write(state))
         self._cancel_alarms()
         await self._all(jobs)
+        return await self._summaries.write(state)
 
     async def _stop_finally(self, step: StepState) -> None:
         execution = self._executions.get(step.id)

@@ -1,6 +1,7 @@
 """The end of runs: after their retention their data is removed, their ids stay taken."""
 
 import asyncio
+import itertools
 from contextlib import suppress
 
 from .env import Doors, Env
@@ -15,6 +16,9 @@ from .summary import Summary
 from .tokens import TokenRecord, forget, forget_notes, leaves_notes, scope_key
 from .tombs import Tombstone
 
+_RARELY = 30
+"""Sweeps of the runs for each one of the tokens, of which there may be many more."""
+
 
 class Janitor:
     """Removes ended runs of the partitions that this worker serves."""
@@ -25,10 +29,12 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweep now and then, for ever."""
-        while True:
+        for count in itertools.count(1):
             await asyncio.sleep(self._env.settings.gc_interval)
             try:
                 await self.sweep()
+                if count % _RARELY == 0:
+                    await self.sweep_tokens()
             except Unsure as error:
                 self._env.observer.log("info", "sweep_postponed", reason=str(error))
 
@@ -46,6 +52,20 @@ class Janitor:
                 continue
             if self._due(summary, now):
                 count += await self._remove(summary.id)
+        return count
+
+    async def sweep_tokens(self) -> int:
+        """Remove tokens that were kept beyond their runs, once that is over; return how many."""
+        count = 0
+        backend, now = self._env.backend, self._env.backend.clock.now()
+        async for entry in backend.hooks.scan():
+            held = TokenRecord.read(entry.value)
+            if held is None or not held.spent or held.until > now:
+                continue
+            mine = partition_of(held.run, backend.namespace.partitions) in self._owner.partitions
+            if mine and await _is_gone(backend, held.run):
+                await backend.hooks.delete(entry.key, entry.revision)
+                count += 1
         return count
 
     async def _remove(self, run: str) -> bool:
@@ -66,6 +86,11 @@ class Janitor:
         return now - summary.ended >= max(keep, self._env.settings.last_look) * 1e6
 
 
+async def _is_gone(backend: Backend, run: str) -> bool:
+    tail = await backend.log.tail(run)
+    return tail is None or tail.key == TOMBSTONE
+
+
 def _read(data: bytes) -> Summary | None:
     try:
         return Summary.from_bytes(data)
@@ -82,25 +107,34 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
         HistoryCorrupted, HistoryLost: the log is not what was written; nothing is removed.
     """
     backend = env.backend
+    summary = await backend.runs.get(run)
     stored = await backend.log.history(run)
     if any(row.key == TOMBSTONE for row in stored):
         with suppress(HistoryCorrupted, HistoryLost):
             await _forget(backend, await verified(env, run, stored))
-    else:
+    elif stored or strict:
         history = await verified(env, run, stored)
-        if not await _bury(backend, history, strict=strict):
+        if history is None or not await _bury(backend, history):
             return
         await _forget(backend, history)
-    await backend.log.erase(run, whole=not strict)
+    if stored:
+        await _erase(backend, run, strict=strict)
+    if summary is not None:
+        # Not that of a new run: where ids are not strict, one may have begun by now.
+        await backend.runs.delete(run, summary.revision)
+
+
+async def _erase(backend: Backend, run: str, *, strict: bool) -> None:
+    """Remove the data of a run that has a tombstone; its id is free at the very end, or never."""
+    await backend.log.erase(run, whole=False)
     await backend.blobs.clear(run)
     await backend.timers.clear(run)
-    await backend.runs.delete(run)
+    if not strict:
+        await backend.log.erase(run, whole=True)
 
 
-async def _bury(backend: Backend, history: History | None, *, strict: bool) -> bool:
+async def _bury(backend: Backend, history: History) -> bool:
     """Write the tombstone of an ended run; return whether the rest may go."""
-    if history is None:
-        return not strict
     state = state_of(history)
     if state.end is None:
         return False

@@ -26,6 +26,18 @@ async def add_ten(x: int) -> int:
     return await add(x, 10)
 
 
+async def test_the_end_of_a_run_is_told_once(env: CatalogueEnvironment) -> None:
+    run = await env.client.start(add_ten, 1)
+    assert await run.result() == 11
+    await env.ends.of(run.id)
+    await env.replace_workers()
+    await run.cancel("too late")
+    await env.client.nudge_run(run.id)
+    while await env.client.backend.mail.waiting("default"):
+        await env.pause(1)
+    assert [head.run for head, _ in env.ends.told] == [run.id]
+
+
 class FlakyLog:
     """A log whose first creation loses its answer, done or not."""
 
