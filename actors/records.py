@@ -3,9 +3,12 @@
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextvars import ContextVar
+from itertools import chain
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pydantic
 
@@ -133,6 +136,31 @@ def _default(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
 
 # What pydantic validates
 
+_T = TypeVar("_T")
+_KEEPING: ContextVar[bool] = ContextVar("offbook keeps ranges", default=False)
+
+
+def keeping_ranges(decode: Callable[[], _T], *, when: bool) -> _T:
+    """Decode; with `when`, pydantic may make no list of the numbers of a range."""
+    if not when:
+        return decode()
+    token = _KEEPING.set(True)
+    try:
+        return decode()
+    finally:
+        _KEEPING.reset(token)
+
+
+def _holds_range(value: object) -> bool:
+    if isinstance(value, Mapping):
+        mapping: Mapping[Any, Any] = value
+        items: Iterable[object] = chain.from_iterable(mapping.items())
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        items = cast("Iterable[object]", value)
+    else:
+        return type(value) is range
+    return any(map(_holds_range, items))
+
 
 def validated(expected: str, validate: Callable[..., Any], value: object, **names: bool) -> Any:  # noqa: ANN401 - any value
     """Return what pydantic makes of plain data.
@@ -140,6 +168,8 @@ def validated(expected: str, validate: Callable[..., Any], value: object, **name
     Raises:
         Misfit: it refuses them.
     """
+    if _KEEPING.get() and _holds_range(value):
+        raise Misfit(expected, "a range that is too long")
     try:
         return validate(value, by_name=True, **names)
     except pydantic.ValidationError as error:
