@@ -23,6 +23,8 @@ from .errors import (
     RunConflict,
     RunExpired,
     RunFailed,
+    RunNotEnded,
+    RunNotFound,
     RunTerminated,
     WorkflowNotRegistered,
 )
@@ -41,6 +43,7 @@ from .options import UNSET, Duration, Settings, retention_of
 from .ports import Backend, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
+from .removal import remove_run
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head
 from .state import ENDS, FINAL, state_of
@@ -480,6 +483,16 @@ class Client:
             fields = {"id": secrets.token_hex(8), "ids": ids}
             await self._send(history.head.deployment, run, "wake", fields)
         return len(ids)
+
+    async def purge_run(self, run: str) -> None:
+        """Remove an ended run, as the janitor would after its retention."""
+        if not await self.exists(run):
+            raise RunNotFound(run)
+        status = await self.status_of(run)
+        if status not in FINAL:
+            raise RunNotEnded(run, status)
+        strict = self.settings.strict_ids
+        await self._log.again(lambda: remove_run(self, run, strict=strict), "purging a run")
 
     async def nudge_run(self, run: str) -> None:
         """Have the owner issue everything again that has no outcome."""

@@ -16,8 +16,8 @@ from offbook import (
     step,
     workflow,
 )
-from offbook.actors.janitor import remove_run
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack
+from offbook.actors.removal import remove_run
 from offbook.actors.summary import Summary
 from offbook.actors.tokens import beat_key
 from offbook.testing import CrashAt, Environment
