@@ -4,11 +4,10 @@ import dataclasses
 import inspect
 import typing
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from itertools import chain
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -151,15 +150,16 @@ def keeping_ranges(decode: Callable[[], _T], *, when: bool) -> _T:
         _KEEPING.reset(token)
 
 
-def _holds_range(value: object) -> bool:
-    if isinstance(value, Mapping):
-        mapping: Mapping[Any, Any] = value
-        items: Iterable[object] = chain.from_iterable(mapping.items())
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        items = cast("Iterable[object]", value)
-    else:
-        return type(value) is range
-    return any(map(_holds_range, items))
+_PLAIN = (list, tuple, set, frozenset, deque)
+
+
+def _holds_range(value: Any) -> bool:  # noqa: ANN401 - any value
+    cls: type = class_of(value)
+    if cls is range:
+        return True
+    if issubclass(cls, dict):
+        return any(_holds_range(key) or _holds_range(value[key]) for key in value)
+    return issubclass(cls, _PLAIN) and any(map(_holds_range, value))
 
 
 def validated(expected: str, validate: Callable[..., Any], value: object, **names: bool) -> Any:  # noqa: ANN401 - any value
