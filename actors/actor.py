@@ -12,15 +12,8 @@ from .chains import pass_on
 from .commit import Lost, commit, encode
 from .effects import LAST_TURN, Effects
 from .env import Env, Gone, Partition
-from .errors import (
-    HistoryCorrupted,
-    HistoryLost,
-    NonDeterminismError,
-    OffbookError,
-    RunBlocked,
-    WorkflowNotRegistered,
-)
-from .loading import Memory, feed, load, read_run, resolved, start_machine
+from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
+from .loading import Memory, begins_anew, feed, load, read_run, resolved, start_machine
 from .model import (
     HEAD,
     Command,
@@ -34,7 +27,9 @@ from .model import (
     digest_of,
     read_head,
 )
+from .parking import Parking, reason_of
 from .ports import Delivery, Refused, Unsure
+from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
 from .telling import Telling
 from .tombs import Tombstone
@@ -50,16 +45,8 @@ from .turn import (
     read_message,
 )
 
-_PARKED: dict[type[BaseException], str] = {
-    NonDeterminismError: "nondeterminism",
-    HistoryCorrupted: "corrupted",
-    HistoryLost: "lost",
-    WorkflowNotRegistered: "workflow-not-registered",
-}
-
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
-"""Seconds until a parked run is tried again: they double from the first to the second."""
+_PUT_OFF_MAX = 10
+"""Turns by which mail that keeps coming may put off what a new owner issues again."""
 
 
 class RunActor:
@@ -78,11 +65,12 @@ class RunActor:
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._driving = False
-        self._parked: str | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._pause = _FIRST_PAUSE
+        self._parking = Parking(self._poke)
+        self._heard = Heard(self.env, run)
+        self._bereaved = partition.settling
         self._settled = False
         self._owes = False
+        self._put_off = 0
         self._leaving = False
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
@@ -91,7 +79,7 @@ class RunActor:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
         return (
             f"<RunActor {self.run} {where} inbox={len(self._inbox)} held={len(self._held)}"
-            f"{' parked: ' + self._parked if self._parked else ''}>"
+            f"{' parked: ' + self._parking.reason if self._parking.reason else ''}>"
         )
 
     @property
@@ -103,6 +91,7 @@ class RunActor:
 
     def deliver(self, delivery: Delivery) -> None:
         """Take mail; it stays unacked until its effects are done."""
+        self._heard.note(delivery)
         again = delivery.origin in self._held
         self._held[delivery.origin] = delivery
         if again:
@@ -122,9 +111,9 @@ class RunActor:
 
     def _push(self, message: Message) -> None:
         self._inbox.append(message)
-        if self._parked is not None and message.kind not in {"nudge", "terminate"}:
+        if self._parking.reason is not None and message.kind not in {"nudge", "terminate"}:
             return
-        self._parked = None
+        self._parking.reason = None
         self._poke()
 
     def _poke(self) -> None:
@@ -142,7 +131,7 @@ class RunActor:
         This saves the event loop a switch of tasks at the end of each step. A hand-over waits for
         the tasks of bodies, so where one has begun they must not live on as drivers.
         """
-        if self._driving or self._gone or self._parked is not None or self.partition.leaving:
+        if self._driving or self._gone or self._parking.reason or self.partition.leaving:
             self.post(kind, fields)
             return
         self._inbox.append(Message(kind, fields))
@@ -160,7 +149,7 @@ class RunActor:
 
     async def _drive(self) -> None:
         try:
-            while self._parked is None:
+            while self._parking.reason is None:
                 if self._inbox:
                     await self._attend()
                 elif not await self._rest():
@@ -184,7 +173,7 @@ class RunActor:
         except (Gone, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
-            self._park(batch, _reason_of(error), error)
+            self._park(batch, reason_of(error), error)
 
     def _again(self, batch: list[Message], why: str) -> None:
         self._tell.log("info", "turn_repeated", reason=why)
@@ -196,18 +185,10 @@ class RunActor:
         self._drop_memory()
         self.effects.free_alone()
         self._inbox = batch + self._inbox
-        self._parked = reason
+        self._parking.park(reason)
         self._tell.log("error", "run_blocked", reason=reason, error=str(error))
-        loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(self._pause, self._unpark)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
-
-    def _unpark(self) -> None:
-        if self._parked is not None:
-            self._parked = None
-            self._poke()
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
@@ -279,10 +260,11 @@ class RunActor:
             await self._terminate(memory, batch, order)
             return
         claiming = self._must_claim(memory.state)
-        if claiming and self.partition.died:
+        if claiming and self._died:
             await self._claim_alone(memory, batch)
-        turn = await self._collect(memory, batch, claiming=claiming and not self.partition.died)
+        turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
+            await self._seal(memory.state, turn, batch)
             await self._commit(memory.state, turn)
             self._tell.turn(memory, turn)
         if turn.events or self._owes:
@@ -321,14 +303,17 @@ class RunActor:
         await self.effects.carry_out(memory.state, turn.events, turn.commands)
         if again and memory.state.end is None:
             await self.partition.drained()
-            if self._inbox or self.partition.leaving:
+            self._put_off += 1
+            if self.partition.leaving or (self._inbox and self._put_off <= _PUT_OFF_MAX):
                 return  # whoever leaves lets the next owner issue what is open
             await self.effects.resume(memory.state)
-        self._owes = False
+        self._owes, self._put_off = False, 0
 
     async def _memory(self, batch: list[Message]) -> Memory | None:
         if self.memory is not None:
-            return self.memory
+            if not begins_anew(self.memory.state, batch):
+                return self.memory
+            self._drop_memory()
         history, tombstone = await self._read(batch)
         if tombstone is not None:
             successor = Tombstone.from_bytes(tombstone.data).successor
@@ -395,11 +380,16 @@ class RunActor:
             detail = f"{state.deaths} workers died while this run was active"
             raise RunBlocked(self.run, "poison", detail)
 
+    @property
+    def _died(self) -> bool:
+        """Whether the owner before died with mail of this run in hand."""
+        return self._bereaved and self.partition.died
+
     def _must_claim(self, state: RunState) -> bool:
         me = Writer(self.env.worker, self.partition.epoch)
         if state.writer is None:
             # A start that waited: its first turn may be what the owner before died of.
-            return self.partition.died and self.partition.settling
+            return self._died
         return state.open and state.writer != me
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
@@ -425,7 +415,7 @@ class RunActor:
         return turn
 
     def _claim(self, state: RunState) -> Event:
-        died = self.partition.died
+        died = self._died
         data = {"worker": self.env.worker, "died": died, "alone": died and state.deaths > 0}
         return Event("owner_changed", data=data)
 
@@ -480,6 +470,14 @@ class RunActor:
             self._offered.add(offer)
             self.post("hook", {**payload, "hook": hook.id})
 
+    async def _seal(self, state: RunState, turn: Turn, batch: list[Message]) -> None:
+        """Miss no payload where the turn closes hooks: see `accepting`."""
+        closing = closing_hooks(state, turn)
+        if closing:
+            await self.effects.doubt(closing)
+            unheard = await self._heard.unheard()
+            take_unread(state, turn, closing, [*batch, *self._inbox, *unheard])
+
     async def _commit(self, state: RunState, turn: Turn) -> None:
         record = Record(
             n=state.n + 1,
@@ -504,6 +502,7 @@ class RunActor:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
         turn = Turn(max(self.env.backend.clock.now(), memory.state.at), commands=[command])
         memory.state.give(command, turn.at)
+        await self._seal(memory.state, turn, batch)
         await self._commit(memory.state, turn)
         self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
@@ -512,16 +511,17 @@ class RunActor:
         if not self._settled:
             self._drop_machine()
             await self.partition.cleared()
-            await self.effects.end(state)
+            news = await self.effects.end(state)
             self._settled, self._owes = True, False
-            self._tell.end(state)
+            if news:
+                self._tell.end(state)
         if state.end is not None and state.end.kind == "continue":
             await pass_on(self.env, self.run, state.end.data["run"], batch, state)
         self._done(batch)
 
     def _done(self, batch: list[Message]) -> None:
         """The batch is recorded and its effects stand: keep its newest mail only, as a tether."""
-        self._pause = _FIRST_PAUSE
+        self._parking.went_well()
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None
@@ -543,8 +543,7 @@ class RunActor:
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
         self._gone = True
-        if self._retry is not None:
-            self._retry.cancel()
+        self._parking.drop()
         self._drop_memory()
         self.effects.drop()
         if self._task is not None and self._task is not asyncio.current_task():
@@ -579,12 +578,6 @@ class RunActor:
 def _wake(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _reason_of(error: BaseException) -> str:
-    if isinstance(error, RunBlocked):
-        return error.reason
-    return _PARKED.get(type(error), "stuck")
 
 
 def _order_to_terminate(batch: list[Message]) -> Message | None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from .env import Host
+from .soonest import Soonest
 
 
 class Alarms:
@@ -11,6 +12,8 @@ class Alarms:
     def __init__(self, actor: Host) -> None:
         self._actor = actor
         self._rings: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._order = Soonest()
+        self._unarmed: dict[str, int] = {}
         self._armed: dict[str, int] = {}
         self._early: set[str] = set()
 
@@ -22,13 +25,15 @@ class Alarms:
         if self._early:
             return True
         horizon = self._now() + round(self._actor.env.settings.short_timer * 1e6)
-        return any(due <= horizon for due, _ in self._rings.values())
+        first = self._order.first()
+        return first is not None and first <= horizon
 
     def hold(self, timer: str, due: int) -> None:
         """Keep the run here for a fire that came early: the server has the timer no more."""
         self._armed.pop(timer, None)
         self._early.add(timer)
         self.ring(timer, due)
+        self._unarmed[timer] = due
 
     def ring(self, timer: str, due: int) -> None:
         """Ring in memory at that time, in microseconds since 1970."""
@@ -40,9 +45,14 @@ class Alarms:
         delay = max(0.0, (due - self._now()) / 1e6)
         loop = asyncio.get_running_loop()
         self._rings[timer] = (due, loop.call_later(delay, self._rung, timer))
+        self._order.set(timer, due)
+        if self._armed.get(timer) != due:
+            self._unarmed[timer] = due
 
     def _rung(self, timer: str) -> None:
         self._rings.pop(timer, None)
+        self._order.drop(timer)
+        self._unarmed.pop(timer, None)
         self._armed.pop(timer, None)
         self._early.discard(timer)
         self._actor.post("fire", {"timer": timer})
@@ -50,6 +60,8 @@ class Alarms:
     def quiet(self, timer: str) -> None:
         """Ring no more."""
         self._early.discard(timer)
+        self._order.drop(timer)
+        self._unarmed.pop(timer, None)
         known = self._rings.pop(timer, None)
         if known is not None:
             known[1].cancel()
@@ -62,12 +74,13 @@ class Alarms:
 
     def unarmed(self) -> list[tuple[str, int]]:
         """Return the timers, with their times, that the server does not hold."""
-        rings = self._rings.items()
-        return [(timer, due) for timer, (due, _) in rings if self._armed.get(timer) != due]
+        return list(self._unarmed.items())
 
     def armed(self, timer: str, due: int) -> None:
         """Note that the server holds a timer."""
         self._armed[timer] = due
+        if self._unarmed.get(timer) == due:
+            del self._unarmed[timer]
 
     def held(self) -> list[str]:
         """Return the timers that the server holds for us."""
@@ -78,6 +91,8 @@ class Alarms:
         for _, handle in self._rings.values():
             handle.cancel()
         self._rings.clear()
+        self._order.clear()
+        self._unarmed.clear()
         self._early.clear()
 
     def _now(self) -> int:

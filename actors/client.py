@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
+from .accepting import Acceptance, Sent
 from .again import patiently
 from .arguments import encode_arguments
 from .attributes import merged_changes
@@ -25,6 +26,8 @@ from .errors import (
     RunConflict,
     RunExpired,
     RunFailed,
+    RunNotEnded,
+    RunNotFound,
     RunTerminated,
     WorkflowNotRegistered,
 )
@@ -44,6 +47,7 @@ from .outlet import Outlet, check_run
 from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
+from .removal import remove_run
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head
 from .state import ENDS, FINAL, state_of
@@ -51,7 +55,7 @@ from .stream import Stream
 from .summary import Summary, read_summary
 from .tokens import TokenRecord
 from .tombs import Tombstone
-from .turn import payload_key
+from .turn import early_key, payload_key
 from .view import Viewer
 
 R = TypeVar("R")
@@ -289,18 +293,27 @@ class Client:
         Raises:
             HookNotFound: the run is over, and has not had the payload.
         """
-        head = await self._log.head(run)
-        status = await self.status_of(run)
-        if status not in FINAL or status == "continued":
+        head, token, caller = await self._log.head(run), early["token"], early["caller"]
+        record = await self._token(token)
+        if record is not None and record.run == run and not record.spent:
+            sent = Sent(run, record.hook, token, caller)
+            if await self._deliver(record, sent, early["payload"]):
+                return
+        if not await self._is_over(run):
             await self._send(head.deployment, run, "hook", {**early, "early": True})
-        elif not await self._had(run, head, early["token"], early["caller"]):
+        if await self._is_over(run) and not await self._had(run, head, token, caller):
             raise HookNotFound
+
+    async def _is_over(self, run: str) -> bool:
+        status = await self.status_of(run)
+        return status in FINAL and status != "continued"
 
     async def _had(self, run: str, head: Head, token: str, caller: str) -> bool:
         if any((e["token"], e["caller"]) == (token, caller) for e in head.early):
             return True
         with suppress(RunExpired, RunTerminated):
-            return payload_key(token, caller) in state_of(await self._log.history(run)).seen
+            seen = state_of(await self._log.history(run)).seen
+            return bool({payload_key(token, caller), early_key(token, caller)} & seen)
         return False
 
     async def _supersede(self, workflow: str, payload: bytes, options: StartOptions) -> str:
@@ -367,32 +380,43 @@ class Client:
     async def resume(self, token: str, payload: Any = None, *, id: str | None = None) -> str:  # noqa: A002, ANN401
         """Send a payload to the hook that has this token; return the run's id.
 
-        Returns once the payload cannot be lost. With the caller's own `id`, sending again is
-        safe: the run gets it once under this token.
+        Returns once the payload cannot be lost: it will be in the run's history, once. With the
+        caller's own `id`, sending again is safe, and has the same answer. While the hook is being
+        closed it waits for the run's word.
 
         Raises:
-            HookNotFound: no open hook has the token; nothing was written.
+            HookNotFound: no open hook has the token, or it closed first; the run has not had it.
+            ServerUnavailable: nobody could say so in time; sending again with the same id is safe.
             HookRejected: the payload does not fit the hook's type.
             NotSerializable, PayloadTooLarge: the payload cannot be stored.
         """
         self._outside("client.resume", "call it in a @step")
         data = self.codec.encode(payload, "payload")
         key = token_key(check_token(token))
-        caller = id or secrets.token_hex(8)
-        entry = await self._log.again(lambda: self.backend.hooks.get(key), "resuming a hook")
-        record = None if entry is None else TokenRecord.read(entry.value)
+        record = await self._token(key)
         if record is None:
             raise HookNotFound
-        if record.spent:
-            if caller in record.accepted:
-                return record.run
-            raise HookNotFound
-        if record.schema is not None:
+        if record.schema is not None and not record.spent:
             self.codec.check_json(record.schema, data)
-        stored = await self.blobs.offload(record.run, data)
-        fields = {"hook": record.hook, "payload": stored, "caller": caller}
-        await self._send(record.lane, record.run, "hook", fields)
+        sent = Sent(record.run, record.hook, key, id or secrets.token_hex(8))
+        if not await self._deliver(record, sent, data):
+            raise HookNotFound
         return record.run
+
+    async def _token(self, key: str) -> TokenRecord | None:
+        entry = await self._log.again(lambda: self.backend.hooks.get(key), "reading a hook")
+        return None if entry is None else TokenRecord.read(entry.value)
+
+    async def _deliver(self, record: TokenRecord, sent: Sent, data: bytes) -> bool:
+        """Send a payload to a hook; return whether it is the run's."""
+        acceptance = Acceptance(self.backend, self._log)
+        if record.spent:
+            return await acceptance.of_spent(record, sent)
+        stored = await self.blobs.offload(record.run, data)
+        fields = {"hook": record.hook, "payload": stored, "caller": sent.caller}
+        return await acceptance.deliver(
+            sent, lambda: self._send(record.lane, record.run, "hook", fields)
+        )
 
     async def hook(self, token: str) -> HookInfo:
         """Return what is known of a hook.
@@ -400,9 +424,7 @@ class Client:
         Raises:
             HookNotFound: no hook has, or lately had, this token.
         """
-        key = token_key(check_token(token))
-        entry = await self._log.again(lambda: self.backend.hooks.get(key), "reading a hook")
-        record = None if entry is None else TokenRecord.read(entry.value)
+        record = await self._token(token_key(check_token(token)))
         if record is None:
             raise HookNotFound
         meta = None if record.metadata is None else self.codec.decode(record.metadata)
@@ -526,6 +548,16 @@ class Client:
             fields = {"id": secrets.token_hex(8), "ids": ids}
             await self._send(history.head.deployment, run, "wake", fields)
         return len(ids)
+
+    async def purge_run(self, run: str) -> None:
+        """Remove an ended run, as the janitor would after its retention."""
+        if not await self.exists(run):
+            raise RunNotFound(run)
+        status = await self.status_of(run)
+        if status not in FINAL:
+            raise RunNotEnded(run, status)
+        strict = self.settings.strict_ids
+        await self._log.again(lambda: remove_run(self, run, strict=strict), "purging a run")
 
     async def nudge_run(self, run: str) -> None:
         """Have the owner issue everything again that has no outcome."""

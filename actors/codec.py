@@ -17,6 +17,7 @@ from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarg
 from .explain import Explainer
 from .jsonable import jsonable
 from .paths import joined
+from .records import keeping_ranges
 from .schema import check, schema_of
 from .shape import Misfit
 from .shapes import Shapes
@@ -78,7 +79,8 @@ class Codec:
             if annotation is Any:
                 return wire.without_marks(raw) if unpacking.marked else raw
             shapes = self._marked if unpacking.marked else self._shapes
-            return shapes.of(annotation).decode(raw)
+            shape = shapes.of(annotation)
+            return keeping_ranges(lambda: shape.decode(raw), when=unpacking.wide)
         except Misfit as error:
             raise _mismatch(error, path) from error.__cause__
         except Exception as error:

@@ -12,6 +12,7 @@ from .encoding import is_record
 from .errors import StepFailed
 from .jsonable import jsonable
 from .paths import class_of
+from .records import keeping_ranges
 from .table import Table
 
 # Up to this level the unpacker's state (40 KB) may lie on the C stack, deeper ones on the heap.
@@ -23,17 +24,24 @@ Restore = Callable[[type, Any], Any]
 class Unpacking:
     """One decode. After it, `marked` says that records are among what it returned.
 
+    `wide`: its ranges are so long that lists of their numbers would not fit into memory.
     `restore` gives a record of a class its types back.
     """
 
-    __slots__ = ("_depth", "_restore", "_step", "_table", "marked")
+    __slots__ = ("_depth", "_numbers", "_restore", "_step", "_table", "marked")
 
     def __init__(self, table: Table, restore: Restore, step: str = "") -> None:
         self._table = table
         self._restore = restore
         self._step = step
         self._depth = 0
+        self._numbers = 0
         self.marked = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether its ranges must stay ranges."""
+        return self._numbers > wire.NUMBERS_MAX
 
     def unpack(self, data: bytes) -> Any:  # noqa: ANN401 - any value
         """Return the value of bytes, with marks in its records.
@@ -72,7 +80,7 @@ class Unpacking:
             self.marked = True
             return wire.Mark((data,))
         if code == wire.TEXT:
-            return wire.load(data)
+            return self._text(data)
         if code == wire.CLASS:
             return self._class(data.decode())
         content = self._nested(data)
@@ -87,6 +95,11 @@ class Unpacking:
             return self._failure(content)
         raise ValueError(f"extension type {code} is unknown")
 
+    def _text(self, data: bytes) -> object:
+        value = wire.load(data)
+        self._numbers += wire.numbers_in(value)
+        return value
+
     def _class(self, key: str) -> Any:  # noqa: ANN401 - a class, or its name for people
         cls = self._table.class_named(key)
         if cls is None:
@@ -98,7 +111,8 @@ class Unpacking:
         if entry is None:
             raise ValueError(f"{kind} {name!r} is not registered here: import its module")
         if entry.decode is None and is_record(entry.cls):
-            return self._restore(entry.cls, state)
+            restore, cls = self._restore, entry.cls
+            return keeping_ranges(lambda: restore(cls, state), when=self.wide)
         state = wire.without_marks(state)
         return _rebuilt(entry.cls, state) if entry.decode is None else entry.decode(state)
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .alarms import Alarms
@@ -16,7 +17,7 @@ from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
-from .tokens import ACCEPTED_MAX, Tokens, beat_key, forget, leaves_beat, scope_key
+from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
 from .tombs import bury_run
 from .turn import START_TIMER, deadline_timer
 
@@ -29,7 +30,7 @@ _HELD_WAIT = 1.0
 LAST_TURN = 2.0
 """Seconds in which a run that leaves records what it has in hand."""
 
-Job = Awaitable[None]
+Job = Awaitable[Any]
 
 
 class Effects:
@@ -163,7 +164,7 @@ class Effects:
                 jobs.append(self._cancel_run(state, child.run, child.reason))
         await self._all(jobs)
 
-    async def _all(self, jobs: list[Job]) -> None:
+    async def _all(self, jobs: Sequence[Job]) -> None:
         if len(jobs) == 1:
             await jobs[0]
         elif jobs:
@@ -198,8 +199,8 @@ class Effects:
                 jobs.append(self._disarm(event.id))
         elif event.kind == "nudged":
             self._sent.clear()
-        elif leaves_beat(event):
-            self._actor.partition.spawn(self._forget_beat(event.id), "heartbeat's end")
+        elif leaves_notes(event):
+            self._actor.partition.spawn(self._forget_notes(event.id), "notes of a step")
 
     # Steps
 
@@ -327,10 +328,10 @@ class Effects:
         if step.deadline is not None:
             self.alarms.ring(deadline_timer(step.id), step.deadline)
 
-    async def _forget_beat(self, step: str) -> None:
+    async def _forget_notes(self, step: str) -> None:
         # Beside the turn and without a second try: the removal of the run does it again.
         with suppress(Unsure):
-            await forget(self._env.backend.hooks, beat_key(self.run, step))
+            await forget_notes(self._env.backend.hooks, self.run, step)
 
     # Cancelling steps
 
@@ -412,6 +413,11 @@ class Effects:
             fields["owner"] = owner
         self._actor.post("opened", fields)
 
+    async def doubt(self, closing: Mapping[str, str]) -> None:
+        """Before hooks are closed: let senders wait for what the log will say."""
+        marks = (partial(self._tokens.doubt, self.run, *hook) for hook in closing.items())
+        await self._all([self._surely(mark) for mark in marks])
+
     def _on_close_hook(self, _state: RunState, command: Command, jobs: list[Job]) -> None:
         if "token" in command.data:
             jobs.append(self._close_hook(command.id, command.data))
@@ -480,8 +486,8 @@ class Effects:
 
     # The end
 
-    async def end(self, state: RunState) -> None:
-        """Carry out the end of a run; safe to repeat."""
+    async def end(self, state: RunState) -> bool:
+        """Carry out the end of a run, safe to repeat; return whether that is news."""
         self.free_alone()
         if state.out is not None:
             await self._saying.end(state.out)
@@ -497,9 +503,9 @@ class Effects:
         ]
         jobs += [self._disarm(t) for t in (*state.timers, *self.alarms.held())]
         jobs.append(self._tell_next(state))
-        jobs.append(self._summaries.write(state))
         self._cancel_alarms()
         await self._all(jobs)
+        return await self._summaries.write(state)
 
     async def _stop_finally(self, step: StepState) -> None:
         execution = self._executions.get(step.id)

@@ -1,19 +1,21 @@
 """The end of runs: after their retention their data is removed, their ids stay taken."""
 
 import asyncio
-from contextlib import suppress
+import itertools
 
-from .env import Doors, Env
+from .env import Env
 from .errors import HistoryCorrupted, HistoryLost
-from .loading import verified
-from .model import TOMBSTONE, History
-from .names import partition_of, token_key
+from .model import TOMBSTONE
+from .names import partition_of
 from .owner import Owner
-from .ports import Backend, Refused, Unsure
-from .state import FINAL, state_of
+from .ports import Backend, Unsure
+from .removal import remove_run
+from .state import FINAL
 from .summary import Summary
-from .tokens import TokenRecord, beat_key, forget, leaves_beat, scope_key
-from .tombs import Tombstone
+from .tokens import TokenRecord
+
+_RARELY = 30
+"""Sweeps of the runs for each one of the tokens, of which there may be many more."""
 
 
 class Janitor:
@@ -25,10 +27,12 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweep now and then, for ever."""
-        while True:
+        for count in itertools.count(1):
             await asyncio.sleep(self._env.settings.gc_interval)
             try:
                 await self.sweep()
+                if count % _RARELY == 0:
+                    await self.sweep_tokens()
             except Unsure as error:
                 self._env.observer.log("info", "sweep_postponed", reason=str(error))
 
@@ -46,6 +50,20 @@ class Janitor:
                 continue
             if self._due(summary, now):
                 count += await self._remove(summary.id)
+        return count
+
+    async def sweep_tokens(self) -> int:
+        """Remove tokens that were kept beyond their runs, once that is over; return how many."""
+        count = 0
+        backend, now = self._env.backend, self._env.backend.clock.now()
+        async for entry in backend.hooks.scan():
+            held = TokenRecord.read(entry.value)
+            if held is None or not held.spent or held.until > now:
+                continue
+            mine = partition_of(held.run, backend.namespace.partitions) in self._owner.partitions
+            if mine and await _is_gone(backend, held.run):
+                await backend.hooks.delete(entry.key, entry.revision)
+                count += 1
         return count
 
     async def _remove(self, run: str) -> bool:
@@ -66,70 +84,13 @@ class Janitor:
         return now - summary.ended >= max(keep, self._env.settings.last_look) * 1e6
 
 
+async def _is_gone(backend: Backend, run: str) -> bool:
+    tail = await backend.log.tail(run)
+    return tail is None or tail.key == TOMBSTONE
+
+
 def _read(data: bytes) -> Summary | None:
     try:
         return Summary.from_bytes(data)
     except ValueError:
         return None
-
-
-async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
-    """Remove an ended run: tombstone first, then its data; with `strict` the id stays taken.
-
-    Idempotent: a removal that died half-way is done again.
-
-    Raises:
-        HistoryCorrupted, HistoryLost: the log is not what was written; nothing is removed.
-    """
-    backend = env.backend
-    stored = await backend.log.history(run)
-    if any(row.key == TOMBSTONE for row in stored):
-        with suppress(HistoryCorrupted, HistoryLost):
-            await _forget(backend, await verified(env, run, stored))
-    else:
-        history = await verified(env, run, stored)
-        if not await _bury(backend, history, strict=strict):
-            return
-        await _forget(backend, history)
-    await backend.log.erase(run, whole=not strict)
-    await backend.blobs.clear(run)
-    await backend.streams.clear(run)
-    await backend.timers.clear(run)
-    await backend.runs.delete(run)
-
-
-async def _bury(backend: Backend, history: History | None, *, strict: bool) -> bool:
-    """Write the tombstone of an ended run; return whether the rest may go."""
-    if history is None:
-        return not strict
-    state = state_of(history)
-    if state.end is None:
-        return False
-    tomb = Tombstone.of(state)
-    with suppress(Refused):
-        await backend.log.create(state.head.run, TOMBSTONE, tomb.to_bytes())
-    return True
-
-
-async def _forget(backend: Backend, history: History | None) -> None:
-    """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
-    if history is None:
-        return
-    run, state = history.head.run, state_of(history)
-    commands = [command for record in history.records for command in record.commands]
-    for token in sorted({c.data["token"] for c in commands if c.kind == "hook"}):
-        await _forget_token(backend, run, token_key(token))
-    events = [event for record in history.records for event in record.events]
-    beats = {beat_key(run, event.id) for event in events if leaves_beat(event)}
-    beats |= {beat_key(run, step) for step in state.steps}
-    for key in sorted(beats | {scope_key(run, scope) for scope in state.scopes}):
-        await forget(backend.hooks, key)
-
-
-async def _forget_token(backend: Backend, run: str, key: str) -> None:
-    """Remove the record of a run's token, unless another run has taken it, or it is kept on."""
-    entry = await backend.hooks.get(key)
-    held = None if entry is None else TokenRecord.read(entry.value)
-    if entry is None or held is None or held.run != run or held.until > backend.clock.now():
-        return
-    await backend.hooks.delete(key, entry.revision)

@@ -10,9 +10,19 @@ from .context import RunInfo
 from .env import Doors, Env
 from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
-from .model import TOMBSTONE, Command, Event, Head, History, Stored, body_of, read_history
+from .model import (
+    TOMBSTONE,
+    Command,
+    Event,
+    Head,
+    History,
+    Stored,
+    body_of,
+    decode_head,
+    read_history,
+)
 from .state import RunState, state_of
-from .turn import SILENT
+from .turn import SILENT, Message
 
 if TYPE_CHECKING:
     from .define import Workflow
@@ -59,6 +69,21 @@ async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | 
         if reference is not None:
             bodies[reference.digest] = await env.blobs.resolve(run, reference)
     return read_history(run, stored, bodies)
+
+
+def begins_anew(state: RunState, batch: Sequence[Message]) -> bool:
+    """Whether a start may be that of another run, which has the id of this ended one."""
+    if state.end is None:
+        return False
+    starts = [message.fields["head"] for message in batch if message.kind == "start"]
+    return any(_nonce(head) != state.head.nonce for head in starts)
+
+
+def _nonce(head: bytes) -> str:
+    try:
+        return decode_head(head).nonce
+    except ValueError:
+        return ""
 
 
 def run_info(head: Head, attributes: dict[str, Any]) -> RunInfo:

@@ -19,6 +19,7 @@ Kinds of events, and their data:
 | hook_conflict | owner |
 | hook_received | payload, caller |
 | hook_rejected | reason, caller |
+| hook_unread | payload, caller (accepted, but the code had left its hook; not fed to it) |
 | child_started | |
 | child_conflict | |
 | child_ended | status, result or error |
@@ -29,7 +30,7 @@ Kinds of events, and their data:
 | owner_changed | worker, died, alone (not fed to the workflow) |
 | nudged | (not fed to the workflow) |
 
-`lost` counts deliveries of the attempt that nobody answered; `kept` says that the detail of a
+`lost` counts the workers that took the attempt and never answered; `kept` says that the detail of a
 heartbeat is kept outside of the log, until the step is settled. `streams` lists what the attempt
 wrote: run, name, count of chunks, and whether it closed the stream.
 

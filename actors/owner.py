@@ -100,10 +100,17 @@ class OwnedPartition:
             Gone: it has; all of its runs were dropped.
         """
         owners = await again(partial(self.env.backend.leases.owners, self.env.lane))
-        seen = owners.get(self.number)
-        if seen is not None and seen.epoch > self.epoch:
+        if not self.stands(owners):
             await self._owner.lost(self)
             raise Gone
+
+    def stands(self, owners: dict[int, Ownership]) -> bool:
+        """Return whether the key of the partition is still ours.
+
+        Where a namespace was made anew there is none, or one of a lower epoch.
+        """
+        seen = owners.get(self.number)
+        return seen is not None and seen.epoch == self.epoch
 
     async def drained(self) -> None:
         """Return when what waited at the opening has been delivered."""
@@ -296,9 +303,8 @@ class Owner:
         self._waited = {p: self._waited.get(p, now) for p in free}
 
     async def _drop_lost(self, owners: dict[int, Ownership]) -> None:
-        for number, partition in list(self.partitions.items()):
-            seen = owners.get(number)
-            if seen is not None and seen.epoch > partition.epoch:
+        for partition in list(self.partitions.values()):
+            if not partition.stands(owners):
                 await self.lost(partition)
 
     async def lost(self, partition: OwnedPartition) -> None:

@@ -111,6 +111,13 @@ class Mail(Protocol):
         """
         ...
 
+    async def pending(self, lane: str, run: str, kind: str, after: int) -> list[bytes]:
+        """Return one kind of a run's unacked mail, oldest first, read from the leader.
+
+        `after` leaves out what is not newer than this number of an `origin`.
+        """
+        ...
+
     def starts(self) -> AsyncIterator[tuple[str, str]]:
         """Yield (lane, run) of every start that no owner has finished with."""
         ...

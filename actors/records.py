@@ -3,9 +3,11 @@
 import dataclasses
 import inspect
 import typing
+from collections import deque
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -133,6 +135,32 @@ def _default(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
 
 # What pydantic validates
 
+_T = TypeVar("_T")
+_KEEPING: ContextVar[bool] = ContextVar("offbook keeps ranges", default=False)
+
+
+def keeping_ranges(decode: Callable[[], _T], *, when: bool) -> _T:
+    """Decode; with `when`, pydantic may make no list of the numbers of a range."""
+    if not when:
+        return decode()
+    token = _KEEPING.set(True)
+    try:
+        return decode()
+    finally:
+        _KEEPING.reset(token)
+
+
+_PLAIN = (list, tuple, set, frozenset, deque)
+
+
+def _holds_range(value: Any) -> bool:  # noqa: ANN401 - any value
+    cls: type = class_of(value)
+    if cls is range:
+        return True
+    if issubclass(cls, dict):
+        return any(_holds_range(key) or _holds_range(value[key]) for key in value)
+    return issubclass(cls, _PLAIN) and any(map(_holds_range, value))
+
 
 def validated(expected: str, validate: Callable[..., Any], value: object, **names: bool) -> Any:  # noqa: ANN401 - any value
     """Return what pydantic makes of plain data.
@@ -140,6 +168,8 @@ def validated(expected: str, validate: Callable[..., Any], value: object, **name
     Raises:
         Misfit: it refuses them.
     """
+    if _KEEPING.get() and _holds_range(value):
+        raise Misfit(expected, "a range that is too long")
     try:
         return validate(value, by_name=True, **names)
     except pydantic.ValidationError as error:

@@ -13,13 +13,13 @@ from .ports import TaskDelivery, TaskSource, Unsure
 from .steps import Assignment, Execution
 from .taskset import TaskSet
 from .tokens import has_ended
+from .tries import TRIES_MAX, Tries
 
 _PROGRESS = 1.5
 """Seconds between two signs of life for a task in hand."""
 
-_DELIVERIES_MAX = 4
-"""A task delivered more often has killed its workers: it fails instead."""
-
+_GOODBYE = 1.0
+"""Seconds in which a worker that stops says which tasks it hands back."""
 
 Key = tuple[str, str, int]
 """Run, step and attempt."""
@@ -36,6 +36,7 @@ class RemoteSteps:
         self._stops: list[Any] = []
         self._draining = False
         self._busy = asyncio.Event()
+        self._tries = Tries(env.backend)
         env.slots.on_free.append(self._want)
 
     def __repr__(self) -> str:
@@ -61,12 +62,21 @@ class RemoteSteps:
         tasks = [e.task for e, _ in self._running.values() if e.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
+        await self._hand_back()
         for execution, delivery in list(self._running.values()):
             delivery.release()
             if execution.task is not None:
                 execution.task.cancel()
         for stop in self._stops:
             stop()
+
+    async def _hand_back(self) -> None:
+        """Say which tasks come again though no worker died of them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                told = ((key, execution.lost) for key, (execution, _) in self._running.items())
+                jobs = [self._tries.note(*key, deaths) for key, deaths in told]
+                await asyncio.gather(*jobs, return_exceptions=True)
 
     def _want(self) -> None:
         if self._draining:
@@ -110,12 +120,15 @@ class RemoteSteps:
         assignment = execution.assignment
         if await self._stale(assignment, delivery):
             return None
-        if delivery.deliveries > _DELIVERIES_MAX:
-            return self._lost(assignment, delivery)
-        assignment.repeated = delivery.deliveries > 1
+        if delivery.deliveries == 1:
+            return await self._env.steps.run(execution)
+        execution.lost = deaths = await self._tries.deaths(*key)
+        if deaths >= TRIES_MAX:
+            return self._lost(assignment, deaths)
+        await self._tries.note(*key, deaths + 1)
+        assignment.repeated = True
         fields = await self._env.steps.run(execution)
-        if delivery.deliveries > 1:
-            fields["lost"] = delivery.deliveries - 1
+        fields["lost"] = deaths
         return fields
 
     async def _stale(self, assignment: Assignment, delivery: TaskDelivery) -> bool:
@@ -127,8 +140,8 @@ class RemoteSteps:
             return await has_ended(self._env.backend, assignment.run.id)
         return False
 
-    def _lost(self, assignment: Assignment, delivery: TaskDelivery) -> dict[str, Any]:
-        reason = f"its task was delivered {delivery.deliveries} times and never answered"
+    def _lost(self, assignment: Assignment, deaths: int) -> dict[str, Any]:
+        reason = f"{deaths} workers took its task and never answered"
         error = StepLost(assignment.name, self._env.worker, reason)
         now = self._env.backend.clock.now()
         return {
@@ -137,7 +150,7 @@ class RemoteSteps:
             "outcome": "failed",
             "error": self._env.codec.encode_error(error),
             "retryable": False,
-            "lost": delivery.deliveries - 1,
+            "lost": deaths,
             "worker": self._env.worker,
             "started": now,
             "ended": now,

@@ -161,6 +161,17 @@ class Run(Generic[R]):
             return await _wake(self.id, list(timers))
         return await self._door("wake").wake_run(self.id, timers)
 
+    async def purge(self) -> None:
+        """Remove an ended run now: input, result and history. Its id stays taken.
+
+        With the setting `strict_ids=False` the id is free again.
+
+        Raises:
+            RunNotFound: there is no such run. RunNotEnded: it has not ended.
+            HistoryCorrupted, HistoryLost: its log is not what was written; nothing is removed.
+        """
+        await self._door("purge").purge_run(self.id)
+
     async def view(self) -> RunView:
         """Return everything about the run.
 

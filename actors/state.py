@@ -23,6 +23,7 @@ from .names import token_key
 from .options import StepOptions
 from .outgoing import Outgoing, streams_of
 from .ports import Channel
+from .soonest import Soonest
 
 ENDS = {
     "complete": "completed",
@@ -117,6 +118,7 @@ class RunState:
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     steps: dict[str, StepState] = field(default_factory=dict[str, StepState])
     timers: dict[str, TimerState] = field(default_factory=dict[str, TimerState])
+    dues: Soonest = field(default_factory=Soonest)
     hooks: dict[str, HookState] = field(default_factory=dict[str, HookState])
     children: dict[str, ChildState] = field(default_factory=dict[str, ChildState])
     scopes: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -282,6 +284,7 @@ def _survived(state: RunState) -> None:
 
 def _timer_fired(state: RunState, event: Event) -> None:
     state.timers.pop(event.id, None)
+    state.dues.drop(event.id)
     _survived(state)
 
 
@@ -309,6 +312,13 @@ def _not_early(state: RunState, event: Event) -> None:
     if hook is not None and state.early:
         told = token_key(hook.token), event.data["caller"]
         state.early = [e for e in state.early if (e["token"], e["caller"]) != told]
+
+
+def _hook_unread(state: RunState, event: Event) -> None:
+    hook = state.hooks.get(event.id)
+    data = state.closed.get(event.id, {})
+    accepted: list[str] = data.get("accepted", []) if hook is None else hook.accepted
+    accepted.append(event.data["caller"])
 
 
 def _hook_early(state: RunState, event: Event) -> None:
@@ -364,6 +374,7 @@ _EVENTS = {
     "hook_received": _hook_received,
     "hook_rejected": _not_early,
     "hook_early": _hook_early,
+    "hook_unread": _hook_unread,
     "child_started": _child_started,
     "child_conflict": _child_gone,
     "child_ended": _child_gone,
@@ -401,10 +412,12 @@ def _cancel_step(state: RunState, command: Command, _at: int) -> None:
 def _timer(state: RunState, command: Command, at: int) -> None:
     sleep = bool(command.data.get("sleep"))
     state.timers[command.id] = TimerState(command.id, command.data["due"], at, sleep)
+    state.dues.set(command.id, command.data["due"])
 
 
 def _cancel_timer(state: RunState, command: Command, _at: int) -> None:
     state.timers.pop(command.id, None)
+    state.dues.drop(command.id)
 
 
 def _hook(state: RunState, command: Command, at: int) -> None:

@@ -117,7 +117,7 @@ class Execution:
     """A running attempt: its limits, its last heartbeat, and the way to cancel it.
 
     `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
-    process; `keeping` is the task that puts it there.
+    process; `keeping` is the task that puts it there. `lost`: how many workers died with it before.
     """
 
     assignment: Assignment
@@ -132,6 +132,7 @@ class Execution:
     stands: Stands = always
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    lost: int = 0
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def cancel(self, reason: object = None) -> None:

@@ -89,9 +89,12 @@ def summarize(state: RunState) -> Summary:
         root=head.root or None,
         reason=end.data.get("error_code") if end else None,
         waits=tuple(islice(waits, 5)) if end is None else (),
-        next_wake=min((t.due for t in state.timers.values()), default=None) if not end else None,
+        next_wake=None if end else state.dues.first(),
         retention=head.retention,
     )
+
+
+_NONE = "", -1
 
 
 class Summaries:
@@ -101,24 +104,29 @@ class Summaries:
         self._env = env
         self._table = env.backend.runs
         self._revision = 0
-        self._written = -1
+        self._written = _NONE
+        self._unsure = _NONE
 
-    async def write(self, state: RunState) -> None:
-        """Write the summary of a state, unless it stands there already.
+    async def write(self, state: RunState) -> bool:
+        """Write the summary of a state, unless it stands there; return whether this wrote it.
 
         Raises:
             Unsure: the answer was lost.
         """
-        if state.n != self._written:
-            await self._put(summarize(state))
-            self._written = state.n
+        version = state.head.nonce, state.n
+        if version == self._written:
+            return False
+        maybe, self._unsure = self._unsure == version, version
+        wrote = await self._put(summarize(state))
+        self._unsure, self._written = _NONE, version
+        return wrote or maybe
 
     async def block(self, run: str, reason: str, detail: str) -> None:
         """Mark the run as blocked."""
         known = await self._known(run)
         if known.status not in FINAL:
             await self._put(replace(known, status="blocked", reason=reason, detail=detail[:2000]))
-            self._written = -1
+            self._written = _NONE
 
     async def close(self, run: str, status: str, at: int) -> None:
         """Give a run whose log cannot be read its final status."""
@@ -146,7 +154,7 @@ class Summaries:
         now = self._env.backend.clock.now()
         return Summary(run, "", "pending", self._env.lane, now, now, None, {}, 0)
 
-    async def _put(self, summary: Summary) -> None:
+    async def _put(self, summary: Summary) -> bool:
         data = summary.to_bytes()
         while True:
             try:
@@ -157,9 +165,9 @@ class Summaries:
                     self._revision = await self._table.create(summary.id, data)
             except Refused:
                 if not await self._refresh(summary):
-                    return
+                    return False
             else:
-                return
+                return True
 
     async def _refresh(self, summary: Summary) -> bool:
         entry = await self._table.get(summary.id)
@@ -168,4 +176,6 @@ class Summaries:
             return True
         self._revision = entry.revision
         known = read_summary(entry.value)
-        return known is None or known.n < summary.n or known.status == "blocked"
+        if known is None or known.status == "blocked" or known.created < summary.created:
+            return True  # the last is of a run that had this id before
+        return known.created == summary.created and known.n < summary.n

@@ -17,13 +17,17 @@ ACCEPTED_MAX = 1000
 
 @dataclass(slots=True)
 class TokenRecord:
-    """What the table holds of a token; `until` (µs) keeps a spent one taken."""
+    """What the table holds of a token; `until` (µs) keeps a spent one taken.
+
+    `closing`: the run may be about to close the hook, so only its log says what it still took.
+    """
 
     run: str
     lane: str
     hook: str
     schema: Any = None
     metadata: bytes | None = None
+    closing: bool = False
     spent: bool = False
     until: int = 0
     accepted: list[str] = field(default_factory=list[str])
@@ -51,8 +55,13 @@ def beat_key(run: str, step: str) -> str:
     return hashlib.sha256(f"beat\0{run}\0{step}".encode()).hexdigest()
 
 
-def leaves_beat(event: Event) -> bool:
-    """Return whether a step may leave the detail of a heartbeat behind with this outcome.
+def tries_key(run: str, step: str) -> str:
+    """Return the key under which is counted how often a step's task was begun."""
+    return hashlib.sha256(f"tries\0{run}\0{step}".encode()).hexdigest()
+
+
+def leaves_notes(event: Event) -> bool:
+    """Return whether a step may leave notes behind with this outcome: see `forget_notes`.
 
     Where nobody answered for an attempt, or one was lost, nobody knows.
     """
@@ -68,6 +77,16 @@ async def forget(table: Table, key: str) -> None:
     """
     if await table.get(key) is not None:
         await table.delete(key)
+
+
+async def forget_notes(table: Table, run: str, step: str) -> None:
+    """Remove what was noted of a step: the detail of its last heartbeat, and its tries.
+
+    Raises:
+        Unsure: an answer was lost.
+    """
+    await forget(table, beat_key(run, step))
+    await forget(table, tries_key(run, step))
 
 
 async def has_ended(backend: Backend, run: str) -> bool:
@@ -138,6 +157,23 @@ class Tokens:
         if held.spent:
             return held.until <= self._env.backend.clock.now()
         return await has_ended(self._env.backend, held.run)
+
+    async def doubt(self, run: str, hook: str, token: str) -> None:
+        """Mark a token before its hook is closed: senders from now on wait for the log's word."""
+        key = token_key(token)
+        while True:
+            entry = await self._table.get(key)
+            held = None if entry is None else TokenRecord.read(entry.value)
+            if entry is None or held is None or (held.run, held.hook) != (run, hook):
+                return
+            if held.spent or held.closing:
+                return
+            held.closing = True
+            try:
+                await self._table.swap(key, held.to_bytes(), entry.revision)
+            except Refused:
+                continue
+            return
 
     async def spend(self, run: str, hook: str, data: dict[str, Any]) -> None:
         """Mark a token as spent; it remembers whose payloads it accepted."""

@@ -233,11 +233,16 @@ def payload_key(token: str, caller: str) -> str:
     return f"hook:{token[:16]}:{caller}"
 
 
+def early_key(token: str, caller: str) -> str:
+    """Return the logical id of a payload that came before its hook."""
+    return f"early:{token}:{caller}"
+
+
 def _unclaimed(fields: dict[str, Any], caller: str, context: Context) -> Decision:
     if not fields.get("early") or payload_key(fields["token"], caller) in context.state.seen:
         return []
     data = {"token": fields["token"], "payload": fields["payload"], "caller": caller}
-    return [Event("hook_early", key=f"early:{fields['token']}:{caller}", data=data)]
+    return [Event("hook_early", key=early_key(fields["token"], caller), data=data)]
 
 
 def _cancel(fields: dict[str, Any], context: Context) -> Decision:
@@ -321,5 +326,7 @@ _DECIDERS: dict[str, Callable[[dict[str, Any], Context], Decision]] = {
     "nudge": _nudge,
 }
 
-SILENT = frozenset({"step_retrying", "hook_early", "owner_changed", "nudged", "hook_rejected"})
+SILENT = frozenset(
+    {"step_retrying", "hook_early", "owner_changed", "nudged", "hook_rejected", "hook_unread"}
+)
 """Events that the workflow's code does not see."""

@@ -166,6 +166,17 @@ def load(data: bytes) -> object:
     return _STANDARD[name][2](text)
 
 
+NUMBERS_MAX = 64 * 1024 * 1024
+"""Numbers that the ranges of one payload may stand for, where somebody may make lists of them."""
+
+
+def numbers_in(value: object) -> int:
+    """Return how many numbers a decoded standard value stands for beside its own bytes."""
+    if type(value) is not range or not value:
+        return 0
+    return abs((value[-1] - value[0]) // value.step) + 1
+
+
 # Marks of records
 
 

@@ -14,17 +14,15 @@ from .rows import Row, ms, percentile
 async def latency(client: Client, bare: float) -> list[Row]:
     """One chunk at a time, from the write in a step to a live reader's hands."""
     run = await client.start(work.paced, 500)
-    took = [time.perf_counter() - sent async for sent in run.stream("out") if _is_time(sent)]
+    took = [
+        time.perf_counter() - sent async for sent in run.stream("out") if isinstance(sent, float)
+    ]
     middle, late = ms(percentile(took, 0.5)), ms(percentile(took, 0.99))
     note = f"{middle / ms(bare):.1f} x a bare publish"
     return [
         Row("chunk, writer to live reader, p50", middle, "ms", "<= 2", middle <= 2, note),
         Row("chunk, writer to live reader, p99", late, "ms"),
     ]
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, float)
 
 
 async def throughput(client: Client, chunks: int) -> list[Row]:
@@ -77,7 +75,7 @@ async def _late(run: offbook.Run[Any]) -> list[float]:
     async for value in run.stream("out"):
         if value == "ready":
             work.listening += 1
-        elif _is_time(value):
+        elif isinstance(value, float):
             took.append(time.perf_counter() - value)
     return took
 

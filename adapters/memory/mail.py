@@ -74,6 +74,11 @@ class MailStore:
         message = Message((stream, self.server.next(stream)), lane, run, kind, data)
         self.channel(lane, partition_of(run, self._partitions)).put(message)
 
+    def mailbox(self, lane: str, run: str) -> list[Message]:
+        """Return what a run has not acked."""
+        channel = self.channel(lane, partition_of(run, self._partitions))
+        return [message for message in channel.messages.values() if message.run == run]
+
     def acked(self, channel: Channel, origin: Origin) -> None:
         """Remove a message for good, unless the server crashes at once."""
         message = channel.messages.pop(origin, None)
@@ -230,6 +235,15 @@ class MemoryMail:
             before.delete()
         channel.reader = reader = Reader(self._store, channel, epoch, self._link, deliver)
         return reader
+
+    async def pending(self, lane: str, run: str, kind: str, after: int) -> list[bytes]:
+        """See the port."""
+        found = self._store.mailbox(check_name("lane", lane), check_name("run", run))
+        return [
+            m.data
+            for m in sorted(found, key=lambda m: m.origin[1])
+            if m.kind == kind and m.origin[0] == "mail" and m.origin[1] > after
+        ]
 
     async def starts(self) -> AsyncIterator[tuple[str, str]]:
         """See the port."""

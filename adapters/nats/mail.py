@@ -6,7 +6,7 @@ from functools import partial
 
 from offbook.actors.ports import Delivery
 
-from .api import publish, subjects
+from .api import leader_get, publish, subjects
 from .link import Link
 from .names import Names
 from .pull import Origin
@@ -94,6 +94,18 @@ class NatsMail:
         timer = scheduler[scheduler.rfind(b".") + 1 :]
         place = (self._names.timers, origin.seq)
         deliver(Delivery("fire", run, timer, place, partial(self._link.tell, reply, _ACK)))
+
+    async def pending(self, lane: str, run: str, kind: str, after: int) -> list[bytes]:
+        """Return one kind of a run's unacked mail, oldest first, read from the leader."""
+        subject = self._names.mailbox(lane, run, kind).decode()
+        found: list[bytes] = []
+        while True:
+            body = {"seq": after + 1, "next_by_subj": subject}
+            message = await leader_get(self._link, self._names.mail, body)
+            if message is None:
+                return found
+            found.append(message.data)
+            after = message.seq
 
     async def starts(self) -> AsyncIterator[tuple[str, str]]:
         """Yield (lane, run) of every start that no owner has finished with."""

@@ -8,7 +8,6 @@ import click
 
 from offbook.actors.client import Client
 from offbook.actors.errors import RunNotEnded, RunNotFound
-from offbook.actors.janitor import remove_run
 from offbook.actors.state import FINAL
 
 from .output import emit, say
@@ -158,7 +157,7 @@ async def purge(  # noqa: PLR0913 - one for each option
         if ids and not yes:
             raise click.UsageError(f"{len(ids)} to remove for good: say --yes")
         for run in ids:
-            await remove_run(client, run, strict=client.settings.strict_ids)
+            await client.run(run).purge()
     _tell(setup, "purged", ids)
 
 

@@ -416,3 +416,47 @@ def test_mutated_bytes_raise_nothing_but_a_mismatch(data: bytes, annotation: Any
     ):
         with contextlib.suppress(PayloadMismatch):
             read()
+
+
+class Listed(pydantic.BaseModel):
+    numbers: list[int]
+    more: Any = None
+
+
+class Keeps(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    numbers: range
+
+
+LONG = range(10**15)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"numbers": LONG},
+        {"numbers": range(0, -(10**15), -1)},
+        {"numbers": [1], "more": {"deep": [(LONG,)]}},
+    ],
+    ids=["forth", "back", "deep"],
+)
+def test_few_bytes_do_not_become_a_list_that_fills_the_memory(value: Any) -> None:
+    data = codec.encode(value)
+    assert len(data) < 100
+    with pytest.raises(PayloadMismatch, match="a range that is too long"):
+        codec.decode(data, Listed)
+
+
+def test_many_ranges_count_together() -> None:
+    data = codec.encode([{"numbers": range(10**7)}] * 10)
+    with pytest.raises(PayloadMismatch, match="a range that is too long"):
+        codec.decode(data, list[Listed])
+
+
+def test_a_range_is_a_range_however_long() -> None:
+    assert codec.decode(codec.encode(LONG), range) == LONG
+    assert codec.decode(codec.encode([LONG]), list[Any]) == [LONG]
+    assert codec.decode(codec.encode(range(3)), range) == range(3)
+    short = codec.decode(codec.encode({"numbers": range(0, 10**6, 10**5)}), Listed)
+    assert short.numbers == list(range(0, 10**6, 10**5))
+    assert codec.decode(codec.encode({"numbers": range(9)}), Keeps).numbers == range(9)

@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
-from offbook import CancelScope, HookNotFound, Run, current_step, hook, step, workflow
-from offbook.actors.janitor import remove_run
+from offbook import (
+    CancelScope,
+    HookNotFound,
+    Run,
+    Settings,
+    current_step,
+    hook,
+    step,
+    workflow,
+)
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack
+from offbook.actors.removal import remove_run
+from offbook.actors.summary import Summary
 from offbook.actors.tokens import beat_key
 from offbook.testing import CrashAt, Environment
 
@@ -37,6 +47,11 @@ async def waits(token: str) -> None:
 @workflow
 async def keeps_token(token: str) -> None:
     await hook(None, token=token, keep=timedelta(days=30))
+
+
+@workflow
+async def keeps_token_an_hour(token: str) -> None:
+    await hook(None, token=token, keep=timedelta(hours=1))
 
 
 async def traces(env: Environment) -> list[str]:
@@ -136,3 +151,91 @@ async def test_a_damaged_log_is_kept_and_does_not_stop_the_janitor() -> None:
         await removed(env, whole)
         assert await keys(env, whole) == [HEAD, TOMBSTONE]
         assert "t.1" in await keys(env, damaged)
+
+
+@pytest.mark.virtual
+async def test_a_token_that_was_kept_on_is_free_and_forgotten_at_last() -> None:
+    async with Environment() as env:
+        run = await env.client.start(keeps_token_an_hour, "t", id="r", retention=0)
+        await env.wait_for_hook(run)
+        await env.client.resume("t")
+        await run.result()
+        await removed(env, run)
+        await asyncio.sleep(timedelta(minutes=55).total_seconds())
+        assert len(await traces(env)) == 1
+        await asyncio.sleep(timedelta(minutes=40).total_seconds())
+        assert await traces(env) == []
+
+
+LOOSE = Settings(strict_ids=False)
+
+
+@workflow
+async def says(text: str) -> str:
+    return text
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("text", ["first", "second"])
+async def test_an_id_that_is_free_again_begins_a_run_that_is_listed_as_its_own(text: str) -> None:
+    async with Environment(settings=LOOSE) as env:
+        first = await env.client.start(says, "first", id="r")
+        assert await first.result() == "first"
+        await remove_run(env.client, "r", strict=False)
+        # The actor of the first one is in memory yet.
+        again = await env.client.start(says, text, id="r")
+        assert await again.result() == text
+        (summary,) = await asyncio.wait_for(listed(env, "completed"), 60)
+        assert summary.created == (await env.history(again)).head.at
+
+
+async def listed(env: Environment, status: str) -> list[Summary]:
+    while not (found := [s async for s in env.client.runs(status=status)]):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    return found
+
+
+@workflow
+async def holds(token: str) -> str:
+    return await hook(str, token=token)
+
+
+@pytest.mark.virtual
+async def test_a_summary_that_was_left_over_gives_way_to_the_run_that_has_its_id_now() -> None:
+    async with Environment(settings=LOOSE) as env:
+        first = await env.client.start(leaves_traces, "t", id="r")
+        await env.wait_for_hook(first)
+        await env.client.resume("t")
+        await first.result()
+        backend = env.client.backend
+        await asyncio.sleep(10)
+        (old,) = [entry async for entry in backend.runs.scan()]
+        await backend.log.erase("r", whole=True)  # a removal that died before its last act
+        second = await env.client.start(holds, "other", id="r")
+        await env.wait_for_hook(second)
+        await asyncio.sleep(10)
+        (new,) = [entry async for entry in backend.runs.scan()]
+        assert Summary.from_bytes(old.value).status == "completed"
+        assert Summary.from_bytes(new.value).status == "running"
+        await remove_run(env.client, "r", strict=False)
+        await env.client.resume("other", "still there")
+        assert await second.result() == "still there"
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("point", [p for p in POINTS if not p.startswith("hooks")])
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_removal_that_frees_the_id_is_done_again_too(point: str, phase: str) -> None:
+    async with Environment(settings=LOOSE) as env:
+        run = await env.client.start(says, "x", id="r", retention=timedelta(minutes=5))
+        await run.result()
+        await asyncio.sleep(5)
+        client = env.make_client(CrashAt(point, phase, 1))
+        await client.__aenter__()
+        died = asyncio.Event()
+        client.backend.when_killed(died.set)  # type: ignore[attr-defined]
+        removing = asyncio.ensure_future(remove_run(client, "r", strict=False))
+        await died.wait()
+        removing.cancel()
+        await removed(env, run)
+        assert await keys(env, run) == []

@@ -7,9 +7,10 @@ import offbook
 from offbook import Settings, step, workflow
 from offbook.actors.errors import ServerRefused
 from offbook.actors.model import pack
+from offbook.actors.names import token_key
 from offbook.actors.tokens import has_ended
 from offbook.adapters.memory import MemoryBackend
-from offbook.testing import Environment, run
+from offbook.testing import CrashAt, Environment, run
 
 
 class Refuses:
@@ -146,3 +147,90 @@ def test_a_refusal_does_not_stop_the_balance_of_a_worker() -> None:
             assert len(env.workers[0].partitions()) == env.namespace.partitions
 
     run(main())
+
+
+@step(queue="far", retry=0)
+async def works_on() -> str:
+    await asyncio.sleep(10_000)
+    return "worked"
+
+
+@workflow
+async def listens_beside_work(token: str, count: int) -> tuple[list[str], str]:
+    async def hear() -> list[str]:
+        async with offbook.hook(str, token=token) as lines:
+            return [await lines for _ in range(count)]
+
+    heard, worked = await asyncio.gather(hear(), works_on())
+    return heard, worked
+
+
+def test_deaths_while_a_run_rested_are_not_held_against_it() -> None:
+    async def main() -> None:
+        async with Environment(workers=0) as env:
+            await env.add_worker(workflows=[], steps=[works_on], queues=["far"])
+            owner = await env.add_worker()
+            count = env.settings.poison * 2
+            handle = await env.client.start(listens_beside_work, "t", count, id="it")
+            await env.wait_for_hook(handle)
+            for i in range(count):
+                await asyncio.sleep(30)
+                await env.kill_worker(owner)
+                owner = await env.add_worker()
+                await asyncio.sleep(30)
+                await env.client.resume("t", str(i))
+                await env.wait_for(handle, "hook_received", count=i + 1)
+            assert await handle.result() == ([str(i) for i in range(count)], "worked")
+            changes = [e.data async for e in handle.events() if e.type == "owner_changed"]
+            assert len(changes) >= count
+            assert not any(data["died"] for data in changes)
+
+    run(main())
+
+
+@step(queue="far")
+async def signs() -> str:
+    return "signed"
+
+
+@workflow
+async def listens_to_everybody(token: str) -> int:
+    signed = asyncio.create_task(signs())
+    heard = 0
+    async with offbook.hook(int, token=token) as numbers:
+        while not signed.done():
+            await numbers
+            heard += 1
+    return heard
+
+
+def test_mail_that_keeps_coming_does_not_put_off_what_a_new_owner_issues() -> None:
+    async def main() -> None:
+        async with Environment(workers=0, queues=["default", "far"]) as env:
+            fault = CrashAt("tasks.publish", "before", 1)
+            await env.add_worker(seam=fault, eager=False)
+            handle = await env.client.start(listens_to_everybody, "t", id="it")
+            await env.add_worker(workflows=[], steps=[signs], queues=["far"])
+            await asyncio.sleep(10)
+            assert fault.hit
+            senders = [asyncio.create_task(keep_sending(env, i)) for i in range(SENDERS)]
+            await env.add_worker(queues=["default"])
+            try:
+                async with asyncio.timeout(600):
+                    assert await handle.result() < SENDERS * LETTERS, "not for want of mail"
+            finally:
+                for sender in senders:
+                    sender.cancel()
+
+    run(main())
+
+
+SENDERS, LETTERS = 20, 500
+
+
+async def keep_sending(env: Environment, sender: int) -> None:
+    """Send so fast that some mail has come before a turn is over."""
+    for count in range(LETTERS):
+        payload, caller = env.client.codec.encode(1), f"{sender}-{count}"
+        fields = {"token": token_key("t"), "payload": payload, "caller": caller}
+        await env.client.backend.mail.send("default", "it", "hook", pack(fields))

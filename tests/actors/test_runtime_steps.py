@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import offbook
-from offbook import Retry, RunCancelled, step, workflow
+from offbook import Retry, RunCancelled, Settings, step, workflow
 from offbook.adapters.memory import MemoryBackend
 from offbook.adapters.memory.faults import Action
 from offbook.testing import Environment, run
@@ -146,5 +146,43 @@ def test_a_worker_s_memory_is_free_of_runs_that_only_got_foreign_mail() -> None:
             assert await env.client.backend.mail.waiting("default") == 0
             actors = [a for part in env.workers[0].partitions() for a in part.actors]
             assert actors == []
+
+    run(main())
+
+
+@step(retry=0)
+async def kills() -> None:
+    LOG.append("begins")
+    await asyncio.sleep(100_000)
+
+
+@workflow
+async def hires() -> str:
+    try:
+        await kills()
+    except offbook.StepLost as error:
+        return str(error)
+    return "lived"
+
+
+def test_only_deaths_count_against_a_step_that_travels_not_the_drains_between_them() -> None:
+    async def main() -> None:
+        async with Environment(eager=False, settings=Settings(grace=0.0)) as env:
+            handle = await env.client.start(hires, id="it")
+            for begun in range(1, 8):
+                while len(LOG) < begun:  # noqa: ASYNC110 - virtual time
+                    await asyncio.sleep(1)
+                worker = env.workers[0]
+                await env.add_worker()
+                if begun % 2:
+                    await env.kill_worker(worker)
+                else:
+                    await env.stop_worker(worker)
+            assert "4 workers took its task" in await handle.result()
+            assert LOG == ["begins"] * 7
+            (seen,) = (await handle.view()).steps
+            assert [attempt["lost"] for attempt in seen.attempts] == [4]
+            tables = env.world.space(env.namespace)
+            assert not tables.hooks.entries, "nothing is left of the count"
 
     run(main())

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from offbook import FatalError, Run, RunExpired, RunFailed, set_attributes, step, workflow
+from offbook import (
+    FatalError,
+    Run,
+    RunExpired,
+    RunFailed,
+    RunNotEnded,
+    RunNotFound,
+    hook,
+    set_attributes,
+    step,
+    workflow,
+)
 from offbook.actors.model import HEAD, TOMBSTONE, decode_record
 from offbook.actors.ports import Unsure
 from support.commands import Place
@@ -24,6 +35,18 @@ async def add(a: int, b: int) -> int:
 @workflow
 async def add_ten(x: int) -> int:
     return await add(x, 10)
+
+
+async def test_the_end_of_a_run_is_told_once(env: CatalogueEnvironment) -> None:
+    run = await env.client.start(add_ten, 1)
+    assert await run.result() == 11
+    await env.ends.of(run.id)
+    await env.replace_workers()
+    await run.cancel("too late")
+    await env.client.nudge_run(run.id)
+    while await env.client.backend.mail.waiting("default"):
+        await env.pause(1)
+    assert [head.run for head, _ in env.ends.told] == [run.id]
 
 
 class FlakyLog:
@@ -199,3 +222,26 @@ async def test_run_without_retention_zero_is_kept(env: CatalogueEnvironment) -> 
     assert await kept.result() == 11
     with pytest.raises(RunFailed):
         await forever.result()
+
+
+async def test_an_ended_run_can_be_purged_at_once(env: CatalogueEnvironment) -> None:
+    run = await env.client.start(waits_for_word, "purged", id="purged")
+    await env.wait_for_hook(run)
+    with pytest.raises(RunNotEnded):
+        await run.purge()
+    await env.client.resume("purged", "go")
+    assert await run.result() == "go"
+    await run.purge()
+    with pytest.raises(RunExpired):
+        await run.result()
+    assert await run.status() == "completed"
+    rows = await env.client.backend.log.history(run.id)
+    assert [row.key for row in rows] == [HEAD, TOMBSTONE]
+    await run.purge()
+    with pytest.raises(RunNotFound):
+        await env.client.run("nobody").purge()
+
+
+@workflow
+async def waits_for_word(token: str) -> str:
+    return await hook(str, token=token)

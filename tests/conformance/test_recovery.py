@@ -7,6 +7,7 @@ from datetime import timedelta
 from offbook import Run, Worker, current_run, current_step, sleep, step, workflow
 from support.checks import Evidence, verdicts
 from support.notes import note, noted, notes
+from support.vandal import make_anew
 from support.worlds import CatalogueEnvironment
 
 
@@ -112,3 +113,46 @@ async def test_second_worker_boots_mid_step(env: CatalogueEnvironment) -> None:
         assert notes(run) == ["enter", "exit", "add"]
     while not second.partitions():
         await env.pause(0.5)
+
+
+DEPLOYS = 6
+
+
+@step
+async def lasting() -> str:
+    run = current_step().client.run(current_run().id)
+    times = len([text for text in notes(run) if text.startswith("enter")]) + 1
+    note(f"enter {times}")
+    if times <= DEPLOYS:
+        await asyncio.Event().wait()
+    return f"entered {times} times"
+
+
+@workflow
+async def lasts() -> str:
+    return await lasting()
+
+
+async def test_deploys_during_a_long_step_are_no_deaths(env: CatalogueEnvironment) -> None:
+    """A drained worker hands its task back: that says nothing against the step."""
+    env.settings = replace(env.settings, grace=0.0)
+    await env.replace_workers()
+    run = await env.client.start(lasts)
+    for count in range(1, DEPLOYS + 1):
+        await noted(run, f"enter {count}")
+        await env.replace_workers()
+    assert await run.result() == f"entered {DEPLOYS + 1} times"
+    (step_view,) = (await run.view()).steps
+    assert [(a["outcome"], a["lost"]) for a in step_view.attempts] == [("completed", 0)]
+
+
+async def test_a_namespace_that_is_made_anew_is_served_by_the_workers_that_live(
+    env: CatalogueEnvironment,
+) -> None:
+    env.settings = replace(env.settings, lease=1.0)
+    await env.replace_workers()
+    before = [await env.client.start(naps, 0) for _ in range(4)]
+    assert [await run.result() for run in before] == [3] * 4
+    await make_anew(env)
+    after = [await env.client.start(naps, 0, id=f"new-{i}") for i in range(4)]
+    assert [await run.result() for run in after] == [3] * 4

@@ -55,6 +55,25 @@ async def test_acked_mail_is_gone_and_unacked_comes_to_the_next_owner_at_once(
         ]
 
 
+async def test_pending_mail_is_what_is_not_acked_of_one_run_and_kind(
+    backend_factory: Factory,
+) -> None:
+    async with backend_factory() as one, backend_factory() as other:
+        for kind, run in (("hook", RUN), ("cancel", RUN), ("hook", "other"), ("hook", RUN)):
+            await send(one, kind, run=run)
+        await one.mail.send("lane", RUN, "hook", b"last")
+        assert len(await other.mail.pending("lane", RUN, "hook", 0)) == 3
+        box = Mailbox()
+        await owner(other, box)
+        first, _, second, last = await box.take(4)
+        first.ack()
+        await until(lambda: waits(one, 4))
+        assert await other.mail.pending("lane", RUN, "hook", 0) == [second.data, b"last"]
+        assert await other.mail.pending("lane", RUN, "hook", second.origin[1]) == [b"last"]
+        assert await other.mail.pending("lane", RUN, "hook", last.origin[1]) == []
+        assert await other.mail.pending("elsewhere", RUN, "hook", 0) == []
+
+
 async def waits(backend: Backend, count: int, lane: str = "lane") -> bool:
     return await backend.mail.waiting(lane) == count
 

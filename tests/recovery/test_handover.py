@@ -99,6 +99,32 @@ async def test_a_partition_that_is_being_given_away_still_serves_its_mail() -> N
     assert set(BODIES.values()) == {2}
 
 
+@pytest.mark.virtual
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_no_body_s_task_drives_a_run_whose_partition_is_given_away(*, leaving: bool) -> None:
+    """A hand-over waits for the tasks of bodies: what they leave to do must not wait for it."""
+    names(0)
+    async with Environment(workers=1) as env:
+        run = await env.client.start(twice, id="h")
+        await env.wait_for(run, "step_scheduled")
+        await asyncio.sleep(5)
+        (partition,) = [p for p in env.workers[0].partitions() if "h" in p.actors]
+        partition.leaving = leaving
+        actor = partition.actors["h"]
+        await actor.drive("attributes", ATTRIBUTES)
+        assert actor.state is not None
+        done = "by" in actor.state.attributes
+        assert done is not leaving, "whoever drives a run does so until it rests"
+        changes = await env.wait_for(run, "attributes_set")
+        assert changes.data["changes"] == ATTRIBUTES["changes"]
+        partition.leaving = False
+        GATES["h"].set()
+        assert await run.result() == "hh"
+
+
+ATTRIBUTES = {"id": "a", "changes": {"by": "a body"}, "writer": {}}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_workers_that_come_and_go_run_no_body_twice(

@@ -197,7 +197,7 @@ def _payloads(evidence: Evidence) -> Iterator[Verdict]:
             event.data["caller"]
             for record in (history.records if history else [])
             for event in record.events
-            if event.kind == "hook_received"
+            if event.kind in {"hook_received", "hook_unread"}
         )
         for caller in callers:
             if received[caller] != 1:

@@ -1,0 +1,60 @@
+"""Runs that stand still: why, and when each is tried again."""
+
+import asyncio
+from collections.abc import Callable
+
+from .errors import (
+    HistoryCorrupted,
+    HistoryLost,
+    NonDeterminismError,
+    RunBlocked,
+    WorkflowNotRegistered,
+)
+
+_REASONS: dict[type[BaseException], str] = {
+    NonDeterminismError: "nondeterminism",
+    HistoryCorrupted: "corrupted",
+    HistoryLost: "lost",
+    WorkflowNotRegistered: "workflow-not-registered",
+}
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+"""Seconds until a parked run is tried again: they double from the first to the second."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why an error parks a run."""
+    if isinstance(error, RunBlocked):
+        return error.reason
+    return _REASONS.get(type(error), "stuck")
+
+
+class Parking:
+    """Where one run stands while it is parked; `reason` is None while it is not."""
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self.reason: str | None = None
+        self._again = again
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause = _FIRST_PAUSE
+
+    def park(self, reason: str) -> None:
+        """Stand still for a while, longer each time."""
+        self.reason = reason
+        self._retry = asyncio.get_running_loop().call_later(self._pause, self._unpark)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _unpark(self) -> None:
+        if self.reason is not None:
+            self.reason = None
+            self._again()
+
+    def went_well(self) -> None:
+        """Begin with the shortest pause again."""
+        self._pause = _FIRST_PAUSE
+
+    def drop(self) -> None:
+        """Try no more."""
+        if self._retry is not None:
+            self._retry.cancel()
