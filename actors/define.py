@@ -197,7 +197,16 @@ class Step(Definition[P, R]):
         """Call the function itself, without record, in a thread if it is sync."""
         if self.is_async:
             return typing.cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
-        return asyncio.to_thread(self.fn, *args, **kwargs)
+        return asyncio.to_thread(in_thread, self.fn, *args, **kwargs)
+
+
+def in_thread(fn: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - of any function
+    """Call the function of a sync step in its thread."""
+    try:
+        return fn(*args, **kwargs)
+    except StopIteration as error:
+        # As a coroutine does. No future can hold it, so that nobody would hear of the end.
+        raise RuntimeError("a step raised StopIteration") from error
 
 
 class Bound(Generic[R]):

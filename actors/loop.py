@@ -33,6 +33,7 @@ from .loop_tasks import (
     WorkflowTask,
     short,
 )
+from .options import LONGEST
 from .where import user_line
 
 _log = logging.getLogger("offbook")
@@ -291,8 +292,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Timer:
         """Run a callback after `delay` seconds: a durable timer."""
-        if not delay < float("inf"):
-            raise InvalidOption("a delay", delay, "finite")
+        if not abs(delay) <= LONGEST:
+            raise InvalidOption("a delay", delay, "at most 200 years")
         return self._timer(self.now + round(delay * _MICROS), callback, args, context)
 
     def call_at(  # type: ignore[override]
@@ -303,8 +304,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Timer:
         """Run a callback at a time of this loop's clock: a durable timer."""
-        if not when < float("inf"):
-            raise InvalidOption("a time", when, "finite")
+        if not abs(when - self.time()) <= LONGEST:
+            raise InvalidOption("a time", when, "at most 200 years from now")
         return self._timer(self.origin + round(when * _MICROS), callback, args, context)
 
     def _timer(

@@ -6,6 +6,7 @@ from typing import Any
 
 from .arguments import encode_arguments
 from .errors import PayloadError
+from .failures import message_of
 from .loop_tasks import WorkflowTask
 from .machine_core import Core
 from .model import Command, digest_of
@@ -122,7 +123,7 @@ def _message_of(main: WorkflowTask) -> str | None:
     try:
         main.result()
     except asyncio.CancelledError as error:
-        return str(error.args[0]) if error.args and error.args[0] is not None else None
+        return message_of(error)
     return None
 
 
