@@ -11,7 +11,7 @@ import pydantic
 
 from . import wire
 from .paths import class_of, describe, into
-from .shape import Misfit, Shape, class_named, entries, misfit, placed
+from .shape import Misfit, Shape, entries, marked_class, misfit, placed
 
 Of = Callable[[Any], Shape]
 Fields = Callable[[], dict[str, Shape]]
@@ -25,13 +25,13 @@ def _class_of(cls: type, record: dict[Any, Any], names: Collection[str]) -> type
     Raises:
         Misfit: a record of another class, with fields that this one has not.
     """
-    name = wire.name_in(record)
-    if name is None:
+    mark = wire.mark_in(record)
+    if mark is None:
         return None
-    found = class_named(cls, name)
+    found = marked_class(cls, mark)
     # A class that was renamed has the same fields.
     if found is None and any(type(key) is str and key not in names for key in record):
-        raise Misfit(cls.__name__, f"a record of {name}")
+        raise Misfit(cls.__name__, f"a record of {mark.name}")
     return found or cls
 
 

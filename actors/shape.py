@@ -246,24 +246,30 @@ def union(expected: str, members: list[Shape]) -> Shape:
 
 
 def _ranked(members: list[Shape], value: dict[Any, Any]) -> list[Shape]:
-    name = wire.name_in(value)
-    if name is not None:
-        named = [m for m in members if m.cls is not None and class_named(m.cls, name) is not None]
-        if named:
-            return named
+    mark = wire.mark_in(value)
+    found = {} if mark is None else {m: marked_class(m.cls, mark) for m in members if m.cls}
+    exact = [m for m, cls in found.items() if cls is not None and wire.mark_of(cls) == mark]
+    members = exact or [m for m, cls in found.items() if cls is not None] or members
     keys = value.keys()
     return sorted(members, key=lambda m: len(keys - m.fields) if m.fields is not None else 0)
 
 
-def class_named(cls: type, name: str) -> type | None:
-    """Return a class or that subclass of it which has a name; None where there is none."""
+def marked_class(cls: type, mark: wire.Mark) -> type | None:
+    """Return a class or that subclass of it which a mark means; None where there is none.
+
+    One that was moved has only its name.
+    """
     seen: set[type] = set()
+    named: type | None = None
     waiting = [cls]
     while waiting:
         found = waiting.pop()
-        if found.__name__ == name:
+        if found in seen:
+            continue
+        if wire.mark_of(found) == mark:
             return found
-        if found not in seen:
-            seen.add(found)
-            waiting += type.__subclasses__(found)
-    return None
+        if named is None and found.__name__ == mark.name:
+            named = found
+        seen.add(found)
+        waiting += type.__subclasses__(found)
+    return named
