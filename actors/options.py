@@ -118,10 +118,11 @@ def classes_of(field: str, value: object) -> tuple[type[BaseException], ...]:
     Raises:
         InvalidOption: it is something else.
     """
-    found = tuple(cast("Any", value)) if isinstance(value, Iterable) else (value,)
+    given: Any = value
+    found = tuple(given) if isinstance(value, Iterable) else (given,)
     for cls in found:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            raise InvalidOption(field, value, "a class of exceptions, or several")
+            raise InvalidOption(field, given, "a class of exceptions, or several")
     return found
 
 

@@ -31,6 +31,7 @@ ORDERED_DICT = 24
 COUNTER = 25
 DEFAULT_DICT = 26
 RECORD = 30
+ROOT = 35
 CLASS = 31
 OBJECT = 32
 REFERENCE = 33
@@ -194,6 +195,12 @@ def mark_of(cls: type) -> Mark:
     return Mark((digest + cls.__name__.encode("utf-8", "replace"),))
 
 
+class Root(tuple[Any]):
+    """What is stored of a RootModel: its root."""
+
+    __slots__ = ()
+
+
 def mark_in(record: Any) -> Mark | None:  # noqa: ANN401 - a decoded dict
     """Return the mark of a record; None for a dict without one."""
     mark = next(iter(record), None)
@@ -213,7 +220,7 @@ def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shap
         out: dict[Any, Any] = {}
         for key, item in value.items():
             if type(key) is not Mark:
-                out[without_marks(key) if type(key) is tuple else key] = without_marks(item)
+                out[without_marks(key) if type(key) in _TUPLES else key] = without_marks(item)
         return out
     if cls is list:
         # In one frame, so that chains of records may be long.
@@ -241,4 +248,17 @@ _REBUILD: dict[type, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset([without_marks(item) for item in value]),
     **dict.fromkeys((deque, OrderedDict, Counter, defaultdict), _in_place),
     Mark: _refuse,
+    Root: lambda value: without_marks(value[0]),
 }
+_TUPLES = (tuple, Root)
+_MANY = frozenset({list, tuple, set, frozenset, deque})
+
+
+def is_marked(value: Any) -> bool:  # noqa: ANN401 - decoded data of any shape
+    """Tell whether records are among decoded data."""
+    kinds = class_of(value).__mro__
+    if dict in kinds:
+        return any(type(k) is Mark or is_marked(k) or is_marked(x) for k, x in value.items())
+    if not _MANY.isdisjoint(kinds):
+        return Root in kinds or any(map(is_marked, value))
+    return False

@@ -68,7 +68,7 @@ async def test_step_that_raises_an_interrupt_does_not_end_the_worker(
 @step(retry=TWICE)
 async def fall_over_a_cancelled_task() -> None:
     note("begun")
-    task = asyncio.ensure_future(asyncio.sleep(1000))
+    task = asyncio.ensure_future(asyncio.Event().wait())
     task.cancel("of the library's own")
     await task
 
@@ -111,8 +111,8 @@ async def test_sync_step_that_raises_stop_iteration_fails(env: CatalogueEnvironm
 class Busy(RetryableError):
     """Its own `__init__` leaves the base's out."""
 
-    def __init__(self, code: int) -> None:
-        self.code = code
+    def __init__(self, status: int) -> None:
+        self.status = status
 
 
 class Whenever(RetryableError):
@@ -209,6 +209,8 @@ async def test_heartbeat_that_cannot_be_stored_fails_where_it_is_given(
 
 # Times that are too far away
 
+FOR_EVER = 1e14
+
 
 async def _sleep() -> None:
     await sleep(timedelta.max)
@@ -219,11 +221,11 @@ async def _sleep_until() -> None:
 
 
 async def _plain_sleep() -> None:
-    await asyncio.sleep(1e14)
+    await asyncio.sleep(FOR_EVER)
 
 
 async def _timeout() -> None:
-    async with asyncio.timeout(1e14):
+    async with asyncio.timeout(FOR_EVER):
         await sleep(1)
 
 
@@ -313,7 +315,7 @@ async def cancel_itself() -> None:
 
 @step
 async def last_long() -> None:
-    await asyncio.sleep(1000)
+    await asyncio.Event().wait()
 
 
 @workflow
