@@ -532,7 +532,7 @@ class RunActor:
 
     def _drop_machine(self) -> None:
         if self.memory is not None:
-            self.memory.evict()
+            self.memory.evict(self.env)
 
     def _drop_memory(self) -> None:
         self._drop_machine()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast, overload
 
+import pydantic
+
 from . import failures, wire
 from .decoding import PlainUnpacking, Unpacking
 from .encoding import Forms, Packing
@@ -149,6 +151,8 @@ class Codec:
         return packing.pack(packing.failure(error, local=local))
 
     def _restore(self, cls: type, record: Any) -> Any:  # noqa: ANN401 - an instance
+        if issubclass(cls, pydantic.RootModel):
+            record = wire.Root((record,))
         return self._marked.of(cls).decode(record)
 
     def _readable(self, data: bytes) -> object:

@@ -104,7 +104,11 @@ class StepContext:
         return self.services.client
 
     def heartbeat(self, detail: Any = None) -> None:  # noqa: ANN401 - any storable value
-        """Say that the attempt is alive; a later attempt finds the detail in `last_heartbeat`."""
+        """Say that the attempt is alive; a later attempt finds the detail in `last_heartbeat`.
+
+        Raises:
+            NotSerializable, PayloadTooLarge: the detail cannot be stored.
+        """
         self.services.beat(detail)
 
 

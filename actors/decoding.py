@@ -49,7 +49,7 @@ class Unpacking:
         Raises:
             Exception: foreign or damaged bytes; the codec makes them one typed error.
         """
-        return msgpack.unpackb(data, ext_hook=self._ext, strict_map_key=False, timestamp=3)
+        return msgpack.unpackb(data, ext_hook=self._ext, strict_map_key=False)
 
     def clean(self, data: bytes) -> Any:  # noqa: ANN401 - any value
         """Return the value of bytes, without marks."""
@@ -66,9 +66,7 @@ class Unpacking:
 
     def _unpack_deep(self, data: bytes) -> Any:  # noqa: ANN401 - any value
         size = max(len(data), 1)
-        unpacker = msgpack.Unpacker(
-            ext_hook=self._ext, strict_map_key=False, timestamp=3, max_buffer_size=size
-        )
+        unpacker = msgpack.Unpacker(ext_hook=self._ext, strict_map_key=False, max_buffer_size=size)
         unpacker.feed(data)
         value = unpacker.unpack()
         if unpacker.tell() != len(data):
@@ -79,6 +77,9 @@ class Unpacking:
         if code == wire.RECORD:
             self.marked = True
             return wire.Mark((data,))
+        if code == wire.ROOT:
+            self.marked = True
+            return wire.Root((self._nested(data),))
         if code == wire.TEXT:
             return self._text(data)
         if code == wire.CLASS:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import sys
 import threading
 import typing
@@ -11,15 +12,23 @@ from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+import typing_extensions
+
 from .codec import know_module
 from .context import current_body
 from .errors import DuplicateName, InvalidArguments, InvalidOption
 from .names import check_name
 from .options import Duration, Retry, StepOptions, retry_of, seconds
+from .records import resolved
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_log = logging.getLogger("offbook")
+_UNRESOLVED = (
+    "%s: the annotation of %r, %r, cannot be resolved (%s), so that its values arrive as plain "
+    "data: import what it names at run time, not only under TYPE_CHECKING"
+)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -43,11 +52,24 @@ class Parameters:
 
     @cached_property
     def hints(self) -> dict[str, Any]:
-        """The resolved annotations; what cannot be resolved is Any."""
+        """The resolved annotations; one that cannot be resolved is missing, and told of."""
         try:
             return typing.get_type_hints(self._fn, include_extras=True)
-        except (NameError, TypeError, AttributeError):
-            return {}
+        except Exception:  # noqa: BLE001 - evaluating one may do anything
+            return self._resolved_alone()
+
+    def _resolved_alone(self) -> dict[str, Any]:
+        annotations = typing_extensions.get_annotations(
+            self._fn, format=typing_extensions.Format.FORWARDREF
+        )
+        names = getattr(inspect.unwrap(self._fn), "__globals__", {})
+        hints: dict[str, Any] = {}
+        for name, annotation in annotations.items():
+            try:
+                hints[name] = resolved(annotation, names)
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.warning(_UNRESOLVED, self.name, name, annotation, error)
+        return hints
 
     def hint(self, parameter: str) -> Any:  # noqa: ANN401 - an annotation is any object
         """Return what one value of a parameter is annotated as (each one of `*args`)."""
@@ -197,7 +219,16 @@ class Step(Definition[P, R]):
         """Call the function itself, without record, in a thread if it is sync."""
         if self.is_async:
             return typing.cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
-        return asyncio.to_thread(self.fn, *args, **kwargs)
+        return asyncio.to_thread(in_thread, self.fn, *args, **kwargs)
+
+
+def in_thread(fn: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - of any function
+    """Call the function of a sync step in its thread."""
+    try:
+        return fn(*args, **kwargs)
+    except StopIteration as error:
+        # As a coroutine does. No future can hold it, so that nobody would hear of the end.
+        raise RuntimeError("a step raised StopIteration") from error
 
 
 class Bound(Generic[R]):
@@ -255,6 +286,11 @@ class Registry:
         if held is not None and _identity(held.fn) != _identity(definition.fn):
             raise DuplicateName(definition.kind, definition.name, held.where, definition.where)
         table[definition.name] = definition
+
+    def resolve(self) -> None:
+        """Resolve all annotations now: later, what is told of them may be muted by a replay."""
+        for definition in (*self.workflows.values(), *self.steps.values()):
+            definition.parameters.hints  # noqa: B018 - for its effect
 
     def subset(self, definitions: Iterable[object]) -> "Registry":
         """Return a registry of only these steps and workflows."""

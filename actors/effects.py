@@ -312,6 +312,8 @@ class Effects:
         )
 
     async def _send_step(self, state: RunState, step: StepState) -> None:
+        if step.cancelling:
+            return  # in the turn that asked for it: a task sent now might escape its withdrawal
         assignment = self._assignment(state, step)
         task = StepTask(
             deployment=self._env.lane,

@@ -83,16 +83,47 @@ class Forms(dict[type, Form]):
             keyless = not all(isinstance(member.value, str | int) for member in cls)
             return Form(wire.PLAIN, operator.attrgetter("value"), keyless)
         if issubclass(cls, pydantic.RootModel):
-            return Form(wire.PLAIN, operator.attrgetter("root"), keyless=True)
+            return Form(wire.ROOT, operator.attrgetter("root"), keyless=True)
         if is_record(cls):
-            writer = _model if issubclass(cls, pydantic.BaseModel) else _dataclass
-            return Form(wire.PLAIN, writer(cls), cls.__hash__ is not None)
+            take = self._model(cls) if issubclass(cls, pydantic.BaseModel) else _dataclass(cls)
+            return Form(wire.PLAIN, take, cls.__hash__ is not None)
         if tuple in cls.__mro__ and hasattr(cls, "_fields"):
             return _STANDARD[tuple]
         if issubclass(cls, type):
             return Form(wire.CLASS, self._class)
         names = (base.__name__ for base in _BASES if issubclass(cls, base))
         raise Refused("".join(f"it would come back as {x}: pass {x}(value)" for x in names))
+
+    def _model(self, cls: type[pydantic.BaseModel]) -> Callable[[Any], dict[Any, Any]]:
+        names, mark = tuple(cls.model_fields), _mark(cls)
+
+        def write(value: pydantic.BaseModel) -> dict[Any, Any]:
+            fields, given = value.__dict__, value.model_fields_set
+            unset = [name for name in names if name not in given] or None
+            private = self._private(value) if cls.__private_attributes__ else None
+            apart = [unset, private] if unset or private else None
+            out = {mark: apart, **{name: fields[name] for name in names if name in fields}}
+            if value.model_extra:
+                out.update(value.model_extra)
+            return out
+
+        return write
+
+    def _private(self, value: pydantic.BaseModel) -> dict[str, Any]:
+        """Return the private attributes; the class makes anew what it can and we cannot store."""
+        held, known = value.__pydantic_private__ or {}, value.__private_attributes__
+        return {
+            name: item
+            for name, item in held.items()
+            if known[name].default_factory is None or self._storable(item)
+        }
+
+    def _storable(self, value: object) -> bool:
+        try:
+            Packing(self).pack(value)
+        except Exception:  # noqa: BLE001 - for whatever reason
+            return False
+        return True
 
     def _class(self, cls: type) -> bytes:
         key = self._table.key_of(cls)
@@ -229,20 +260,6 @@ def _dataclass(cls: Any) -> Callable[[Any], dict[Any, Any]]:  # noqa: ANN401 - a
         except AttributeError:
             # A field without a value yet, such as one with init=False.
             out.update((x, getattr(value, x)) for x in names if hasattr(value, x))
-        return out
-
-    return write
-
-
-def _model(cls: type[pydantic.BaseModel]) -> Callable[[Any], dict[Any, Any]]:
-    names, mark = tuple(cls.model_fields), _mark(cls)
-
-    def write(value: pydantic.BaseModel) -> dict[Any, Any]:
-        fields, given = value.__dict__, value.model_fields_set
-        unset = [name for name in names if name not in given] or None
-        out = {mark: unset, **{name: fields[name] for name in names if name in fields}}
-        if value.model_extra:
-            out.update(value.model_extra)
         return out
 
     return write

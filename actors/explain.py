@@ -62,6 +62,8 @@ class Explainer:
             code, take, _ = self._tried(value, lambda: self._forms[type(value)])
             if code in {wire.OBJECT, wire.REFERENCE}:
                 return [("", self._tried(value, lambda: take(value))[1])]
+            if code == wire.ROOT:
+                return [("", self._tried(value, lambda: take(value)))]
             if code == wire.PLAIN:
                 content = self._tried(value, lambda: take(value))
         if isinstance(content, Mapping):
@@ -98,6 +100,9 @@ def _items(value: Mapping[object, object]) -> Iterator[tuple[str, object]]:
         if not isinstance(key, msgpack.ExtType):
             yield f"{{key {short(key)}}}", key
             yield into(key), item
+        elif key.code == wire.RECORD and item is not None:
+            private = cast("list[dict[str, object] | None]", item)[1] or {}
+            yield from ((into(name), x) for name, x in private.items())
 
 
 def _reason(error: Exception) -> str:

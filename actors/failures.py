@@ -160,6 +160,12 @@ def text_of(value: object, show: Callable[[object], str] = str) -> str:
         return f"<{type(value).__name__} without text>"
 
 
+def message_of(cancel: BaseException) -> str | None:
+    """Return the message that a cancel was given, as text."""
+    reason = cancel.args[0] if cancel.args else None
+    return None if reason is None else text_of(reason)
+
+
 def _clean(text: str) -> str:
     # Text with lone surrogates has no bytes; in a message their escapes are good enough.
     return str(text).encode("utf-8", "backslashreplace").decode()

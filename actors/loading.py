@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _BREATH = 500
 """Events between two looks at the event loop in a long replay."""
+_TRIES = 3
+"""Of an eviction: each is stopped in the clean-up code that blocks, and the next passes it by."""
 
 
 @dataclass(slots=True)
@@ -40,11 +42,13 @@ class Memory:
     replayed: int = 0
     replay_seconds: float = 0.0
 
-    def evict(self) -> None:
-        """Close the coroutines of the run."""
-        if self.machine is not None:
-            self.machine.evict()
-            self.machine = None
+    def evict(self, env: Env) -> None:
+        """Close the coroutines of the run; clean-up code that blocks the event loop is stopped."""
+        machine, self.machine = self.machine, None
+        if machine is not None:
+            for _ in range(_TRIES):
+                if env.watchdog.watch(machine, machine.evict, env.settings.blocked_loop) is None:
+                    return
 
 
 async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]:
@@ -177,7 +181,7 @@ async def load(env: Env, history: History) -> Memory:
                     await asyncio.sleep(0)
             machine.check()
     except BaseException:
-        memory.evict()
+        memory.evict(env)
         raise
     memory.replay_seconds = loop.time() - began
     return memory

@@ -13,11 +13,13 @@ from asyncio import current_task
 from asyncio.events import _get_running_loop, _set_running_loop  # pyright: ignore[reportPrivateUsage] - the loop of a thread has no public setter
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from .errors import InvalidOption, NotInWorkflowBody, SideEffectInWorkflow
+from .loop_chain import chain_of, keep_open, name_of
 from .loop_doors import shut
 from .loop_set import OrderedSet
 from .loop_tasks import (
@@ -31,11 +33,14 @@ from .loop_tasks import (
     WorkflowTask,
     short,
 )
+from .options import LONGEST
 from .where import user_line
 
 _log = logging.getLogger("offbook")
 _HASH_MASK = (1 << 29) - 1
 _MICROS = 1_000_000
+_PATIENCE = 10_000
+"""What clean-up code may ask for in vain while it is closed; then it is left waiting."""
 # From 3.14 on the current task is a field of the thread: another loop's must be put aside.
 _swap_current_task = getattr(asyncio.tasks, "_swap_current_task", None)
 
@@ -71,6 +76,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.halted = False
         self.closing = False
         self.dead = False
+        self._patience = _PATIENCE
         self._hash = salt & _HASH_MASK
         self._scope = Scope("c")
         self._prune_tasks = 64
@@ -149,34 +155,69 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.tasks = [task for task in self.tasks if not task.done()]
         return self.tasks
 
-    def close_by_force(self, tasks: Iterable[WorkflowTask]) -> None:
-        """End tasks where they stand, newest first; what their clean-up asks for is dropped."""
+    def close_by_force(self, tasks: Iterable[WorkflowTask]) -> list[str]:
+        """End tasks where they stand, newest first; what their clean-up asks for is dropped.
+
+        Return the paths of those that would not end.
+        """
         self.closing = True
         self.ready.clear()
         pending = list(tasks)
-        for task in reversed(pending):
-            _close(task.get_coro())
+        stubborn = [task.path for task in reversed(pending) if not self._close(task.get_coro())]
         for task in pending:
             # Breaks the cycle of the task and what it waits for, and keeps its end silent.
             task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
             task.cancel()
         self.closing = self.dead
+        return stubborn
 
     def open_generators(self) -> list[AsyncGenerator[Any, Any]]:
         """Return the async generators that were begun and have not ended, oldest first."""
         self.generators = [g for g in self.generators if g.ag_frame is not None]  # type: ignore[attr-defined]
         return self.generators
 
-    def evict(self) -> None:
-        """Close everything, newest first, so that the collector finds nothing to run."""
+    def evict(self) -> list[str]:
+        """Close everything, newest first, so that the collector finds nothing to run.
+
+        Return the paths of the tasks, and the names of the generators, that would not end.
+        """
         self.dead = self.closing = True
-        self.close_by_force(self.alive())
+        stubborn = self.close_by_force(self.alive())
         for generator in reversed(self.open_generators()):
-            _close_generator(generator)
+            if not self._close_generator(generator):
+                stubborn.append(name_of(generator))
         self.ready.clear()
         self.fresh.clear()
         self.tasks.clear()
         self.generators.clear()
+        return stubborn
+
+    def _close(self, coro: Any) -> bool:  # noqa: ANN401 - a coroutine or what an async generator gives
+        # close() alone passes by an async generator that is being awaited: it would end much later,
+        # when it is freed. An exception that is thrown goes through it.
+        parts: dict[int, Any] = {}
+        for end in (partial(coro.throw, Evicted()), coro.close, coro.close):
+            parts |= {id(part): part for part in chain_of(coro)}
+            self._patience = _PATIENCE
+            with suppress(BaseException):  # of user's clean-up code; nothing of it counts any more
+                end()
+        return keep_open(parts.values())
+
+    def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> bool:
+        ending: Any = generator.aclose()
+        parts = list(chain_of(generator))
+        self._patience = _PATIENCE
+        try:
+            ending.send(None)  # only a step of it reaches the generator, close() alone does not
+        except BaseException:  # noqa: BLE001 - user's clean-up code; nothing of it counts any more
+            return keep_open(parts)
+        return self._close(ending) & keep_open(parts)
+
+    def _deny(self) -> None:
+        # A body that catches everything and asks again would never come back from an exception.
+        self._patience -= 1
+        if self._patience > 0:
+            raise Evicted
 
     def _run_timer(self, timer: Timer) -> None:
         if timer.is_cancelled:
@@ -204,7 +245,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> WorkflowFuture:
         """Return a future of this loop."""
         if self.closing:
-            raise Evicted
+            self._deny()
         return WorkflowFuture(self)
 
     def create_task(  # type: ignore[override]
@@ -218,7 +259,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Create a task; its path is that of its creator and an ordinal."""
         if self.closing:
             coro.close()
-            raise Evicted
+            self._deny()
         if options.get("eager_start"):
             coro.close()
             raise NotInWorkflowBody("an eager task", "leave eager_start out")
@@ -251,8 +292,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Timer:
         """Run a callback after `delay` seconds: a durable timer."""
-        if not delay < float("inf"):
-            raise InvalidOption("a delay", delay, "finite")
+        if not abs(delay) <= LONGEST:
+            raise InvalidOption("a delay", delay, "at most 200 years")
         return self._timer(self.now + round(delay * _MICROS), callback, args, context)
 
     def call_at(  # type: ignore[override]
@@ -263,8 +304,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Timer:
         """Run a callback at a time of this loop's clock: a durable timer."""
-        if not when < float("inf"):
-            raise InvalidOption("a time", when, "finite")
+        if not abs(when - self.time()) <= LONGEST:
+            raise InvalidOption("a time", when, "at most 200 years from now")
         return self._timer(self.origin + round(when * _MICROS), callback, args, context)
 
     def _timer(
@@ -275,7 +316,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None,
     ) -> Timer:
         if self.closing:
-            raise Evicted
+            self._deny()
         context = copy_context() if context is None else context
         if due <= self.now:
             timer = Timer(self, due, "", callback, args, context)
@@ -331,25 +372,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def misuse(self, name: str) -> NoReturn:
         """Refuse a call that belongs to whoever drives a loop."""
         raise NotInWorkflowBody(f"loop.{name}()", "the run's machine drives this loop")
-
-
-def _close(coro: Any) -> None:  # noqa: ANN401 - a coroutine or what an async generator gives
-    # close() alone passes by an async generator that is being awaited: it would end much later,
-    # when it is freed. An exception that is thrown goes through it.
-    for end in (partial(coro.throw, Evicted()), coro.close, coro.close):
-        try:
-            end()
-        except BaseException:  # noqa: BLE001, S112 - user's clean-up code; nothing of it counts any more
-            continue
-
-
-def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    ending: Any = generator.aclose()
-    try:
-        ending.send(None)  # only a step of it reaches the generator, close() alone does not
-    except BaseException:  # noqa: BLE001 - user's clean-up code; nothing of it counts any more
-        return
-    _close(ending)
 
 
 def _set_for(real: type, members: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - a set of either kind

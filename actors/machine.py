@@ -5,6 +5,7 @@ the commands that it gave are taken. In replay each command is compared with the
 """
 
 import gc
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .codec import Codec
     from .define import Step, Workflow
 
+_log = logging.getLogger("offbook")
 _HANDLES_PER_FEED = 100_000
 _MICROS = 1_000_000
 # What asyncio.sleep leaves in its timer: such a timer is a sleep, which `wake` may end early.
@@ -107,18 +109,26 @@ class Machine(Core):
     def evict(self) -> None:
         """Leave memory: close all coroutines, drop what their clean-up asks for. Idempotent."""
         loop = self.loop
-        if loop.dead:
-            return
         token = enter(self)
         outside = loop.enter()
         try:
-            loop.evict()
+            stubborn = loop.evict()
         finally:
             loop.leave(outside)
             leave(token)
+        if stubborn:
+            self._warn(stubborn)
         self._timers.clear()
         self._expected = {}
         self.steps.open.clear()
+
+    def _warn(self, stubborn: list[str]) -> None:
+        _log.error(
+            "run %s left memory, but %s would not end: some code catches BaseException and goes "
+            "on; let CancelledError and GeneratorExit pass. What it holds stays in memory",
+            self.info.id,
+            ", ".join(stubborn),
+        )
 
     @property
     def waiting(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import encode_arguments
 from .attributes import check_attributes
 from .errors import ChildConflict, RunCancelled, RunFailed, RunNotFound, RunTerminated
+from .failures import text_of
 from .loop_tasks import WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
@@ -118,7 +119,7 @@ class Children:
             raise RunNotFound(run)
         if child.ended is None and not child.conflict and not child.cancelling:
             child.cancelling = True
-            text = None if reason is None else str(reason)
+            text = None if reason is None else text_of(reason)
             self._core.issue("cancel_child", child.command, {"reason": text})
 
     def started(self, event: Event) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 from .arguments import encode_arguments
 from .errors import PayloadError
+from .failures import message_of
 from .loop_tasks import WorkflowTask
 from .machine_core import Core
 from .model import Command, digest_of
@@ -97,9 +98,9 @@ class Ending:
         return Command("complete", place, digest=digest_of(data), data={"result": data})
 
     def _raised(self, place: str, error: BaseException) -> Command:
-        found = _continuing(error)
-        if found is None:
-            return self._failed(place, error)
+        found, wrong = _parted(error)
+        if wrong is not None or found is None:
+            return self._failed(place, wrong or error)
         data = {"args": found.arguments, "attributes": dict(self._core.attributes)}
         return Command("continue", place, digest=digest_of(found.arguments), data=data)
 
@@ -122,16 +123,20 @@ def _message_of(main: WorkflowTask) -> str | None:
     try:
         main.result()
     except asyncio.CancelledError as error:
-        return str(error.args[0]) if error.args and error.args[0] is not None else None
+        return message_of(error)
     return None
 
 
-def _continuing(error: BaseException) -> Continuing | None:
+def _parted(error: BaseException) -> tuple[Continuing | None, BaseException | None]:
+    """Return what asks to go on as a new run, and what else went wrong."""
     if isinstance(error, Continuing):
-        return error
-    # A task group wraps what ends the body from one of its tasks.
-    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+        return error, None
     if not isinstance(error, BaseExceptionGroup):
-        return None
-    found = (_continuing(inner) for inner in members)
-    return next((inner for inner in found if inner is not None), None)
+        return None, error
+    # A task group wraps what ends the body from one of its tasks.
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    asked, rest = group.split(Continuing)
+    found: Any = asked
+    while isinstance(found, BaseExceptionGroup):
+        found = cast("BaseExceptionGroup[BaseException]", found).exceptions[0]
+    return found, rest

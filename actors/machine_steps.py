@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .arguments import encode_arguments
+from .failures import message_of
 from .loop_tasks import WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of
@@ -57,7 +58,7 @@ class StepCalls:
     async def _cancel(self, command: str, error: asyncio.CancelledError) -> None:
         """Ask the step to stop and wait for its end, whatever cancels come meanwhile."""
         if command in self.open:
-            reason = str(error.args[0]) if error.args and error.args[0] is not None else None
+            reason = message_of(error)
             self._core.issue("cancel_step", command, {"reason": reason})
         while command in self.open:
             future = self._core.loop.create_future()

@@ -1,8 +1,11 @@
 """How often, how long, how large: the options of steps and the settings of workers."""
 
+import math
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from .errors import InvalidOption
 
@@ -10,33 +13,38 @@ Duration = timedelta | float | int
 """A span of time: a timedelta, or seconds."""
 
 
+LONGEST = 200 * 365.25 * 86400
+"""The longest span of time, in seconds: clocks that count nanoseconds in 64 bits end in 2262."""
+
+
 def seconds(field: str, value: object) -> float:
     """Return a duration in seconds.
 
     Raises:
-        InvalidOption: it is no duration, or it is negative.
+        InvalidOption: it is no duration, or it is negative, or longer than `LONGEST`.
     """
     if isinstance(value, timedelta):
-        found = value.total_seconds()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        found = float(value)
-    else:
+        value = value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidOption(field, value, "a timedelta or seconds")
-    if not 0 <= found < float("inf"):
-        raise InvalidOption(field, value, "zero or more and finite")
-    return found
+    if not 0 <= value <= LONGEST:
+        raise InvalidOption(field, value, "zero or more and at most 200 years")
+    return float(value)
 
 
 def micros(field: str, value: object, now: int) -> int:
     """Return the time that a duration from `now`, or an aware datetime, means.
 
     Raises:
-        InvalidOption: the datetime is naive, or the value is neither.
+        InvalidOption: the datetime is naive, the value is neither, or too far away.
     """
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidOption(field, value, "an aware datetime: give it a tzinfo")
-        return round(value.timestamp() * 1_000_000)
+        found = round(value.timestamp() * 1_000_000)
+        if found - now > LONGEST * 1_000_000:
+            raise InvalidOption(field, value, "at most 200 years from now")
+        return found
     return now + round(seconds(field, value) * 1_000_000)
 
 
@@ -64,7 +72,10 @@ class Retry:
 
     `attempts` counts all of them; the delay before attempt n + 1 is `first * factor ** (n - 1)`,
     at most `maximum`, changed by up to `jitter` of itself at random. `on` and `never` are classes
-    of exceptions: what is not in `on`, or is in `never`, is final.
+    of exceptions (one, or several): what is not in `on`, or is in `never`, is final.
+
+    Raises:
+        InvalidOption: one of them has a value that it cannot have.
     """
 
     attempts: int = 4
@@ -72,28 +83,51 @@ class Retry:
     factor: float = 2.0
     maximum: Duration = 60.0
     jitter: float = 0.1
-    on: tuple[type[BaseException], ...] = (Exception,)
-    never: tuple[type[BaseException], ...] = ()
+    on: type[BaseException] | Iterable[type[BaseException]] = (Exception,)
+    never: type[BaseException] | Iterable[type[BaseException]] = ()
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InvalidOption("retry.attempts", self.attempts, "1 or more")
-        if self.factor < 1:
-            raise InvalidOption("retry.factor", self.factor, "1 or more")
-        if not 0 <= self.jitter <= 1:
-            raise InvalidOption("retry.jitter", self.jitter, "between 0 and 1")
+        if not _is_number(self.attempts) or self.attempts % 1 or self.attempts < 1:
+            raise InvalidOption("retry.attempts", self.attempts, "a whole number, 1 or more")
+        if not _is_number(self.factor) or self.factor < 1:
+            raise InvalidOption("retry.factor", self.factor, "a finite number, 1 or more")
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise InvalidOption("retry.jitter", self.jitter, "a number between 0 and 1")
         seconds("retry.first", self.first)
         seconds("retry.maximum", self.maximum)
+        object.__setattr__(self, "on", classes_of("retry.on", self.on))
+        object.__setattr__(self, "never", classes_of("retry.never", self.never))
 
     def delay(self, attempt: int, noise: float) -> float:
         """Return the seconds to wait after `attempt` failed; `noise` is between -1 and 1."""
-        grown = seconds("first", self.first) * self.factor ** min(attempt - 1, 64)
-        base = min(grown, seconds("maximum", self.maximum))
+        base = seconds("maximum", self.maximum)
+        with suppress(OverflowError):
+            grown = float(self.factor) ** min(attempt - 1, 64)
+            base = min(seconds("first", self.first) * grown, base)
         return base * (1 + self.jitter * noise)
 
     def covers(self, error: BaseException) -> bool:
         """Return whether the policy tries again after this exception."""
-        return isinstance(error, self.on) and not isinstance(error, self.never)
+        on, never = cast("Any", self.on), cast("Any", self.never)
+        return isinstance(error, on) and not isinstance(error, never)
+
+
+def classes_of(field: str, value: object) -> tuple[type[BaseException], ...]:
+    """Return the classes of exceptions that an option names: one, or several.
+
+    Raises:
+        InvalidOption: it is something else.
+    """
+    given: Any = value
+    found = tuple(given) if isinstance(value, Iterable) else (given,)
+    for cls in found:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise InvalidOption(field, given, "a class of exceptions, or several")
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and value is not True and abs(value) < math.inf
 
 
 def retry_of(value: object) -> Retry:

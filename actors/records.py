@@ -6,6 +6,7 @@ import typing
 from collections import deque
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -13,27 +14,28 @@ import pydantic
 
 from . import wire
 from .paths import class_of, describe, into
-from .shape import Misfit, Shape, class_named, entries, misfit, placed
+from .shape import Misfit, Shape, entries, marked_class, misfit, placed
 
 Of = Callable[[Any], Shape]
 Fields = Callable[[], dict[str, Shape]]
+Stored = Callable[[], dict[str, tuple[Shape, bool]]]
 
 _set = object.__setattr__
 
 
-def _class_of(cls: type, record: dict[Any, Any], names: Collection[str]) -> type | None:
+def class_in(cls: type, record: dict[Any, Any], names: Collection[str]) -> type | None:
     """Return the class that a record's mark stands for; None where it has no mark.
 
     Raises:
         Misfit: a record of another class, with fields that this one has not.
     """
-    name = wire.name_in(record)
-    if name is None:
+    mark = wire.mark_in(record)
+    if mark is None:
         return None
-    found = class_named(cls, name)
+    found = marked_class(cls, mark)
     # A class that was renamed has the same fields.
     if found is None and any(type(key) is str and key not in names for key in record):
-        raise Misfit(cls.__name__, f"a record of {name}")
+        raise Misfit(cls.__name__, f"a record of {mark.name}")
     return found or cls
 
 
@@ -43,15 +45,24 @@ def _class_of(cls: type, record: dict[Any, Any], names: Collection[str]) -> type
 class DataclassShape:
     """A dataclass. A record gets its state without `__init__`; other data goes through it."""
 
-    def __init__(self, cls: Any, shapes: Fields, of: Of) -> None:  # noqa: ANN401 - a dataclass
+    def __init__(
+        self,
+        cls: Any,  # noqa: ANN401 - a dataclass
+        stored: Stored,
+        foreign: Fields,
+        of: Of,
+        adapter: Shape | None = None,
+    ) -> None:
         self._cls = cls
         self._of = of
-        self._shapes = shapes
-        self._fields: list[tuple[str, Shape]] = []
+        self._stored = stored
+        self._foreign = foreign
+        self._adapter = adapter
+        self._fields: list[tuple[str, Shape, bool]] = []
         self._mark = wire.mark_of(cls)
         fields = dataclasses.fields(cls)
         self._names = [x.name for x in fields]
-        self._defaults = {x.name: default for x in fields if (default := _default(x)) is not None}
+        self._defaults = {x.name: make for x in fields if (make := _default(cls, x)) is not None}
         self._required = [x.name for x in fields if x.init and x.name not in self._defaults]
         # Among them variables of the `__init__` that are no fields.
         taken = {*self._names, *inspect.signature(cls).parameters}
@@ -62,8 +73,8 @@ class DataclassShape:
 
     def _first(self, value: Any) -> Any:  # noqa: ANN401 - any value
         # Late, because the class may contain itself.
-        shapes = self._shapes()
-        self._fields = [(name, shapes.get(name) or self._of(Any)) for name in self._names]
+        stored, free = self._stored(), (self._of(Any), False)
+        self._fields = [(name, *stored.get(name, free)) for name in self._names]
         self.shape.decode = self.decode
         return self.decode(value)
 
@@ -75,12 +86,14 @@ class DataclassShape:
         made = self._cls.__new__(self._cls)
         name, full = "", True
         try:
-            for name, shape in self._fields:
-                if name in value:
-                    part = value[name]
-                    _set(made, name, part if type(part) in shape.exact else shape.decode(part))
-                else:
+            for name, shape, loose in self._fields:
+                if name not in value:
                     full = False
+                    continue
+                part = value[name]
+                if type(part) not in shape.exact:
+                    part = restored(shape, part, loose=True) if loose else shape.decode(part)
+                _set(made, name, part)
         except Misfit as error:
             error.trail.append(f".{name}")
             raise
@@ -105,13 +118,15 @@ class DataclassShape:
             return value
         if class_of(value) is not dict:
             raise misfit(self._cls.__name__, value)
-        cls = _class_of(self._cls, value, self._names)
+        cls = class_in(self._cls, value, self._names)
         if cls is None:
             return self._constructed(value)
         return self._of(cls).decode(value if cls is not self._cls else {**value, self._mark: None})
 
     def _constructed(self, record: dict[Any, Any]) -> Any:  # noqa: ANN401 - an instance
-        shapes, free = dict(self._fields), self._of(Any)
+        if self._adapter is not None:
+            return self._adapter.decode(record)
+        shapes, free = self._foreign(), self._of(Any)
         arguments, name = dict[str, Any](), ""
         try:
             for name in self._init:
@@ -127,7 +142,10 @@ class DataclassShape:
             raise Misfit(self._cls.__name__, f"{type(error).__name__}: {error}") from error
 
 
-def _default(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+def _default(cls: Any, field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:  # noqa: ANN401 - a dataclass
+    info = getattr(cls, "__pydantic_fields__", {}).get(field.name)
+    if info is not None:
+        return None if info.is_required() else partial(info.get_default, call_default_factory=True)
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory
     return None if field.default is dataclasses.MISSING else lambda: field.default
@@ -162,8 +180,8 @@ def _holds_range(value: Any) -> bool:  # noqa: ANN401 - any value
     return issubclass(cls, _PLAIN) and any(map(_holds_range, value))
 
 
-def validated(expected: str, validate: Callable[..., Any], value: object, **names: bool) -> Any:  # noqa: ANN401 - any value
-    """Return what pydantic makes of plain data.
+def validated(expected: str, validator: Any, value: object) -> Any:  # noqa: ANN401 - one of pydantic, and any value
+    """Return what a validator of pydantic makes of plain data.
 
     Raises:
         Misfit: it refuses them.
@@ -171,7 +189,7 @@ def validated(expected: str, validate: Callable[..., Any], value: object, **name
     if _KEEPING.get() and _holds_range(value):
         raise Misfit(expected, "a range that is too long")
     try:
-        return validate(value, by_name=True, **names)
+        return validator.validate_python(value, by_name=True, by_alias=True)
     except pydantic.ValidationError as error:
         raise _refused(error) from error
     except Exception as error:  # a validator is user code
@@ -188,7 +206,7 @@ def _refused(error: pydantic.ValidationError) -> Misfit:
     return found
 
 
-def _kept(of: Of, annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any value
+def kept(of: Of, annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any value
     """Return data for pydantic, records as instances: it would slice them to the annotated class.
 
     What does not fit stays plain: pydantic knows more ways to read it.
@@ -201,42 +219,18 @@ def _kept(of: Of, annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any val
         return wire.without_marks(value)
 
 
-def model(cls: Any, of: Of, *, marked: bool) -> Shape:  # noqa: ANN401 - a model
-    """Return the shape of a pydantic model, whose validators run."""
-    cls.model_rebuild()
-    name, is_root = cls.__name__, issubclass(cls, pydantic.RootModel)
-    hints = _bare_hints(cls)
-    names, any_name = frozenset(cls.model_fields), cls.model_config.get("extra") == "allow"
-    validate = cls.__pydantic_validator__.validate_python
+def restored(shape: Shape, value: Any, *, loose: bool) -> Any:  # noqa: ANN401 - any value
+    """Return a part of a stored record; a loose one need not be of its type.
 
-    def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        if isinstance(value, cls):
-            return value
-        if not marked:
-            return validated(name, validate, value, by_alias=True)
-        if is_root or class_of(value) is not dict:
-            return validated(name, validate, _kept(of, hints.get("root", Any), value))
-        actual = _class_of(cls, value, names.union(value) if any_name else names)
-        if actual is not None and actual is not cls:
-            return of(actual).decode(value)
-        parts = {k: _kept(of, hints.get(k, Any), x) for k, x in value.items() if type(k) is str}
-        made = validated(name, validate, parts, by_alias=actual is None)
-        if actual is not None:
-            made.model_fields_set.difference_update(next(iter(value.values())) or ())
-        return made
-
-    return Shape(name, decode, cls=cls, fields=None if is_root else frozenset(hints))
-
-
-def _bare_hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401 - a model
-    """Return the types of a model's fields, by name and alias, without validators inside of them.
-
-    The model runs its validators itself, and once is enough.
+    Raises:
+        Misfit: it must be, or a record in it does not fit its class.
     """
-    fields = cls.model_fields
-    hints = {field.alias: field.annotation for field in fields.values() if field.alias}
-    hints |= {name: field.annotation for name, field in fields.items()}
-    return typing.get_type_hints(SimpleNamespace(__annotations__=hints))
+    try:
+        return shape.decode(value)
+    except Misfit:
+        if loose and not wire.is_marked(value):
+            return value
+        raise
 
 
 def resolved(annotation: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401 - an annotation is any object
@@ -251,10 +245,10 @@ def resolved(annotation: Any, names: dict[str, Any]) -> Any:  # noqa: ANN401 - a
 
 def adapted(expected: str, annotation: Any, of: Of, inner: Any = Any) -> Shape:  # noqa: ANN401 - an annotation is any object
     """Return the shape of what only pydantic understands; `inner` is what it is beside that."""
-    validate = pydantic.TypeAdapter[Any](annotation).validate_python
+    validator = pydantic.TypeAdapter[Any](annotation)
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
-        return validated(expected, validate, _kept(of, inner, value), by_alias=True)
+        return validated(expected, validator, kept(of, inner, value))
 
     return Shape(expected, decode)
 

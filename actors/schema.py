@@ -1,5 +1,6 @@
 """JSON Schemas of types, and the check of plain data against a stored one."""
 
+from enum import Flag
 from typing import Any, cast
 
 import pydantic
@@ -7,6 +8,7 @@ import referencing
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match  # pyright: ignore[reportUnknownVariableType] - its stub names no type
 from jsonschema.validators import validator_for
+from pydantic.json_schema import GenerateJsonSchema
 
 from .errors import HookRejected
 
@@ -15,14 +17,27 @@ _NOWHERE = cast("Any", referencing).Registry()
 _best = cast("Any", best_match)
 
 
+class _Schemas(GenerateJsonSchema):
+    """Those of pydantic, with flags that may be combined."""
+
+    def enum_schema(self, schema: Any) -> dict[str, Any]:  # noqa: ANN401 - of pydantic
+        """Return the schema of an enum."""
+        found = super().enum_schema(schema)
+        if issubclass(schema["cls"], Flag):
+            found.pop("enum", None)
+            found.pop("const", None)
+            found["type"] = "integer"
+        return found
+
+
 def schema_of(annotation: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an annotation is any object
     """Return the JSON Schema of a type; None where it says nothing or there is none."""
     if annotation is Any:
         return None
     try:
         adapter = pydantic.TypeAdapter[Any](annotation)
-        named = adapter.json_schema(by_alias=False)
-        aliased = adapter.json_schema(by_alias=True)
+        named = adapter.json_schema(by_alias=False, schema_generator=_Schemas)
+        aliased = adapter.json_schema(by_alias=True, schema_generator=_Schemas)
     except (pydantic.PydanticUserError, NameError, TypeError, RecursionError):
         return None
     if named == aliased:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .again import again
@@ -60,21 +61,26 @@ class ExecutionServices:
         return await self._execution.stands()
 
     def beat(self, detail: Any) -> None:  # noqa: ANN401 - any storable value
-        """Note a sign of life; callable from the step's thread too."""
+        """Note a sign of life; callable from the step's thread too.
+
+        Raises:
+            NotSerializable, PayloadTooLarge: the detail cannot be stored.
+        """
+        data = self._owner.env.codec.encode(detail, "heartbeat")
+        note = partial(self._beat, data, noted=detail is not None)
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
             running = None
         if running is self._loop:
-            self._beat(detail)
+            note()
         else:
-            self._loop.call_soon_threadsafe(self._beat, detail)
+            self._loop.call_soon_threadsafe(note)
 
-    def _beat(self, detail: object) -> None:
-        env = self._owner.env
-        env.steps.beat(self._execution, detail)
+    def _beat(self, data: bytes, *, noted: bool) -> None:
+        self._owner.env.steps.beat(self._execution, data)
         now = self._loop.time()
-        if detail is not None and now - self._kept >= _BEAT_EVERY:
+        if noted and now - self._kept >= _BEAT_EVERY:
             self._kept = now
             self._owner.keep_beat(self._execution)
 

@@ -30,8 +30,8 @@ class Shape:
     """One compiled annotation.
 
     Values whose type is in `exact` are right as they are; a `free` shape takes everything. A
-    `first` shape is tried before the exact ones of a union. `cls` and `fields` are those of a
-    record.
+    `first` shape is tried before the exact ones of a union, and those of the value's own `kind` of
+    collection before others. `cls` and `fields` are those of a record.
     """
 
     expected: str
@@ -41,6 +41,7 @@ class Shape:
     first: bool = False
     cls: type | None = None
     fields: frozenset[str] | None = None
+    kind: type | None = None
 
     def fits(self, values: Iterable[Any]) -> bool:
         """Tell whether all values are right as they are."""
@@ -69,6 +70,8 @@ def leaf(
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         if isinstance(value, cls):
             return value
+        if type(value) is wire.Root:
+            return decode(value[0])
         if type(value) not in sources:
             raise misfit(expected, value)
         try:
@@ -126,6 +129,8 @@ def collection(expected: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN40
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         kind = class_of(value)
         cls: Any = kinds.get(kind)
+        if kind is wire.Root:
+            return decode(value[0])
         if cls is None:
             if isinstance(value, origin):
                 return value
@@ -140,7 +145,7 @@ def collection(expected: str, origin: Any, item: Shape) -> Shape:  # noqa: ANN40
         except TypeError:
             raise Misfit(expected, "items that have no hash") from None
 
-    return Shape(expected, decode)
+    return Shape(expected, decode, kind=origin)
 
 
 def placed(decoders: Iterable[Decode], values: Collection[Any]) -> list[Any]:
@@ -155,17 +160,24 @@ def placed(decoders: Iterable[Decode], values: Collection[Any]) -> list[Any]:
     return out
 
 
-def tuple_of(expected: str, shapes: list[Shape]) -> Shape:
-    """Return the shape of a tuple with a type for each place."""
+def tuple_of(expected: str, shapes: list[Shape], rest: int | None = None) -> Shape:
+    """Return the shape of a tuple with a type for each place; that of `rest` for any number."""
+    least = len(shapes) - (rest is not None)
+
+    def places(count: int) -> list[Decode]:
+        decoders = [x.decode for x in shapes]
+        if rest is not None:
+            decoders[rest : rest + 1] = decoders[rest : rest + 1] * (count - least)
+        return decoders
 
     def decode(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any value
         if type(value) not in {tuple, list}:
             raise misfit(expected, value)
-        if len(value) != len(shapes):
-            raise misfit(f"{len(shapes)} items", value)
-        return tuple(placed([x.decode for x in shapes], value))
+        if len(value) < least or (rest is None and len(value) > least):
+            raise misfit(f"{least} items" if rest is None else f"{least} items or more", value)
+        return tuple(placed(places(len(value)), value))
 
-    return Shape(expected, decode)
+    return Shape(expected, decode, kind=tuple)
 
 
 def mapping(expected: str, key: Shape, item: Shape, make: Decode | None = None) -> Shape:
@@ -173,6 +185,8 @@ def mapping(expected: str, key: Shape, item: Shape, make: Decode | None = None) 
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         old: dict[Any, Any] = value
+        if type(value) is wire.Root:
+            return decode(value[0])
         if not isinstance(value, dict):
             raise misfit(expected, value)
         if not (key.fits(old) and item.fits(old.values())):
@@ -220,6 +234,10 @@ def union(expected: str, members: list[Shape]) -> Shape:
     early = [member for member in members if member.first]
     rest = [member for member in members if not member.first]
     exact = frozenset(cls for member in rest for cls in member.exact)
+    kinds = {
+        kind: sorted(rest, key=lambda member: member.kind is not kind)
+        for kind in {member.kind for member in rest if member.kind is not None}
+    }
 
     def decode(value: Any) -> Any:  # noqa: ANN401 - any value
         for member in early:
@@ -228,7 +246,7 @@ def union(expected: str, members: list[Shape]) -> Shape:
         if type(value) in exact:
             return value
         is_dict = class_of(value) is dict
-        ranked = _ranked(rest, value) if is_dict else rest
+        ranked = _ranked(rest, value) if is_dict else kinds.get(class_of(value), rest)
         errors: list[Misfit] = []
         for member in ranked:
             try:
@@ -246,24 +264,30 @@ def union(expected: str, members: list[Shape]) -> Shape:
 
 
 def _ranked(members: list[Shape], value: dict[Any, Any]) -> list[Shape]:
-    name = wire.name_in(value)
-    if name is not None:
-        named = [m for m in members if m.cls is not None and class_named(m.cls, name) is not None]
-        if named:
-            return named
+    mark = wire.mark_in(value)
+    found = {} if mark is None else {m: marked_class(m.cls, mark) for m in members if m.cls}
+    exact = [m for m, cls in found.items() if cls is not None and wire.mark_of(cls) == mark]
+    members = exact or [m for m, cls in found.items() if cls is not None] or members
     keys = value.keys()
     return sorted(members, key=lambda m: len(keys - m.fields) if m.fields is not None else 0)
 
 
-def class_named(cls: type, name: str) -> type | None:
-    """Return a class or that subclass of it which has a name; None where there is none."""
+def marked_class(cls: type, mark: wire.Mark) -> type | None:
+    """Return a class or that subclass of it which a mark means; None where there is none.
+
+    One that was moved has only its name.
+    """
     seen: set[type] = set()
+    named: type | None = None
     waiting = [cls]
     while waiting:
         found = waiting.pop()
-        if found.__name__ == name:
+        if found in seen:
+            continue
+        if wire.mark_of(found) == mark:
             return found
-        if found not in seen:
-            seen.add(found)
-            waiting += type.__subclasses__(found)
-    return None
+        if named is None and found.__name__ == mark.name:
+            named = found
+        seen.add(found)
+        waiting += type.__subclasses__(found)
+    return named

@@ -11,7 +11,7 @@ import sys
 import types
 import typing
 from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -23,7 +23,7 @@ from uuid import UUID
 import pydantic
 import typing_extensions
 
-from . import records, wire
+from . import models, records, wire
 from .shape import (
     COLLECTIONS,
     FREE,
@@ -40,6 +40,7 @@ from .shape import (
 
 _CACHE = 4096
 _TUPLE: Any = typing.Tuple  # noqa: UP006 - the old name
+_UNPACKS = (typing.Unpack, typing_extensions.Unpack)
 _FREE: tuple[Any, ...] = (Any, object, abc.Hashable, cast("Any", typing).Self)
 _TYPED_DICTS: Any = tuple(
     {type(typing.TypedDict("_T", {})), type(typing_extensions.TypedDict("_T", {}))}  # type: ignore[operator]
@@ -105,7 +106,7 @@ class Shapes:
         if origin is typing.Union or origin is types.UnionType:
             return union(name, [self.of(x) for x in arguments])
         if origin is tuple and annotation != _TUPLE and arguments[1:] != (...,):
-            return tuple_of(name, [self.of(x) for x in arguments])
+            return self._tuple(name, arguments)
         if origin is typing.Literal:
             return choice(name, arguments)
         if origin is Annotated and any(map(_is_pydantic, arguments[1:])):
@@ -122,6 +123,11 @@ class Shapes:
             return self._alias(annotation, arguments)
         cls = type(None) if annotation is None else origin or annotation
         return self._class(name, cls, arguments) if isinstance(cls, type) else self._free
+
+    def _tuple(self, name: str, arguments: tuple[Any, ...]) -> Shape:
+        places = list(_places(arguments))
+        rest = next((i for i, (_, many) in enumerate(places) if many), None)
+        return tuple_of(name, [self.of(x) for x, _ in places], rest)
 
     def _alias(self, alias: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - an alias
         names = vars(sys.modules.get(alias.__module__, types))
@@ -140,7 +146,7 @@ class Shapes:
         if issubclass(cls, Enum):
             return choice(name, cls, cls)
         if issubclass(cls, pydantic.BaseModel):
-            return records.model(cls, self.of, marked=self._marked)
+            return models.model(cls, self.of)
         return self._record(cls, arguments) or self._instance(name, cls)
 
     def _mapping(self, name: str, cls: Any, arguments: tuple[Any, ...]) -> Shape:  # noqa: ANN401 - a class
@@ -166,11 +172,21 @@ class Shapes:
             return records.typed_dict(cls, fields, self._free)
         if tuple in cls.__mro__ and hasattr(cls, "_fields"):
             return records.named_tuple(cls, fields, self._free)
+        whole, adapter = cls[arguments] if arguments else cls, None
         if hasattr(cls, "__get_pydantic_core_schema__") or hasattr(cls, "__pydantic_validator__"):
-            return records.adapted(cls.__name__, cls[arguments] if arguments else cls, self.of)
+            adapter = records.adapted(cls.__name__, whole, self.of)
         if hasattr(cls, "__dataclass_fields__") and BaseException not in cls.__mro__:
-            return records.DataclassShape(cls, fields, self.of).shape
-        return None
+            stored = partial(self._stored, cls, arguments)
+            return records.DataclassShape(cls, stored, fields, self.of, adapter).shape
+        return adapter
+
+    def _stored(self, cls: Any, arguments: tuple[Any, ...]) -> dict[str, tuple[Shape, bool]]:  # noqa: ANN401 - a dataclass
+        """Return the shapes of a dataclass's fields in a record, and which of them are loose."""
+        hints = _resolving(cls.__name__, lambda: _hints(cls, arguments))
+        made = {name for name, hint in hints.items() if models.makes(hint)}
+        if hasattr(cls, "__pydantic_decorators__"):
+            made |= models.loose_fields(cls.__pydantic_decorators__, cls.__pydantic_fields__)
+        return {k: (self.of(hint), k in made) for k, hint in models.bare(hints).items()}
 
     def _instance(self, name: str, cls: Any) -> Shape:  # noqa: ANN401 - a class or protocol
         try:
@@ -179,6 +195,22 @@ class Shapes:
             # A protocol that cannot be asked.
             return self._free
         return leaf(name, cls)
+
+
+def _places(arguments: tuple[Any, ...]) -> Iterator[tuple[Any, bool]]:
+    """Yield the types of a tuple's places, and which one stands for any number of them."""
+    for argument in arguments:
+        inner = argument
+        if typing.get_origin(argument) in _UNPACKS:
+            (inner,) = typing.get_args(argument)
+        elif not getattr(argument, "__unpacked__", False):
+            yield argument, False
+            continue
+        items = typing.get_args(inner) or (Any, ...)  # of a TypeVarTuple
+        if items[1:] == (...,):
+            yield items[0], True
+        else:
+            yield from _places(items)
 
 
 def _reader(cls: Any) -> Any:  # noqa: ANN401 - a function

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from .again import again
@@ -15,16 +16,19 @@ from .arguments import decode_arguments
 from .blobs import BlobStore
 from .codec import Codec
 from .context import RunInfo, StepContext, StepServices, step_context
-from .define import Registry, Step
+from .define import Registry, Step, in_thread
 from .errors import (
     FatalError,
     InvalidAttributes,
+    InvalidOption,
     OffbookError,
     PayloadError,
     RetryableError,
+    StepFailed,
     StepNotRegistered,
     StepTimeout,
 )
+from .failures import text_of
 from .model import Payload
 from .options import StepOptions, micros
 from .outlet import Outlet, Stands, always
@@ -122,6 +126,7 @@ class Execution:
 
     assignment: Assignment
     task: "asyncio.Task[Any] | None" = None
+    begun: bool = False
     cancelling: bool = False
     limit: asyncio.Timeout | None = None
     expires: float | None = None
@@ -139,7 +144,8 @@ class Execution:
         """Ask the body to stop: it gets CancelledError with the reason."""
         if not self.cancelling:
             self.cancelling = True
-            if self.task is not None:
+            # A task that is cancelled before it began would never say how it ended.
+            if self.task is not None and self.begun:
                 self.task.cancel(reason)
 
 
@@ -190,7 +196,7 @@ class StepActor:
         Raises:
             CancelledError: the worker goes away; nothing is said about the attempt.
         """
-        execution.task = asyncio.current_task()
+        execution.task, execution.begun = asyncio.current_task(), True
         started = self._clock.now()
         try:
             outcome = await self._observed(execution)
@@ -273,13 +279,25 @@ class StepActor:
             args, kwargs = await self._arguments(execution, definition)
         except (OffbookError, TypeError, ValueError) as error:
             return Outcome("failed", error=error)
+        return await self._ended(execution, definition, args, kwargs)
+
+    async def _ended(
+        self,
+        execution: Execution,
+        definition: Step[..., Any],
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> Outcome:
         try:
             value = await self._bounded(execution, definition, args, kwargs)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if execution.cancelling:
+                return Outcome("cancelled")
             task = asyncio.current_task()
-            if task is not None and task.cancelling() and not execution.cancelling:
+            if task is not None and task.cancelling():
                 raise
-            return Outcome("cancelled")
+            # Of a task that the body, or a library, has cancelled by itself.
+            return self._failed(execution, definition, error)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a step is its failure too
             return self._failed(execution, definition, error)
         try:
@@ -334,7 +352,7 @@ class StepActor:
             return await self._call(definition, args, kwargs)
         loop = asyncio.get_running_loop()
         limit, execution.expires, name = self._limits(execution.assignment, loop.time())
-        first = self._next_limit(execution, loop.time())
+        first = _next_limit(execution, loop.time())
         try:
             async with asyncio.timeout_at(first) as execution.limit:
                 return await self._call(definition, args, kwargs)
@@ -359,18 +377,12 @@ class StepActor:
         return limit, now + remaining, name
 
     @staticmethod
-    def _next_limit(execution: Execution, now: float) -> float | None:
-        heartbeat = execution.assignment.options.heartbeat
-        if heartbeat is None:
-            return execution.expires
-        return min(now + heartbeat, execution.expires or float("inf"))
-
-    def beat(self, execution: Execution, detail: object) -> None:
+    def beat(execution: Execution, detail: bytes) -> None:
         """Note a sign of life of a body, on the event loop's thread."""
-        execution.detail = self._codec.encode(detail, "heartbeat")
+        execution.detail = detail
         if execution.limit is not None and not execution.limit.expired():
             now = asyncio.get_running_loop().time()
-            execution.limit.reschedule(self._next_limit(execution, now))
+            execution.limit.reschedule(_next_limit(execution, now))
         if execution.on_beat is not None:
             execution.on_beat(execution)
 
@@ -381,7 +393,9 @@ class StepActor:
             return await definition.fn(*args, **kwargs)
         context = copy_context()
         loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._pool, lambda: context.run(definition.fn, *args, **kwargs))
+        job = loop.run_in_executor(
+            self._pool, partial(context.run, in_thread, definition.fn, *args, **kwargs)
+        )
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
@@ -393,13 +407,38 @@ class StepActor:
     def _failed(
         self, execution: Execution, definition: Step[..., Any], error: BaseException
     ) -> Outcome:
+        if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+            error = _stand_in(execution, error)
         if execution.cancelling:
             return Outcome("failed", error=error)
         if isinstance(error, _FINAL) or not isinstance(error, Exception):
             return Outcome("failed", error=error)
         if isinstance(error, RetryableError):
-            now = self._clock.now()
-            after = None if error.after is None else micros("after", error.after, now)
-            return Outcome("failed", error=error, retryable=True, after=after)
+            return self._retried(error)
         retryable = definition.options.retry.covers(error)
         return Outcome("failed", error=error, retryable=retryable)
+
+    def _retried(self, error: RetryableError) -> Outcome:
+        # A class of the user's own may leave out the __init__ that sets it, or set anything.
+        due = getattr(error, "after", None)
+        try:
+            after = None if due is None else micros("after", due, self._clock.now())
+        except InvalidOption as refusal:
+            refusal.__cause__ = error
+            return Outcome("failed", error=refusal)
+        return Outcome("failed", error=error, retryable=True, after=after)
+
+
+def _next_limit(execution: Execution, now: float) -> float | None:
+    heartbeat = execution.assignment.options.heartbeat
+    if heartbeat is None:
+        return execution.expires
+    return min(now + heartbeat, execution.expires or float("inf"))
+
+
+def _stand_in(execution: Execution, error: BaseException) -> StepFailed:
+    """Return what the workflow gets for an exception that would end more than the step."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    failed = StepFailed(execution.assignment.name, name, text_of(error), {})
+    failed.__cause__ = error
+    return failed

@@ -1,13 +1,14 @@
 """The closed set of extension types in payloads, and the text of standard values without parts."""
 
 import datetime as dt
+import hashlib
 import ipaddress
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 from uuid import UUID
@@ -30,6 +31,7 @@ ORDERED_DICT = 24
 COUNTER = 25
 DEFAULT_DICT = 26
 RECORD = 30
+ROOT = 35
 CLASS = 31
 OBJECT = 32
 REFERENCE = 33
@@ -37,6 +39,8 @@ FAILURE = 34
 
 # Levels of extension types inside each other; lists and maps have msgpack's own limit of 511.
 DEPTH = 100
+# Bytes of the digest in a mark: two classes of one name are told apart by it.
+_PLACE = 4
 # What the factory of a defaultdict may be, by its name.
 FACTORIES: dict[str | None, type | None] = {
     None: None,
@@ -181,20 +185,37 @@ def numbers_in(value: object) -> int:
 
 
 class Mark(tuple[bytes]):
-    """The first key of a stored record: the name of its class. Its value: the fields not set."""
+    """The first key of a stored record: the name of its class, and a digest of where that is.
+
+    What belongs to it is None, or of a model `[names of the fields not set, private attributes]`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self[0][_PLACE:].decode("utf-8", "replace")
+
+
+@cache
+def mark_of(cls: type) -> Mark:
+    """Return the mark of records of a class."""
+    place = f"{cls.__module__}:{cls.__qualname__}".encode("utf-8", "replace")
+    digest = hashlib.blake2b(place, digest_size=_PLACE).digest()
+    return Mark((digest + cls.__name__.encode("utf-8", "replace"),))
+
+
+class Root(tuple[Any]):
+    """What is stored of a RootModel: its root."""
 
     __slots__ = ()
 
 
-def mark_of(cls: type) -> Mark:
-    """Return the mark of records of a class."""
-    return Mark((cls.__name__.encode("utf-8", "replace"),))
-
-
-def name_in(record: Any) -> str | None:  # noqa: ANN401 - a decoded dict
-    """Return the name of a record's class; None for a dict without a mark."""
+def mark_in(record: Any) -> Mark | None:  # noqa: ANN401 - a decoded dict
+    """Return the mark of a record; None for a dict without one."""
     mark = next(iter(record), None)
-    return mark[0].decode("utf-8", "replace") if type(mark) is Mark else None
+    return mark if type(mark) is Mark else None
 
 
 def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shape
@@ -210,7 +231,7 @@ def without_marks(value: Any) -> Any:  # noqa: ANN401 - decoded data of any shap
         out: dict[Any, Any] = {}
         for key, item in value.items():
             if type(key) is not Mark:
-                out[without_marks(key) if type(key) is tuple else key] = without_marks(item)
+                out[without_marks(key) if type(key) in _TUPLES else key] = without_marks(item)
         return out
     if cls is list:
         # In one frame, so that chains of records may be long.
@@ -238,4 +259,17 @@ _REBUILD: dict[type, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset([without_marks(item) for item in value]),
     **dict.fromkeys((deque, OrderedDict, Counter, defaultdict), _in_place),
     Mark: _refuse,
+    Root: lambda value: without_marks(value[0]),
 }
+_TUPLES = (tuple, Root)
+_MANY = frozenset({list, tuple, set, frozenset, deque})
+
+
+def is_marked(value: Any) -> bool:  # noqa: ANN401 - decoded data of any shape
+    """Tell whether records are among decoded data."""
+    kinds = class_of(value).__mro__
+    if dict in kinds:
+        return any(type(k) is Mark or is_marked(k) or is_marked(x) for k, x in value.items())
+    if not _MANY.isdisjoint(kinds):
+        return Root in kinds or any(map(is_marked, value))
+    return False

@@ -117,6 +117,7 @@ class Worker:
         install()
         for definition in self._registry.workflows.values():
             prepare_module(sys.modules[definition.fn.__module__])
+        self._registry.resolve()
         self._tasks = TaskSet(self._failed)
         env = self._make_env()
         self._remote = RemoteSteps(env, self._tasks)

@@ -473,6 +473,28 @@ def test_continue_as_new_out_of_a_task_group() -> None:
         assert stage.end.kind == "continue"
 
 
+def test_continue_as_new_beside_an_error_in_a_task_group_is_that_error() -> None:
+    @workflow(name="m.group.fails")
+    async def body() -> None:
+        async def inner() -> None:
+            api.continue_as_new()
+
+        async def wrong() -> None:
+            raise ValueError("not to be lost")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wrong())
+            group.create_task(inner())
+
+    with staged(body) as stage:
+        stage.play()
+        with pytest.raises(ExceptionGroup) as caught:
+            _ = stage.result
+        [error] = caught.value.exceptions
+        assert (type(error), str(error)) == (ValueError, "not to be lost")
+        replay(body, stage.turns)
+
+
 def test_continue_as_new_checks_the_arguments() -> None:
     @workflow(name="m.checked")
     async def body() -> None:

@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -65,6 +66,71 @@ def test_clean_up_code_cannot_keep_an_evicted_run_alive() -> None:
     machine.evict()
     assert 1 <= len(log) <= 10
     assert log[0] == "Evicted"
+
+
+async def _catches_all(ask: Any) -> None:
+    while True:
+        with suppress(BaseException):
+            await ask()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: work("x"),
+        lambda: asyncio.sleep(1),
+        api.hook,
+        lambda: asyncio.create_task(asyncio.sleep(1)),
+        lambda: asyncio.gather(work("x"), work("y")),
+        lambda: asyncio.wait_for(asyncio.Event().wait(), 5),
+    ],
+    ids=["step", "sleep", "hook", "task", "gather", "wait_for"],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_body_that_catches_everything_for_ever_leaves_memory(
+    ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @variant
+    async def body() -> None:
+        await _catches_all(ask)
+
+    machine = machine_of(body)
+    machine.feed(Event("started"), 1)
+    machine.evict()
+    assert machine.take_issued() == []
+    [record] = caplog.records
+    assert "run run_1 left memory, but 0" in record.getMessage()
+    del machine
+    gc.collect()
+
+
+def test_an_async_generator_that_catches_everything_for_ever_leaves_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def pages() -> AsyncIterator[int]:
+        yield 1
+        await _catches_all(lambda: asyncio.sleep(1))
+
+    async def stubborn() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await _catches_all(lambda: asyncio.sleep(1))
+
+    @variant
+    async def body() -> None:
+        held = stubborn()
+        await anext(held)
+        async for _ in pages():
+            pass
+
+    machine = machine_of(body)
+    machine.feed(Event("started"), 1)
+    machine.evict()
+    [record] = caplog.records
+    assert "but 0, pages, stubborn would not end" in record.getMessage()
+    del machine
+    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,31 @@ async def test_body_that_blocks_the_loop(env: CatalogueEnvironment) -> None:
 
 
 @workflow
+async def stay_in_memory(how: str) -> None:
+    while how == "catch":
+        try:
+            await sleep(1000)
+        except BaseException:  # noqa: BLE001 - such code is what is tested
+            continue
+    try:
+        await sleep(1000)
+    finally:
+        while how == "spin":
+            pass
+
+
+@pytest.mark.parametrize("how", ["catch", "spin"])
+async def test_body_that_will_not_leave_memory(how: str, env: CatalogueEnvironment) -> None:
+    env.settings = replace(env.settings, blocked_loop=0.1, idle=0)
+    await env.replace_workers()
+    async with neighbour(env):
+        run = await env.client.start(stay_in_memory, how)
+        await env.wait_for_sleep(run)
+        await terminated(run)
+    await delivered(env)
+
+
+@workflow
 async def wait_for_nothing() -> None:
     await asyncio.Event().wait()
 
