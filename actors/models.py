@@ -4,12 +4,11 @@ A validator is user code that may change what it gets, so it runs where a model 
 again at each crossing.
 """
 
-import inspect
 import typing
 from collections.abc import Callable
 from enum import Enum
 from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import pydantic
 import typing_extensions
@@ -211,15 +210,20 @@ def _hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401 - a model
 
 def _by_value(annotation: Any) -> Any:  # noqa: ANN401 - an annotation is any object
     """Return an annotation whose enums may be anything: it is their values that a model holds."""
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
+    if _is_enum(annotation):
         return Any
     origin: Any = typing.get_origin(annotation)
     parts = typing.get_args(annotation)
     if origin in {typing.Union, UnionType}:
         return typing.Union[tuple(map(_by_value, parts))]  # noqa: UP007 - of a tuple
-    if not (parts and inspect.isclass(origin)):
+    if not (parts and isinstance(origin, type)):
         return annotation
-    return cast("Any", origin)[tuple(map(_by_value, parts))]
+    generic: Any = origin
+    return generic[tuple(map(_by_value, parts))]
+
+
+def _is_enum(annotation: Any) -> bool:  # noqa: ANN401 - an annotation is any object
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
 
 
 def _hints_beside(cls: Any) -> dict[str, Any]:  # noqa: ANN401 - a model
