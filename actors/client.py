@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
 from .accepting import Acceptance, Sent
-from .again import patiently
 from .arguments import encode_arguments
 from .attributes import merged_changes
 from .blobs import BlobStore
@@ -43,7 +42,7 @@ from .model import (
 )
 from .names import check_name, check_token, new_run_id, token_key
 from .options import UNSET, Duration, Settings, retention_of
-from .outlet import Outlet, check_run
+from .outlet import Outlet
 from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
@@ -464,24 +463,6 @@ class Client:
         failed = RunFailed(run, cause, end.data.get("error_code", "user-error"))
         failed.__cause__ = cause
         return failed
-
-    async def is_over(self, run: str) -> bool:
-        """Return whether a run has ended and all of its streams are complete."""
-        entry = await self._log.again(lambda: self.backend.runs.get(run), "reading a run")
-        if entry is not None:
-            summary = read_summary(entry.value)
-            return summary is not None and summary.status in FINAL
-        tail = await self._log.again(lambda: self.backend.log.tail(run), "reading a run")
-        return tail is None or tail.key == TOMBSTONE
-
-    async def streams_of(self, run: str) -> list[str]:
-        """Return the names of a run's streams that hold anything.
-
-        Raises:
-            RunNotFound, RunExpired: there is no such run.
-        """
-        await patiently(lambda: check_run(self.backend, run), "reading a run")
-        return await patiently(lambda: self.backend.streams.names(run), "reading a run")
 
     def topic(
         self,

@@ -266,7 +266,7 @@ class Effects:
         try:
             fields = await self._env.steps.run(execution)
         except Exception as error:  # noqa: BLE001 - a step without any outcome would hang its run
-            fields = self._broken(execution.assignment, error)
+            fields = self._env.steps.broken(execution.assignment, error)
         finally:
             self._left(execution)
         await self._actor.drive("result", fields)
@@ -277,22 +277,6 @@ class Effects:
             del self._executions[assignment.step]
             if not assignment.name.startswith(BUILTIN):
                 self._env.slots.free()
-
-    def _broken(self, assignment: Assignment, error: Exception) -> dict[str, Any]:
-        """Tell of an attempt that the runtime could not bring to its end."""
-        log = self._env.observer.log
-        log("error", "step_broken", run=self.run, step=assignment.step, error=repr(error))
-        now = self._now()
-        return {
-            "step": assignment.step,
-            "attempt": assignment.attempt,
-            "outcome": "failed",
-            "error": self._env.codec.encode_error(error),
-            "retryable": True,
-            "worker": self._env.worker,
-            "started": now,
-            "ended": now,
-        }
 
     def _assignment(self, state: RunState, step: StepState) -> Assignment:
         head = state.head

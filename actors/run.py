@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from .context import current_body, current_step
 from .define import Workflow, step
 from .errors import InvalidOption, NotInWorkflowBody
-from .stream import Stream, stream_of
+from .stream import Stream, stream_names, stream_of
 
 if TYPE_CHECKING:
     from .client import Client
@@ -210,7 +210,7 @@ class Run(Generic[R]):
         Raises:
             RunNotFound, RunExpired: there is no such run.
         """
-        return await self._door("streams").streams_of(self.id)
+        return await stream_names(self._door("streams").backend, self.id)
 
     def _door(self, what: str) -> "Client":
         if current_body() is not None:

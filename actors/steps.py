@@ -235,6 +235,22 @@ class StepActor:
                 fields["beat"] = execution.detail
         return fields
 
+    def broken(self, assignment: Assignment, error: Exception) -> dict[str, Any]:
+        """Return the result message of an attempt that could not be brought to its end."""
+        run, step = assignment.run.id, assignment.step
+        self._observer.log("error", "step_broken", run=run, step=step, error=repr(error))
+        now = self._clock.now()
+        return {
+            "step": step,
+            "attempt": assignment.attempt,
+            "outcome": "failed",
+            "error": self._codec.encode_error(error),
+            "retryable": True,
+            "worker": self._worker,
+            "started": now,
+            "ended": now,
+        }
+
     async def _observed(self, execution: Execution) -> Outcome:
         a = execution.assignment
         seen = Attempt(

@@ -11,11 +11,13 @@ from .again import patiently
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
-from .model import moment
+from .model import TOMBSTONE, moment
 from .names import check_name
 from .outlet import Outlet, check_run
 from .ports import Backend, Channel
 from .readers import VIEWS, Cursor, Entry, Reader, Shown
+from .state import FINAL
+from .summary import read_summary
 
 if TYPE_CHECKING:
     from .client import Client
@@ -273,7 +275,9 @@ class Stream(Generic[T]):
         )
 
     async def _has_ended(self) -> bool:
-        return bool(self.channel.run) and await self._owner().is_over(self.channel.run)
+        return bool(self.channel.run) and await _is_complete(
+            self._owner().backend, self.channel.run
+        )
 
     async def _backend(self, doing: str) -> Backend:
         if current_body() is not None:
@@ -326,6 +330,26 @@ def _place_of(start: int | str) -> int | Cursor | None:
     if start == "begin":
         return 0
     return Cursor.parse(start) if isinstance(start, str) else start
+
+
+async def _is_complete(backend: Backend, run: str) -> bool:
+    """Return whether a run has ended, so that nothing more is written to its streams."""
+    entry = await patiently(lambda: backend.runs.get(run), "reading a run")
+    if entry is not None:
+        summary = read_summary(entry.value)
+        return summary is not None and summary.status in FINAL
+    tail = await patiently(lambda: backend.log.tail(run), "reading a run")
+    return tail is None or tail.key == TOMBSTONE
+
+
+async def stream_names(backend: Backend, run: str) -> list[str]:
+    """Return the names of a run's streams that hold anything.
+
+    Raises:
+        RunNotFound, RunExpired: there is no such run.
+    """
+    await patiently(lambda: check_run(backend, run), "reading a run")
+    return await patiently(lambda: backend.streams.names(run), "reading a run")
 
 
 def stream_of(run: str, name: str | None) -> Channel:
