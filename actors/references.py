@@ -50,6 +50,7 @@ def _scope(plain: Reference) -> CancelScope:
     context = step_context.get()
     if context is not None:
         scope.bind(context.services)
+        context.given.append(scope)
         if not scope.cancelled:
             context.services.watch_scope(plain["run"], plain["id"], scope.apply)
     return scope

@@ -307,7 +307,7 @@ class StepActor:
         try:
             value = await self._bounded(execution, definition, args, kwargs)
         except asyncio.CancelledError as error:
-            if execution.cancelling:
+            if execution.cancelling or _told_by_a_scope():
                 return Outcome("cancelled")
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -458,3 +458,9 @@ def _stand_in(execution: Execution, error: BaseException) -> StepFailed:
     failed = StepFailed(execution.assignment.name, name, text_of(error), {})
     failed.__cause__ = error
     return failed
+
+
+def _told_by_a_scope() -> bool:
+    """Whether a scope that the running step was given is cancelled: then it may stop by it."""
+    context = step_context.get()
+    return context is not None and any(scope.cancelled for scope in context.given)

@@ -20,23 +20,22 @@ class Order:
     id: int
 
 
-@step(retry=0)
-async def price(order: Order, tip: Fraction | None = None) -> Order:
-    assert isinstance(order, Order)
-    return Order(order.id + (0 if tip is None else int(tip)))
-
-
-@workflow
-async def buy(order: Order, tip: Fraction | None = None) -> Order:
-    found = await price(order, tip)
-    assert isinstance(found, Order)
-    return found
-
-
 def test_an_annotation_that_does_not_resolve_leaves_the_others_and_is_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     from fractions import Fraction as Half  # noqa: PLC0415 - its module must not have it
+
+    # Made here: whoever asks a function for its annotations first is told, and any worker may.
+    @step(retry=0)
+    async def price(order: Order, tip: Fraction | None = None) -> Order:
+        assert isinstance(order, Order)
+        return Order(order.id + (0 if tip is None else int(tip)))
+
+    @workflow
+    async def buy(order: Order, tip: Fraction | None = None) -> Order:
+        found = await price(order, tip)
+        assert isinstance(found, Order)
+        return found
 
     async def main() -> None:
         async with Environment() as env:
