@@ -12,6 +12,7 @@ from .errors import NotInRun
 if TYPE_CHECKING:
     from .machine import Machine
     from .outlet import Outlet
+    from .scope import CancelScope
 
 
 def current_body() -> "Machine | None":
@@ -88,7 +89,7 @@ class StepContext:
     started_at: datetime
     services: StepServices
     last_heartbeat: Any = None
-    scopes: set[str] = field(default_factory=set[str])
+    scopes: "list[CancelScope]" = field(default_factory=list["CancelScope"])
 
     def __repr__(self) -> str:
         return f"StepContext({self.name} {self.key}, attempt {self.attempt})"

@@ -189,6 +189,7 @@ class CancelScope:
         scope.cancelled, scope.reason = reference["cancelled"], reference["reason"]
         context = step_context.get()
         if context is not None:
+            context.scopes.append(scope)
             scope.bind(context.services)
         return scope
 

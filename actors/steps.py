@@ -289,7 +289,7 @@ class StepActor:
         try:
             value = await self._bounded(execution, definition, args, kwargs)
         except asyncio.CancelledError as error:
-            if execution.cancelling:
+            if execution.cancelling or _scope_cancelled():
                 return Outcome("cancelled")
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -432,6 +432,12 @@ def _next_limit(execution: Execution, now: float) -> float | None:
     if heartbeat is None:
         return execution.expires
     return min(now + heartbeat, execution.expires or float("inf"))
+
+
+def _scope_cancelled() -> bool:
+    """Whether a scope that came as an argument was cancelled: then so is who minds it."""
+    context = step_context.get()
+    return context is not None and any(scope.cancelled for scope in context.scopes)
 
 
 def _stand_in(execution: Execution, error: BaseException) -> StepFailed:
