@@ -19,7 +19,7 @@ from rich.table import Table
 import offbook
 from offbook.adapters.server import find_binary
 
-from . import recovery, rows
+from . import recovery, rows, streams
 from .rows import Row
 
 _PORT = {"default": 34221, "always": 34222}
@@ -60,6 +60,10 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await rows.latency(client)
             found += await rows.replays(client, 1000 if quick else 10_000)
             found += await rows.waiting(client, worker, 500 if quick else 5000)
+            found += await streams.latency(client, bare)
+            found += await streams.throughput(client, 10_000 if quick else 50_000)
+            found += await streams.readers(client, 200 if quick else 1000)
+            found += await streams.resume(client, 10_000 if quick else 100_000, bare)
         async with (
             offbook.connect(url, namespace="remote") as client,
             offbook.connect(url, namespace="remote") as other,

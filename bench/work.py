@@ -4,10 +4,13 @@ import asyncio
 import time
 
 import offbook
-from offbook import step, workflow
+from offbook import step, stream, workflow
 
 ENTERED: list[float] = []
 """When each body of `timed` was entered, in this process."""
+
+listening = 0
+"""How many readers have had the first chunk of `crowd`."""
 
 
 @step
@@ -74,3 +77,48 @@ async def long_running(count: int) -> int:
         await noop(i)
     await offbook.sleep(86400)
     return count
+
+
+@step
+async def say_paced(count: int, seconds: float) -> None:
+    out = stream("out")
+    for _ in range(count):
+        await out.write(time.perf_counter())
+        await asyncio.sleep(seconds)
+
+
+@step
+async def say_all(count: int) -> None:
+    out = stream("out")
+    for i in range(count):
+        await out.write(i)
+
+
+@step
+async def say_each(count: int) -> None:
+    out = stream("out")
+    for i in range(count):
+        await out.write(i)
+        await out.flush()
+
+
+@workflow
+async def paced(count: int) -> None:
+    await say_paced(count, 0.003)
+
+
+@workflow
+async def flood(count: int) -> None:
+    await say_all(count)
+
+
+@workflow
+async def drip(count: int) -> None:
+    await say_each(count)
+
+
+@workflow
+async def crowd(count: int) -> None:
+    await stream("out").write("ready")
+    await offbook.hook(token="bench-crowd")
+    await say_paced(count, 0.05)

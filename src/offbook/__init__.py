@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from offbook.actors.api import set_attributes as set_attributes
     from offbook.actors.api import sleep as sleep
     from offbook.actors.api import start as start
+    from offbook.actors.api import stream as stream
+    from offbook.actors.api import topic as topic
     from offbook.actors.client import Client as Client
     from offbook.actors.client import HookInfo as HookInfo
     from offbook.actors.codec import register as register
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import StepLost as StepLost
     from offbook.actors.errors import StepNotRegistered as StepNotRegistered
     from offbook.actors.errors import StepTimeout as StepTimeout
+    from offbook.actors.errors import StreamClosed as StreamClosed
+    from offbook.actors.errors import StreamFailed as StreamFailed
     from offbook.actors.errors import WorkflowNotRegistered as WorkflowNotRegistered
     from offbook.actors.errors import WorkflowStuck as WorkflowStuck
     from offbook.actors.options import Retry as Retry
@@ -83,13 +87,17 @@ if TYPE_CHECKING:
     from offbook.actors.run import RunView as RunView
     from offbook.actors.run import StepView as StepView
     from offbook.actors.scope import CancelScope as CancelScope
+    from offbook.actors.stream import Chunk as Chunk
+    from offbook.actors.stream import Page as Page
+    from offbook.actors.stream import Reset as Reset
+    from offbook.actors.stream import Stream as Stream
     from offbook.actors.summary import Summary as Summary
     from offbook.actors.worker import Worker as Worker
     from offbook.adapters.nats.options import ConnectOptions as ConnectOptions
 
 _WHERE = {
     "_connect": "connect",
-    "actors.api": "Hook continue_as_new current_run hook set_attributes sleep start",
+    "actors.api": "Hook continue_as_new current_run hook set_attributes sleep start stream topic",
     "actors.client": "Client HookInfo",
     "actors.codec": "register",
     "actors.context": "RunInfo StepContext current_step",
@@ -103,11 +111,13 @@ _WHERE = {
         "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
         "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
         "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout WorkflowNotRegistered WorkflowStuck"
+        "StepNotRegistered StepTimeout StreamClosed StreamFailed WorkflowNotRegistered "
+        "WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
     "actors.run": "Run RunEvent RunView StepView",
     "actors.scope": "CancelScope",
+    "actors.stream": "Chunk Page Reset Stream",
     "actors.summary": "Summary",
     "actors.worker": "Worker",
     "adapters.nats.options": "ConnectOptions",
