@@ -1,0 +1,1 @@
+"""The HTTP edge: runs, streams, hooks and webhooks over ASGI, in any web framework."""
