@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .errors import HookRejected, RunExpired, RunTerminated
 from .machine_webhooks import MANUAL
@@ -49,7 +49,7 @@ def _target(key: str, record: TokenRecord | None) -> Target | None:
     if record is None or record.web is None:
         return None
     web, respond = record.web, record.web.get("respond")
-    fixed = cast("list[Any]", respond) if isinstance(respond, list) else None
+    fixed = _fixed(respond)
     try:
         return Target(
             key=key,
@@ -63,6 +63,10 @@ def _target(key: str, record: TokenRecord | None) -> Target | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _fixed(respond: Any) -> Any:  # noqa: ANN401 - plain data
+    return respond if isinstance(respond, list) else None  # pyright: ignore[reportUnknownVariableType] - plain data
 
 
 class Webhooks:
