@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from .errors import HookConflict, HookDisposed, InvalidOption, PayloadError
 from .loop_tasks import Timer, WorkflowFuture
@@ -45,7 +45,7 @@ class Hook(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return self._next().__await__()
 
-    def __aiter__(self) -> "Hook[T]":
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
@@ -54,7 +54,7 @@ class Hook(Generic[T]):
         except HookDisposed:
             raise StopAsyncIteration from None
 
-    async def __aenter__(self) -> "Hook[T]":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
