@@ -4,7 +4,7 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from offbook.actors.client import Client
 from offbook.actors.define import Workflow
@@ -106,7 +106,9 @@ class Edge:
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
         inner = path[len(root) :] if root and path.startswith(root + "/") else path
-        for candidate in (inner, path):
+        # Some frameworks cut the path of what they mount and do not say so; the raw one is whole.
+        raw: bytes = scope.get("raw_path") or b""
+        for candidate in (inner, path, unquote(raw.decode("latin-1").partition("?")[0])):
             if candidate.startswith(self.prefix + "/"):
                 return candidate[len(self.prefix) + 1 :]
         return inner[1:] if root and mounted else None
