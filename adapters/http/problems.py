@@ -3,6 +3,7 @@
 import json
 
 from offbook.actors import errors
+from offbook.actors.ports import Unsure
 from offbook.actors.requests import Response
 
 from .asgi import Headers
@@ -59,6 +60,8 @@ _STATUS: tuple[tuple[type[errors.OffbookError], int], ...] = (
 
 def problem_of(error: errors.OffbookError) -> Problem:
     """Return the answer to a request that led to an error of offbook."""
+    if isinstance(error, Unsure):
+        error = errors.ServerUnavailable("answering")
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     later = [("retry-after", "1")] if status == 503 else []  # noqa: PLR2004 - unavailable
     return Problem(status, error.code, str(error), later)

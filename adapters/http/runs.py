@@ -8,7 +8,7 @@ from typing import Any
 from offbook.actors.arguments import decode_arguments, encode_arguments
 from offbook.actors.client import Client
 from offbook.actors.define import Bound, Workflow
-from offbook.actors.errors import InvalidOption
+from offbook.actors.errors import InvalidOption, OffbookError
 from offbook.actors.jsonable import jsonable
 from offbook.actors.requests import Response
 from offbook.actors.run import Run
@@ -93,7 +93,7 @@ async def health(call: Call, client: Client, version: int) -> Response:
     try:
         async with asyncio.timeout(_HEALTH_SECONDS):
             facts = await client.backend.health()
-    except TimeoutError:
+    except (TimeoutError, OffbookError):
         facts = {"connected": False}
     healthy = bool(facts.get("connected")) and not facts.get("problems") and not call.leaving.now
     status = "healthy" if healthy else "unhealthy"

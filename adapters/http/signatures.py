@@ -28,7 +28,8 @@ def key_of(name: str, secret: str) -> bytes:
         InvalidOption: it is not one; the error does not show it.
     """
     try:
-        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        text = secret.removeprefix(_PREFIX).rstrip("=")
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) < _SHORTEST:

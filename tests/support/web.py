@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
@@ -96,10 +96,10 @@ class WebServer:
         await self.gone()
 
 
-def browser_of(server: WebServer, **options: Any) -> httpx.AsyncClient:
+def browser_of(server: WebServer) -> httpx.AsyncClient:
     """Return a client that may do everything."""
     return httpx.AsyncClient(
-        base_url=server.place, headers={"x-key": KEY}, timeout=httpx.Timeout(30.0), **options
+        base_url=server.place, headers={"x-key": KEY}, timeout=httpx.Timeout(30.0)
     )
 
 

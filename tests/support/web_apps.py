@@ -16,8 +16,9 @@ from offbook import current_run, step, webhook, workflow
 from offbook.adapters.http import Edge, Incoming, wrap
 
 PREFIX = "/.well-known/offbook/v1"
+Untyped = Any  # the frameworks' own types are no matter of these tests
 FOLDER = Path(os.environ.get("WEB_FOLDER", "."))
-SECRET = "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = "let me in"
 
 
@@ -59,23 +60,23 @@ async def authenticate(incoming: Incoming) -> bool:
     return incoming.header("x-key") == KEY
 
 
-def make_edge() -> Edge:
+def make_edge(*, working: bool = True) -> Edge:
     client = offbook.connect(os.environ.get("WEB_URL"), folder=FOLDER / "server")
     return Edge(
         client,
         start=[doubled, asks],
         authenticate=authenticate,
         webhook_secrets={"test": SECRET},
-        worker=offbook.Worker(client, workflows=[doubled, asks]),
+        worker=offbook.Worker(client, workflows=[doubled, asks]) if working else None,
     )
 
 
-def load(module: str) -> Any:
+def load(module: str) -> Untyped:
     """Import a framework: what it does not say of its types shall not matter here."""
     return import_module(module)
 
 
-def starlette() -> Any:
+def starlette() -> Untyped:
     """Mounted, in the application's own lifespan."""
     edge = make_edge()
 
@@ -84,7 +85,7 @@ def starlette() -> Any:
         async with edge.running():
             yield
 
-    async def hello(_request: object) -> Any:
+    async def hello(_request: object) -> Untyped:
         return load("starlette.responses").PlainTextResponse("hello")
 
     routing = load("starlette.routing")
@@ -92,11 +93,11 @@ def starlette() -> Any:
     return load("starlette.applications").Starlette(routes=routes, lifespan=lifespan)
 
 
-def fastapi() -> Any:
+def fastapi() -> Untyped:
     """Mounted below a place of its own, without a lifespan: it starts with the first request."""
     app = load("fastapi").FastAPI()
 
-    async def hello() -> Any:
+    async def hello() -> Untyped:
         return load("starlette.responses").PlainTextResponse("hello")
 
     app.get("/hello")(hello)
@@ -104,7 +105,7 @@ def fastapi() -> Any:
     return app
 
 
-def litestar() -> Any:
+def litestar() -> Untyped:
     """Mounted, with the application's own lifespan."""
     edge, framework = make_edge(), load("litestar")
 
@@ -116,7 +117,7 @@ def litestar() -> Any:
     async def hello() -> str:
         return "hello"
 
-    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+    async def mounted(scope: Untyped, receive: Untyped, send: Untyped) -> None:
         await edge(scope, receive, send)
 
     mounted.__annotations__ = {
@@ -132,26 +133,35 @@ def litestar() -> Any:
     return framework.Litestar(route_handlers=routes, lifespan=[lifespan])
 
 
-def django() -> Any:
+def django() -> Untyped:
     """Wrapped; Django has no lifespan."""
     settings, http = load("django.conf").settings, load("django.http")
-    urls = [load("django.urls").path("hello", lambda _request: http.HttpResponse("hello"))]
+
+    def hello(_request: object) -> Untyped:
+        return http.HttpResponse("hello")
+
+    urls = [load("django.urls").path("hello", hello)]
     module = type(os)("web_urls")
     vars(module)["urlpatterns"] = urls
     settings.configure(ROOT_URLCONF=module, ALLOWED_HOSTS=["*"], SECRET_KEY="none")
     return wrap(load("django.core.asgi").get_asgi_application(), make_edge())
 
 
-def flask() -> Any:
+def flask() -> Untyped:
     """Wrapped around a2wsgi's bridge."""
     app = load("flask").Flask("web")
     app.get("/hello")(lambda: "hello")
     return wrap(load("a2wsgi").WSGIMiddleware(app), make_edge())
 
 
-def alone() -> Any:
+def alone() -> Untyped:
     """The edge is the application."""
     return make_edge()
+
+
+def alone_idle() -> Untyped:
+    """The same without a worker."""
+    return make_edge(working=False)
 
 
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "django", "flask")
@@ -162,6 +172,7 @@ _APPS: dict[str, Callable[[], Any]] = {
     "django": django,
     "flask": flask,
     "alone": alone,
+    "alone-idle": alone_idle,
 }
 
 
