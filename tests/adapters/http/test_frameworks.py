@@ -3,12 +3,12 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 import offbook
+from support.nats import until
 from support.web import WebServer, browser_of, signed
 from support.web_apps import FRAMEWORKS, asks, doubled
 
@@ -25,8 +25,7 @@ async def start(
 async def address(folder: Path, run: str) -> str:
     """Return the token of a run's webhook, once the run has written its address down."""
     path = folder / f"{run}.url"
-    while not path.exists():  # noqa: ASYNC110 - another process writes it
-        await asyncio.sleep(0.02)
+    await until(path.exists)
     return path.read_text(encoding="utf-8").rpartition("/")[2]
 
 
@@ -91,8 +90,7 @@ async def test_a_stop_under_load_is_clean_and_loses_nothing(framework: str, tmp_
                 asyncio.ensure_future(_load(browser, server, f"load{number}", accepted))
                 for number in range(5)
             ]
-            while len(accepted) < 50:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(accepted) >= 50)
             server.ask_to_stop()
             assert await server.gone() in {0, -15}
             assert (await poll).status_code == 202
@@ -101,9 +99,7 @@ async def test_a_stop_under_load_is_clean_and_loses_nothing(framework: str, tmp_
         assert "Finished server process" in log
         assert "Traceback" not in log
         async with offbook.Worker(client, workflows=[doubled, asks]):
-            results: list[Any] = await asyncio.gather(
-                *(client.run(run).result() for run in accepted)
-            )
+            results = await asyncio.gather(*(client.run(run, doubled).result() for run in accepted))
         assert results == [4 * int(run.rpartition("-")[2]) for run in accepted]
 
 
@@ -117,9 +113,10 @@ async def test_a_webhook_retried_after_the_server_died_is_delivered_once(tmp_pat
         async with WebServer("alone-idle", tmp_path) as server, browser_of(server) as browser:
             # No worker is there: the request is accepted, and its sender held.
             path = f"{server.base}/webhook/{token}"
+            before = await client.backend.mail.waiting("default")
             held = asyncio.ensure_future(browser.post(path, content=b"first", headers=headers))
-            while await client.backend.mail.waiting("default") == 0:
-                await asyncio.sleep(0.01)
+            while await client.backend.mail.waiting("default") == before:
+                assert not held.done()
             server.kill()
             with pytest.raises(httpx.TransportError):
                 await held
