@@ -13,9 +13,12 @@ from .errors import InvalidOption, NotInRun
 from .machine_hooks import Hook
 from .machine_webhooks import RespondWith, Webhook, create_webhook
 from .model import digest_of, pack
+from .names import check_name
 from .options import UNSET, Duration, micros, retention_of
+from .ports import Channel
 from .run import Run
 from .scope import CancelScope
+from .stream import Stream, stream_of
 
 __all__ = [
     "CancelScope",
@@ -27,6 +30,8 @@ __all__ = [
     "set_attributes",
     "sleep",
     "start",
+    "stream",
+    "topic",
     "webhook",
 ]
 
@@ -221,6 +226,48 @@ class _Landed:
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from ()
+
+
+def stream(
+    name: str | None = None,
+    type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
+) -> Stream[Any]:
+    """Return a handle of one of the run's own output streams, for a workflow or step to write to.
+
+    name: the stream's name in the run (default: `default`). type: what a reader of the handle
+    decodes chunks as.
+
+    Raises:
+        NotInRun: the caller is neither a workflow body nor a step.
+        InvalidName: the name cannot be one.
+    """
+    body = current_body()
+    if body is not None:
+        return Stream(stream_of(body.info.id, name), type)
+    context = step_context.get()
+    if context is None:
+        raise NotInRun("stream()", "a workflow or step; outside, use client.run(id).stream()")
+    return Stream(stream_of(context.run.id, name), type)
+
+
+def topic(
+    name: str,
+    type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
+    *,
+    author: str | None = None,
+    start: str = "begin",
+) -> Stream[Any]:
+    """Return a handle of a topic: a stream without a run, on which many runs talk.
+
+    author: who writes, for readers to tell (default: the run's id). start: where reading begins:
+    "begin", "now", or a cursor.
+
+    Raises:
+        NotInRun: the caller is neither a workflow body nor a step.
+        InvalidName: the name cannot be one.
+    """
+    writer = current_run().id if author is None else author
+    return Stream(Channel(check_name("topic", name)), type, start=start, author=writer)
 
 
 def set_attributes(

@@ -1,5 +1,6 @@
 """The client: starts runs, finds them, wakes them."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
@@ -7,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
+from .again import patiently
 from .arguments import encode_arguments
 from .attributes import merged_changes
 from .blobs import BlobStore
+from .chunks import Source
 from .codec import Codec
-from .context import current_body
+from .context import current_body, reading_client
 from .define import Bound, Workflow
 from .errors import (
     ClientClosed,
@@ -38,12 +41,14 @@ from .model import (
 )
 from .names import check_name, check_token, new_run_id, token_key
 from .options import UNSET, Duration, Settings, retention_of
-from .ports import Backend, Observer
+from .outlet import Outlet, check_run
+from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
 from .run import Run, RunEvent, RunView
 from .start import Doors, StartOptions, launch, make_head
 from .state import ENDS, FINAL, state_of
+from .stream import Stream
 from .summary import Summary, read_summary
 from .tokens import TokenRecord
 from .tombs import Tombstone
@@ -89,6 +94,7 @@ class Client:
         self._viewer = Viewer(self.codec)
         self._log = Reading(self)
         self.webhooks = Webhooks(self, self._log)
+        self._outlet: Outlet | None = None
 
     def __repr__(self) -> str:
         return f"<Client {'open' if self.is_open else 'closed'} of {self.deployment}>"
@@ -131,9 +137,21 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connection; safe to repeat."""
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None:
+            await outlet.finish(self.settings.grace)
         connection, self._connection, self._backend = self._connection, None, None
         if connection is not None:
             await connection.__aexit__(None, None, None)
+
+    @property
+    def outlet(self) -> Outlet:
+        """The client's own way to write to streams."""
+        if self._outlet is None:
+            source = Source("", nonce=secrets.token_hex(8))
+            loop = asyncio.get_running_loop()
+            self._outlet = Outlet(self.backend, self.blobs, self.codec, source, loop)
+        return self._outlet
 
     # Starting
 
@@ -403,9 +421,21 @@ class Client:
         if end.kind == "complete":
             data = await self._log.resolve(run_id, end.data["result"])
             hint = Any if run.workflow is None else run.workflow.parameters.result
-            found: R = self.codec.decode(data, hint, "result")
+            found: R = self.decode(data, hint, "result")
             return found
         raise await self._failure(run_id, end)
+
+    def decode(self, data: bytes, annotation: Any, path: str) -> Any:  # noqa: ANN401 - any value
+        """Return a value; handles of runs and streams in it are this client's.
+
+        Raises:
+            PayloadMismatch: it does not fit the annotation.
+        """
+        token = reading_client.set(self)
+        try:
+            return self.codec.decode(data, annotation, path)
+        finally:
+            reading_client.reset(token)
 
     async def _failure(self, run: str, end: Command) -> Exception:
         reason = end.data.get("reason")
@@ -417,6 +447,41 @@ class Client:
         failed = RunFailed(run, cause, end.data.get("error_code", "user-error"))
         failed.__cause__ = cause
         return failed
+
+    async def is_over(self, run: str) -> bool:
+        """Return whether a run has ended and all of its streams are complete."""
+        entry = await self._log.again(lambda: self.backend.runs.get(run), "reading a run")
+        if entry is not None:
+            summary = read_summary(entry.value)
+            return summary is not None and summary.status in FINAL
+        tail = await self._log.again(lambda: self.backend.log.tail(run), "reading a run")
+        return tail is None or tail.key == TOMBSTONE
+
+    async def streams_of(self, run: str) -> list[str]:
+        """Return the names of a run's streams that hold anything.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run.
+        """
+        await patiently(lambda: check_run(self.backend, run), "reading a run")
+        return await patiently(lambda: self.backend.streams.names(run), "reading a run")
+
+    def topic(
+        self,
+        name: str,
+        type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
+        *,
+        author: str = "",
+        start: str = "begin",
+        follow: bool = True,
+    ) -> Stream[Any]:
+        """Return a handle of a topic, without I/O; see `Stream`.
+
+        Raises:
+            InvalidName: the name cannot be one.
+        """
+        channel = Channel(check_name("topic", name))
+        return Stream(channel, type, self, start=start, follow=follow, author=author)
 
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""

@@ -11,6 +11,7 @@ from .errors import NotInRun
 
 if TYPE_CHECKING:
     from .machine import Machine
+    from .outlet import Outlet
 
 
 def current_body() -> "Machine | None":
@@ -62,6 +63,10 @@ class StepServices(Protocol):
         """Call `cancelled(reason)` when that scope is cancelled from elsewhere."""
         ...
 
+    def outlet(self) -> "Outlet":
+        """Return the attempt's way to write to streams."""
+        ...
+
     @property
     def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
         """The worker's client."""
@@ -102,6 +107,9 @@ class StepContext:
         """Say that the attempt is alive; a later attempt finds the detail in `last_heartbeat`."""
         self.services.beat(detail)
 
+
+reading_client: ContextVar[Any] = ContextVar("offbook_client", default=None)
+"""The client that decodes a value: handles in it are the client's."""
 
 step_context: ContextVar[StepContext | None] = ContextVar("offbook_step", default=None)
 

@@ -12,6 +12,7 @@ from .env import Host
 from .loading import run_info
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
+from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
@@ -45,6 +46,7 @@ class Effects:
         self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._summaries = Summaries(self._env)
+        self._saying = Saying(self._env, actor.run, self._surely)
         self._tokens = Tokens(self._env)
         self._alone = False
         self._resuming = False
@@ -123,6 +125,8 @@ class Effects:
     ) -> None:
         """Carry out what one record asks; returns when all of it is acknowledged."""
         jobs: list[Job] = []
+        if state.out is not None and state.out.pending:
+            jobs.append(self._saying.pending(state.out))
         for event in events:
             self._after_event(state, event, jobs)
         for command in commands:
@@ -473,6 +477,8 @@ class Effects:
     async def end(self, state: RunState) -> None:
         """Carry out the end of a run; safe to repeat."""
         self.free_alone()
+        if state.out is not None:
+            await self._saying.end(state.out)
         jobs: list[Job] = [
             self._close_hook(hook.id, {**hook.data, "accepted": hook.accepted})
             for hook in state.hooks.values()

@@ -456,3 +456,30 @@ class HookRejected(PayloadError, ValueError):
 
     def __str__(self) -> str:
         return f"the hook refuses this payload: {self.reason}"
+
+
+# Streams
+
+
+@dataclass(eq=False)
+class StreamClosed(OffbookError):
+    """A write to a stream that has ended."""
+
+    code = "stream-closed"
+    stream: str
+    reason: str = "it was closed, or its run has ended"
+
+    def __str__(self) -> str:
+        return f"nothing can be written to the stream {self.stream}: {self.reason}"
+
+
+@dataclass(eq=False)
+class StreamFailed(OffbookError):
+    """The stream was ended with an error; its cause is what the writer gave."""
+
+    code = "stream-failed"
+    stream: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the stream {self.stream} was ended by its writer with an error: {self.reason}"

@@ -95,6 +95,7 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
         await _forget(backend, history)
     await backend.log.erase(run, whole=not strict)
     await backend.blobs.clear(run)
+    await backend.streams.clear(run)
     await backend.timers.clear(run)
     await backend.runs.delete(run)
 

@@ -27,7 +27,7 @@ _ALLOWED: dict[str, dict[str, _Types]] = {
     "result": {
         "nonce": (str,), "worker": (str,), "started": (int,), "ended": (int,), "lost": (int,),
         "result": _PAYLOAD, "error": _PAYLOAD, "retryable": (bool,), "after": (int, _NONE),
-        "beat": (bytes,), "kept": (bool,), "changes": (list,),
+        "beat": (bytes,), "kept": (bool,), "changes": (list,), "streams": (list,),
     },
     "hook": {"hook": (str,), "token": (str,), "early": (bool,)},
     "cancel": {"reason": _MAYBE_TEXT},

@@ -23,6 +23,7 @@ from .machine_end import Ending
 from .machine_hooks import Hooks
 from .machine_scopes import Scopes
 from .machine_steps import StepCalls
+from .machine_streams import BodyStreams
 from .model import Command, Event
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Machine(Core):
         self.hooks = Hooks(self)
         self.children = Children(self)
         self.scopes = Scopes(self)
+        self.streams = BodyStreams(self)
         self.ending = Ending(self)
         self._arguments = arguments
         self._limit = limit

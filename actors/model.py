@@ -10,7 +10,7 @@ Kinds of events, and their data:
 | kind | data |
 |---|---|
 | started | |
-| step_completed | result, attempt, nonce, worker, started, ended, lost, kept |
+| step_completed | result, attempt, nonce, worker, started, ended, lost, kept, streams |
 | step_failed | error, and the same (final: the workflow sees it) |
 | step_retrying | error, and the same, due (the next attempt's time), beat |
 | step_cancelled | attempt, reason, and the same where a worker answered |
@@ -30,7 +30,8 @@ Kinds of events, and their data:
 | nudged | (not fed to the workflow) |
 
 `lost` counts deliveries of the attempt that nobody answered; `kept` says that the detail of a
-heartbeat is kept outside of the log, until the step is settled.
+heartbeat is kept outside of the log, until the step is settled. `streams` lists what the attempt
+wrote: run, name, count of chunks, and whether it closed the stream.
 
 Kinds of commands, and their data (`name` is the step's or child workflow's name):
 
@@ -47,6 +48,8 @@ Kinds of commands, and their data (`name` is the step's or child workflow's name
 | scope | reason (that of a scope which was born cancelled) |
 | cancel_scope | reason |
 | attributes | changes |
+| write | run (empty: this one, None: a topic), items, author (`name` is the stream's) |
+| close_stream | run, error |
 | complete | result |
 | fail | error, error_code |
 | cancelled | reason |
@@ -59,6 +62,7 @@ Times are whole microseconds since 1970 UTC.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgpack
@@ -190,6 +194,11 @@ class History:
     def next(self) -> int:
         """The number that the next record will have."""
         return len(self.records) + 1
+
+
+def moment(micros: int) -> datetime:
+    """Return an aware datetime."""
+    return datetime.fromtimestamp(micros / 1e6, UTC)
 
 
 def key_of(n: int) -> str:

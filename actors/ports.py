@@ -298,6 +298,59 @@ class Blobs(Protocol):
         ...
 
 
+@dataclass(slots=True, frozen=True)
+class Channel:
+    """Where chunks go: a named output stream of a run, or, without a run, a topic."""
+
+    name: str
+    run: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.name}" if self.run else self.name
+
+
+@dataclass(slots=True, frozen=True)
+class Posted:
+    """One message of a channel as the store has it. Sequences grow; they may have holes."""
+
+    seq: int
+    data: bytes
+
+
+class Streams(Protocol):
+    """Output streams of runs, and topics: append-only, read by many from anywhere."""
+
+    async def append(self, channel: Channel, data: bytes) -> int:
+        """Add a message and return its sequence; a second time, it is there twice."""
+        ...
+
+    async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
+        """Return the first messages after a sequence, in order; it may lag behind `tail`."""
+        ...
+
+    async def tail(self, channel: Channel) -> Posted | None:
+        """Return the newest message, read from the leader."""
+        ...
+
+    async def names(self, run: str) -> list[str]:
+        """Return the names of a run's streams that hold anything, sorted."""
+        ...
+
+    async def watch(
+        self, channel: Channel, heard: Callable[[Posted | None, int], None]
+    ) -> Callable[[], None]:
+        """Call `heard(message, before)` for each new message; return the way to stop it.
+
+        `before` is the sequence of the channel's message before it (0: none). With None, some
+        may have been missed. Hints: pair it with reads after the watching has begun.
+        """
+        ...
+
+    async def clear(self, run: str) -> None:
+        """Remove all streams of a run."""
+        ...
+
+
 class Signals(Protocol):
     """Messages to whoever listens now: hints, at most once."""
 
@@ -379,6 +432,7 @@ class Backend(Protocol):
     tasks: Tasks
     leases: Leases
     blobs: Blobs
+    streams: Streams
     signals: Signals
     clock: Clock
     runs: Table

@@ -1,13 +1,12 @@
 """What a client reads of runs: their logs, how they ended, and what is written next."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from .again import again
-from .errors import RunNotFound, ServerUnavailable
+from .again import again, patiently
+from .errors import RunNotFound
 from .model import (
     HEAD,
     TOMBSTONE,
@@ -35,15 +34,14 @@ T = TypeVar("T")
 
 Growth = Callable[[float], Awaitable[bytes | None]]
 
-_PATIENCE = 10.0
-"""Seconds in which a server must answer."""
-
 POLL = 5.0
 """Seconds between two reads of a log that nobody told of."""
 
 
 class Reading:
     """Reads the logs of runs through a client's doors, for as long as a server may take."""
+
+    again = staticmethod(patiently)
 
     def __init__(self, client: "Client") -> None:
         self._client = client
@@ -89,7 +87,7 @@ class Reading:
             RunNotFound: there is none.
         """
         log = self._client.backend.log
-        tail = await self.again(lambda: log.tail(run), "reading a run")
+        tail = await patiently(lambda: log.tail(run), "reading a run")
         if tail is None:
             raise RunNotFound(run)
         if body_of(tail.data) is not None:
@@ -106,7 +104,7 @@ class Reading:
             HistoryCorrupted, HistoryLost: the log is not what was written.
         """
         log = self._client.backend.log
-        stored = await self.again(lambda: log.history(run), "reading a run")
+        stored = await patiently(lambda: log.history(run), "reading a run")
         bodies: dict[str, bytes] = {}
         for row in stored:
             if row.key == TOMBSTONE:
@@ -124,7 +122,7 @@ class Reading:
         log = self._client.backend.log
         while True:
             get = partial(log.get, run, key_of(history.next))
-            row = await self.again(get, "reading a run")
+            row = await patiently(get, "reading a run")
             if row is None:
                 return
             reference = body_of(row.data)
@@ -140,7 +138,7 @@ class Reading:
             RunNotFound: there is none.
         """
         log = self._client.backend.log
-        stored = await self.again(lambda: log.get(run, HEAD), "reading a run")
+        stored = await patiently(lambda: log.get(run, HEAD), "reading a run")
         if stored is None:
             raise RunNotFound(run)
         return read_head(run, stored.data)
@@ -150,20 +148,7 @@ class Reading:
         if isinstance(payload, bytes):
             return payload
         blobs = self._client.blobs
-        return await self.again(lambda: blobs.resolve(run, payload), "reading a payload")
-
-    @staticmethod
-    async def again(act: Callable[[], Awaitable[T]], doing: str) -> T:
-        """Ask until the answer comes.
-
-        Raises:
-            ServerUnavailable: it did not come in time.
-        """
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await again(act)
-        except TimeoutError as error:
-            raise ServerUnavailable(doing) from error
+        return await patiently(lambda: blobs.resolve(run, payload), "reading a payload")
 
 
 def ending(run: str, tail: Stored) -> Command | None:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from .codec import extend
-from .context import step_context
+from .context import reading_client, step_context
 from .define import Step, Workflow, registry
 from .errors import StepNotRegistered, WorkflowNotRegistered
+from .ports import Channel
 from .run import Run
 from .scope import CancelScope, Reference
+from .stream import Stream
 
 
 def _step(name: Any) -> Step[..., Any]:  # noqa: ANN401 - stored data
@@ -31,7 +33,16 @@ def _run_plain(run: Run[Any]) -> list[str | None]:
 def _run(plain: Any) -> Run[Any]:  # noqa: ANN401 - stored data
     run_id, name = plain
     workflow = None if name is None else registry.workflows.get(name)
-    return Run(None, run_id, workflow)
+    return Run(reading_client.get(), run_id, workflow)
+
+
+def _stream_plain(stream: Stream[Any]) -> list[str]:
+    return [stream.channel.run, stream.channel.name, stream.author]
+
+
+def _stream(plain: Any) -> Stream[Any]:  # noqa: ANN401 - stored data
+    run, name, author = plain
+    return Stream(Channel(name, run), client=reading_client.get(), author=author)
 
 
 def _scope(plain: Reference) -> CancelScope:
@@ -49,4 +60,5 @@ def register_references() -> None:
     extend("step", Step, lambda step: step.name, _step)
     extend("workflow", Workflow, lambda workflow: workflow.name, _workflow)
     extend("run", Run, _run_plain, _run)
+    extend("stream", Stream, _stream_plain, _stream)
     extend("scope", CancelScope, CancelScope.reference, _scope)

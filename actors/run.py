@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .context import current_body, current_step
 from .define import Workflow, step
 from .errors import InvalidOption, NotInWorkflowBody
+from .stream import Stream, stream_of
 
 if TYPE_CHECKING:
     from .client import Client
@@ -69,11 +70,6 @@ class RunView:
     steps: tuple[StepView, ...]
     waits: tuple[dict[str, Any], ...]
     records: int
-
-
-def moment(micros: int) -> datetime:
-    """Return an aware datetime."""
-    return datetime.fromtimestamp(micros / 1e6, UTC)
 
 
 class Run(Generic[R]):
@@ -176,6 +172,34 @@ class Run(Generic[R]):
     def events(self, *, follow: bool = False) -> AsyncIterator[RunEvent]:
         """Yield the run's history, oldest first; with `follow`, go on until the run ends."""
         return self._door("events").run_events(self.id, follow=follow)
+
+    def stream(
+        self,
+        name: str | None = None,
+        type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
+        *,
+        start: int | str = 0,
+        follow: bool = True,
+        view: str = "effective",
+    ) -> Stream[Any]:
+        """Return a handle of one of the run's output streams, without I/O.
+
+        `async for value in run.stream("progress")` reads it: the options are those of
+        `Stream.read`. It can be written to as well.
+
+        Raises:
+            InvalidName: the name cannot be one.
+        """
+        channel = stream_of(self.id, name)
+        return Stream(channel, type, self._client, start=start, follow=follow, view=view)
+
+    async def streams(self) -> list[str]:
+        """Return the names of the run's streams that hold anything, sorted.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run.
+        """
+        return await self._door("streams").streams_of(self.id)
 
     def _door(self, what: str) -> "Client":
         if current_body() is not None:

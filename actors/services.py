@@ -7,7 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .again import again
+from .chunks import Source
 from .model import pack, unpack
+from .outlet import Outlet
 from .ports import Unsure
 from .tokens import Tokens, beat_key, scope_key
 
@@ -39,6 +41,15 @@ class ExecutionServices:
     def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
         """The worker's client."""
         return self._owner.client
+
+    def outlet(self) -> Outlet:
+        """Return the attempt's way to write to streams."""
+        execution = self._execution
+        if execution.outlet is None:
+            env, assignment = self._owner.env, execution.assignment
+            source = Source(assignment.run.id, assignment.step, assignment.attempt, execution.nonce)
+            execution.outlet = Outlet(env.backend, env.blobs, env.codec, source, self._loop)
+        return execution.outlet
 
     def beat(self, detail: Any) -> None:  # noqa: ANN401 - any storable value
         """Note a sign of life; callable from the step's thread too."""

@@ -10,6 +10,8 @@ from typing import Any
 from .model import Command, Event, Head, History, Payload, Record, Writer
 from .names import token_key
 from .options import StepOptions
+from .outgoing import Outgoing, streams_of
+from .ports import Channel
 
 ENDS = {
     "complete": "completed",
@@ -43,6 +45,8 @@ class StepState:
     reason: Any = None
     beat: bytes | None = None
     kept: bool = False
+    channels: set[Channel] = field(default_factory=set[Channel])
+    doubt: bool = False
 
     @property
     def deadline(self) -> int | None:
@@ -114,6 +118,7 @@ class RunState:
     deaths: int = 0
     guilty: int = 0
     alone: bool = False
+    out: Outgoing | None = None
 
     @property
     def status(self) -> str:
@@ -149,6 +154,9 @@ class RunState:
 
     def apply(self, record: Record, seq: int, digest: bytes) -> None:
         """Apply a whole record."""
+        if self.out is not None and not any(e.kind == "owner_changed" for e in record.events):
+            # Who wrote this one had said before what the records before it ask.
+            self.out.pending.clear()
         for event in record.events:
             self.take(event)
         for command in record.commands:
@@ -211,9 +219,21 @@ def _progress(state: RunState) -> None:
     state.alone = False
 
 
+def _outgoing(state: RunState) -> Outgoing:
+    if state.out is None:
+        state.out = Outgoing()
+    return state.out
+
+
 def _step_ended(state: RunState, event: Event) -> None:
-    state.steps.pop(event.id, None)
+    step = state.steps.pop(event.id, None)
     _progress(state)
+    if step is None:
+        return
+    doubt = step.doubt or "nonce" not in event.data or "lost" in event.data
+    own = step.name.startswith("offbook.")
+    if not own and (doubt or step.channels or "streams" in event.data):
+        _outgoing(state).seal(state.head.run, event, step.channels, doubt=doubt)
 
 
 def _step_retrying(state: RunState, event: Event) -> None:
@@ -225,6 +245,9 @@ def _step_retrying(state: RunState, event: Event) -> None:
         step.remote = event.data.get("remote", step.remote)
         step.beat = event.data.get("beat")
         step.kept = step.kept or event.data.get("kept", False)
+        step.doubt = step.doubt or "lost" in event.data
+        if "streams" in event.data:
+            step.channels |= streams_of(event.data).keys()
 
 
 def _survived(state: RunState) -> None:
@@ -296,6 +319,9 @@ def _owner_changed(state: RunState, event: Event) -> None:
         state.deaths += 1
         state.guilty += state.alone
     state.alone = event.data["alone"]
+    for step in state.steps.values():
+        # An attempt may have begun under the owner before, and nobody will tell of it.
+        step.doubt = True
 
 
 def _nudged(state: RunState, _event: Event) -> None:
@@ -394,6 +420,14 @@ def _attributes(state: RunState, command: Command, _at: int) -> None:
     change_attributes(state.attributes, command.data["changes"])
 
 
+def _write(state: RunState, command: Command, _at: int) -> None:
+    _outgoing(state).write(state.head.run, command)
+
+
+def _close_stream(state: RunState, command: Command, _at: int) -> None:
+    _outgoing(state).close(state.head.run, command)
+
+
 def _end(state: RunState, command: Command, _at: int) -> None:
     state.end = replace(command)
 
@@ -410,5 +444,7 @@ _COMMANDS = {
     "scope": _scope,
     "cancel_scope": _cancel_scope,
     "attributes": _attributes,
+    "write": _write,
+    "close_stream": _close_stream,
     **dict.fromkeys(ENDS, _end),
 }

@@ -27,6 +27,7 @@ from .errors import (
 )
 from .model import Payload
 from .options import StepOptions, micros
+from .outlet import Outlet
 from .ports import Attempt, Clock, Observer
 
 _FINAL = (FatalError, PayloadError, InvalidAttributes)
@@ -108,6 +109,7 @@ class Outcome:
     error: BaseException | None = None
     retryable: bool = False
     after: int | None = None
+    streams: list[list[Any]] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +128,7 @@ class Execution:
     detail: bytes | None = None
     kept: bool = False
     keeping: "asyncio.Task[None] | None" = None
+    outlet: Outlet | None = None
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -202,6 +205,8 @@ class StepActor:
             "started": started,
             "ended": self._clock.now(),
         }
+        if outcome.streams:
+            fields["streams"] = outcome.streams
         if execution.changes:
             fields["changes"] = execution.changes
         if execution.keeping is not None:
@@ -236,8 +241,26 @@ class StepActor:
             trace=a.trace,
         )
         with self._observer.attempt(seen):
-            outcome = await self._outcome(execution)
+            outcome = await self._written(execution)
             seen.outcome, seen.error = outcome.kind, outcome.error
+        return outcome
+
+    async def _written(self, execution: Execution) -> Outcome:
+        """Return the outcome once all that the attempt wrote to streams is acknowledged."""
+        try:
+            outcome = await self._outcome(execution)
+            if execution.outlet is None:
+                return outcome
+            if outcome.kind == "completed":
+                try:
+                    outcome.streams = await execution.outlet.finish()
+                except OffbookError as error:
+                    outcome = Outcome("failed", error=error, retryable=True)
+            if outcome.streams is None:
+                outcome.streams = await execution.outlet.finish(self._grace)
+        finally:
+            if execution.outlet is not None:
+                execution.outlet.drop()
         return outcome
 
     async def _outcome(self, execution: Execution) -> Outcome:

@@ -138,7 +138,7 @@ def _outcome(step: StepState, fields: dict[str, Any], context: Context) -> Event
     outcome: str = fields["outcome"]
     facts: dict[str, Any] = {
         name: fields[name]
-        for name in ("attempt", "nonce", "worker", "started", "ended", "lost", "kept")
+        for name in ("attempt", "nonce", "worker", "started", "ended", "lost", "kept", "streams")
         if name in fields
     }
     if step.kept:

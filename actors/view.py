@@ -6,8 +6,8 @@ from typing import Any
 
 from .codec import Codec
 from .errors import OffbookError
-from .model import BlobRef, Event, History, Payload, unpack
-from .run import RunEvent, RunView, StepView, moment
+from .model import BlobRef, Event, History, Payload, moment, unpack
+from .run import RunEvent, RunView, StepView
 from .state import RunState, state_of
 
 _COMMAND_EVENTS = {

@@ -12,6 +12,7 @@ from offbook.actors.ports import (
     Mail,
     Namespace,
     Signals,
+    Streams,
     Table,
     Tasks,
     Timers,
@@ -22,6 +23,7 @@ from .link import Link
 from .log import MemoryLog
 from .mail import MemoryMail, MemoryTimers
 from .noise import Latency
+from .outlets import MemoryStreams
 from .seam import SeamHook, sealed
 from .tables import MemoryBlobs, MemorySignals, MemoryTable
 from .tasks import MemoryTasks
@@ -42,6 +44,7 @@ class MemoryBackend:
     tasks: Tasks
     leases: Leases
     blobs: Blobs
+    streams: Streams
     signals: Signals
     runs: Table
     hooks: Table
@@ -70,6 +73,7 @@ class MemoryBackend:
         self.tasks = sealed("tasks", MemoryTasks(space.tasks, link), link)
         self.leases = sealed("leases", MemoryLeases(space.leases, link), link)
         self.blobs = sealed("blobs", MemoryBlobs(space.blobs), link)
+        self.streams = sealed("streams", MemoryStreams(space.channels, link), link)
         self.signals = sealed("signals", MemorySignals(space.topics, space.log, link), link)
         self.runs = sealed("runs", MemoryTable(space.runs), link)
         self.hooks = sealed("hooks", MemoryTable(space.hooks), link)

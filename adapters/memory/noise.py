@@ -38,6 +38,7 @@ class Noise:
     - `late_fire`: a timer fires up to `lateness` seconds late.
     - `early_redelivery`: mail or a task comes again before its ack_wait is over.
     - `stale_history`: a history lacks its last record, as from a lagging follower.
+    - `lost_word`: a reader of a stream is not told of a new message.
     - `sequence_hole`: a sequence number is never used.
     """
 
@@ -51,6 +52,7 @@ class Noise:
     late_fire: bool = True
     early_redelivery: bool = True
     stale_history: bool = True
+    lost_word: bool = True
     sequence_hole: bool = True
     lateness: float = 0.3
     _random: random.Random = field(init=False, repr=False)

@@ -8,6 +8,7 @@ from .link import Link
 from .log import LogStore
 from .mail import MailStore, TimerStore
 from .noise import Noise
+from .outlets import ChannelStore
 from .server import Server
 from .tables import TableStore, Topics
 from .tasks import TaskStore
@@ -27,6 +28,7 @@ class Space:
         self.timers = TimerStore(server, self.mail)
         self.tasks = TaskStore(server, task)
         self.topics = Topics()
+        self.channels = ChannelStore(server)
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.runs = TableStore(server, "runs")
         self.hooks = TableStore(server, "hooks")

@@ -13,6 +13,7 @@ from offbook.actors.ports import (
     Mail,
     Namespace,
     Signals,
+    Streams,
     Table,
     Tasks,
     Timers,
@@ -27,6 +28,7 @@ from .log import NatsLog
 from .mail import NatsMail
 from .names import Names
 from .options import ConnectOptions, target
+from .outlets import NatsStreams
 from .setup import Setup, check_settings
 from .signals import NatsSignals
 from .tables import NatsTable
@@ -81,6 +83,7 @@ class NatsBackend:
         self._leases = NatsLeases(link, self._names, batches)
         self.leases: Leases = self._leases
         self.blobs: Blobs = NatsBlobs(link, self._names, batches)
+        self.streams: Streams = NatsStreams(link, self._names, batches)
         self.signals: Signals = NatsSignals(link, self._names)
         self.clock: Clock = WallClock()
         self.runs: Table = NatsTable(link, self._names, batches, "runs")

@@ -83,6 +83,23 @@ class Batches:
                 after = page.messages[-1].seq
                 yield page.messages
 
+    async def after(
+        self, stream: str, subject: str, seq: int, limit: int, *, settle: bool
+    ) -> list[Message]:
+        """Return the first messages of a subject after a sequence, in order.
+
+        With `settle`, the leader is asked where a follower knows no more.
+        """
+        body = {"seq": seq + 1, "next_by_subj": subject}
+        page = await self._page(stream, body, limit)
+        if settle and not page.more:
+            last = page.messages[-1].seq if page.messages else seq
+            body = {"seq": last + 1, "next_by_subj": subject}
+            found = await leader_get(self._link, stream, body)
+            if found is not None:
+                page.messages.append(found)
+        return page.messages
+
     async def lasts(self, stream: str, subjects: Sequence[str]) -> list[Message] | None:
         """Return the last messages of all these subjects in order; None if too many."""
         messages: list[Message] = []
@@ -119,8 +136,10 @@ class Batches:
                 return
             messages.append(found)
 
-    async def _page(self, stream: str, body: Mapping[str, Any]) -> _Page:
-        limits = {"batch": _PAGE_MESSAGES, "max_bytes": _PAGE_BYTES}
+    async def _page(
+        self, stream: str, body: Mapping[str, Any], limit: int = _PAGE_MESSAGES
+    ) -> _Page:
+        limits = {"batch": limit, "max_bytes": _PAGE_BYTES}
         raw = json.dumps({**body, **limits}).encode()
         async with self._gate:
             page = _Page()

@@ -8,7 +8,7 @@ import hashlib
 from functools import lru_cache
 
 from offbook.actors.names import check_name, partition_of
-from offbook.actors.ports import Namespace
+from offbook.actors.ports import Channel, Namespace
 
 CONSUMER_NAME_MAX = 200
 """Consumer names above this are hashed: the server takes 255 characters."""
@@ -63,6 +63,20 @@ class Names:
     def blobs(self) -> str:
         """The stream of large payloads."""
         return f"{self.root}_blobs"
+
+    @property
+    def out(self) -> str:
+        """The stream of what runs write."""
+        return f"{self.root}_out"
+
+    @property
+    def topics(self) -> str:
+        """The stream of the topics that have no stream of their own."""
+        return f"{self.root}_topics"
+
+    def channel_stream(self, channel: Channel) -> str:
+        """Return the stream that holds a channel."""
+        return self.out if channel.run else self.topics
 
     def table(self, name: str) -> str:
         """Return the bucket of a table: runs, hooks or deployments."""
@@ -168,6 +182,22 @@ class Names:
         check_name("run", run)
         inner = "" if digest is None else f"{check_name('digest', digest)}."
         return f"{self.root}.blob.{run}.{inner}>"
+
+    def channel(self, channel: Channel) -> str:
+        """Return the subject of a run's output stream, or of a topic."""
+        name = check_name("stream", channel.name)
+        if not channel.run:
+            return f"{self.root}.topic.{name}"
+        return f"{self.root}.out.{check_name('run', channel.run)}.{name}"
+
+    def heard(self, channel: Channel) -> str:
+        """Return where new messages of a channel are announced."""
+        kind, _, rest = self.channel(channel).removeprefix(f"{self.root}.").partition(".")
+        return f"{self.root}.heard.{kind}.{rest}"
+
+    def out_of(self, run: str) -> str:
+        """Return the filter of all output streams of a run."""
+        return f"{self.root}.out.{check_name('run', run)}.>"
 
     def signal(self, topic: str) -> str:
         """Return the subject of a topic; a topic is one or more names with dots between."""

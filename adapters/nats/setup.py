@@ -199,8 +199,8 @@ class Setup:
             raise error.typed() from error
 
     def _compare(self, wanted: Config, found: Config) -> None:
-        # Leases and summaries may be lost; nothing else may.
-        history = not wanted["name"].endswith(("_leases", "_runs"))
+        # Leases and summaries may be lost, and topics forget by themselves; nothing else may.
+        history = not wanted["name"].endswith(("_leases", "_runs", "_topics"))
         for drift in drifts(wanted, found, history=history):
             if drift.fatal:
                 raise _unsafe(drift)

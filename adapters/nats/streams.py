@@ -8,6 +8,9 @@ from .names import Names
 
 Config = dict[str, Any]
 
+TOPIC_SECONDS = 7 * 86_400
+"""How long a topic keeps its messages."""
+
 MARKER_SECONDS = 10
 """How long an expired or released lease leaves a mark."""
 
@@ -40,6 +43,8 @@ def all_streams(names: Names) -> Iterator[Config]:
         names, names.steps, ["task", "later"], retention="workqueue", allow_msg_schedules=True
     )
     yield _stream(names, names.blobs, ["blob"], **_write_once())
+    yield _channels(names, names.out, "out")
+    yield _channels(names, names.topics, "topic") | {"max_age": TOPIC_SECONDS * 10**9}
     for table in ("runs", "hooks", "deployments"):
         yield bucket(names, names.table(table))
     yield _leases(names)
@@ -88,6 +93,12 @@ def _log(names: Names, shard: int) -> Config:
     announce = {"src": f"$KV.{name}.>", "dest": f"{names.root}.evt.>"}
     extra = {"allow_msg_ttl": True, "allow_rollup_hdrs": False, "republish": announce}
     return bucket(names, name) | _write_once() | extra
+
+
+def _channels(names: Names, name: str, kind: str) -> Config:
+    announce = {"src": f"{names.root}.{kind}.>", "dest": f"{names.root}.heard.{kind}.>"}
+    extra = {"retention": "limits", "allow_direct": True, "deny_delete": True}
+    return _stream(names, name, [kind], discard="old", republish=announce, **extra)
 
 
 def _leases(names: Names) -> Config:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from offbook.actors.api import set_attributes as set_attributes
     from offbook.actors.api import sleep as sleep
     from offbook.actors.api import start as start
+    from offbook.actors.api import stream as stream
+    from offbook.actors.api import topic as topic
     from offbook.actors.api import webhook as webhook
     from offbook.actors.client import Client as Client
     from offbook.actors.client import HookInfo as HookInfo
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import StepLost as StepLost
     from offbook.actors.errors import StepNotRegistered as StepNotRegistered
     from offbook.actors.errors import StepTimeout as StepTimeout
+    from offbook.actors.errors import StreamClosed as StreamClosed
+    from offbook.actors.errors import StreamFailed as StreamFailed
     from offbook.actors.errors import WorkflowNotRegistered as WorkflowNotRegistered
     from offbook.actors.errors import WorkflowStuck as WorkflowStuck
     from offbook.actors.options import Retry as Retry
@@ -87,6 +91,10 @@ if TYPE_CHECKING:
     from offbook.actors.run import RunView as RunView
     from offbook.actors.run import StepView as StepView
     from offbook.actors.scope import CancelScope as CancelScope
+    from offbook.actors.stream import Chunk as Chunk
+    from offbook.actors.stream import Page as Page
+    from offbook.actors.stream import Reset as Reset
+    from offbook.actors.stream import Stream as Stream
     from offbook.actors.summary import Summary as Summary
     from offbook.actors.worker import Worker as Worker
     from offbook.adapters.nats.options import ConnectOptions as ConnectOptions
@@ -94,7 +102,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "_connect": "connect",
     "actors.api": (
-        "Hook Webhook continue_as_new current_run hook set_attributes sleep start webhook"
+        "Hook Webhook continue_as_new current_run hook set_attributes sleep start stream topic "
+        "webhook"
     ),
     "actors.client": "Client HookInfo",
     "actors.codec": "register",
@@ -109,12 +118,14 @@ _WHERE = {
         "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
         "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
         "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout WorkflowNotRegistered WorkflowStuck"
+        "StepNotRegistered StepTimeout StreamClosed StreamFailed WorkflowNotRegistered "
+        "WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
     "actors.requests": "Request Response",
     "actors.run": "Run RunEvent RunView StepView",
     "actors.scope": "CancelScope",
+    "actors.stream": "Chunk Page Reset Stream",
     "actors.summary": "Summary",
     "actors.worker": "Worker",
     "adapters.nats.options": "ConnectOptions",

@@ -13,6 +13,7 @@ from offbook.actors.api import CancelScope
 from offbook.actors.context import RunInfo, StepContext, step_context
 from offbook.actors.define import step
 from offbook.actors.errors import NotSerializable
+from offbook.actors.outlet import Outlet
 from support.stage import codec, completed, replay, run, shown, staged, variant
 
 
@@ -213,6 +214,9 @@ class Services:
     def __init__(self) -> None:
         self.cancelled: list[Any] = []
         self.watched: dict[str, Callable[[Any], None]] = {}
+
+    def outlet(self) -> Outlet:
+        raise AssertionError("no step of these tests writes")
 
     def beat(self, detail: Any) -> None: ...
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import offbook
-from offbook import CancelScope, current_step, hook, set_attributes, sleep, step, workflow
+from offbook import (
+    CancelScope,
+    Retry,
+    current_step,
+    hook,
+    set_attributes,
+    sleep,
+    step,
+    stream,
+    workflow,
+)
 from offbook.testing import Environment
 
 LEDGER: dict[str, int] = {}
@@ -294,6 +304,90 @@ async def scoped() -> str:
     return "left"
 
 
+@step
+async def say(first: int, last: int, name: str = "words") -> int:
+    _note()
+    async with stream(name) as words:
+        for number in range(first, last):
+            await words.write(number)
+            await asyncio.sleep(0.01)
+    return last
+
+
+@step(queue="far")
+async def say_far(first: int, last: int) -> int:
+    _note()
+    await stream("words").write_many(list(range(first, last)))
+    return last
+
+
+@step(retry=Retry(attempts=3, first=0.01))
+async def stutter() -> str:
+    _note()
+    words = stream("words")
+    attempt = offbook.current_step().attempt
+    await words.write(f"attempt {attempt}")
+    if attempt < 3:
+        raise ValueError("again")
+    return "said"
+
+
+@step
+async def hang_up() -> None:
+    _note()
+    words = stream("words")
+    await words.write("last words")
+    await words.close()
+
+
+@step
+async def write_to(words: offbook.Stream[str], text: str) -> None:
+    _note()
+    await words.write(text)
+
+
+@workflow
+async def speaking() -> int:
+    words = stream("words")
+    await words.write("begin")
+    reached = await say(0, 3)
+    reached = await say_far(reached, reached + 3)
+    await words.write_many(["almost", "end"])
+    return reached
+
+
+@workflow
+async def stuttering() -> str:
+    found = await stutter()
+    await stream("words").write(found)
+    return found
+
+
+@workflow
+async def choir() -> list[int]:
+    voices = [say(0, 3, "high"), say(10, 13, "low"), say(20, 22, "low")]
+    return list(await asyncio.gather(*voices))
+
+
+@workflow
+async def hanging_up() -> None:
+    await say(0, 2)
+    await hang_up()
+
+
+@workflow
+async def echo(words: offbook.Stream[str]) -> None:
+    await words.write("from the child's body")
+    await write_to(words, "from its step")
+
+
+@workflow
+async def lending() -> None:
+    await stream("words").write("from the parent")
+    child = await offbook.start(echo, stream("words"), id="it-echo")
+    await child.result()
+
+
 Driver = Callable[[Environment, offbook.Run[Any]], Coroutine[Any, Any, None]]
 
 
@@ -342,7 +436,7 @@ CORPUS = [
             one_step, chain, fan_out, far_chain, near_and_far, race_with_cancel, retried,
             retried_later, exhausted, failing, timed_out_step, short_timer, long_timer,
             timeout_around_step, parent, many_children, detached_child, loop_of_steps,
-            attributes, big_result, scoped,
+            attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending,
         )
     ),
     Shape("hook_once", hook_once, (), _resume("crash-once", 5)),

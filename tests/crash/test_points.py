@@ -16,13 +16,14 @@ from offbook.testing import Environment, run
 
 CLIENTS = {
     "backend.health", "deployments.scan", "hooks.scan", "log.tail", "mail.starts", "mail.waiting",
-    "runs.scan", "signals.growth",
+    "runs.scan", "signals.growth", "streams.page", "streams.watch",
 }  # fmt: skip
 REMOVAL = {
-    "blobs.clear", "deployments.delete", "hooks.delete", "log.erase", "runs.delete", "timers.clear",
+    "blobs.clear", "deployments.delete", "hooks.delete", "log.erase", "runs.delete",
+    "streams.clear", "timers.clear",
 }  # fmt: skip
 DRAIN = {"inbox.close", "lease.close", "tasks.release", "tasksource.close"}
-AFTER_FAULTS = {"deployments.swap", "inbox.drained", "log.get"}
+AFTER_FAULTS = {"deployments.swap", "inbox.drained", "log.get", "streams.names"}
 """Points that an undisturbed run does not reach: they come after a crash or a lost answer."""
 
 PATIENCE = 400
@@ -48,6 +49,7 @@ async def play(shape: Shape, seam: SeamHook, *, eager: bool) -> dict[str, Any]:
             await env.add_worker()
         handle = await starter
         spare = asyncio.create_task(_spare(env))
+        listener = asyncio.create_task(listen(handle, "words"))
         driver = asyncio.create_task(shape.drive(env, handle))
         try:
             async with asyncio.timeout(PATIENCE):
@@ -56,13 +58,42 @@ async def play(shape: Shape, seam: SeamHook, *, eager: bool) -> dict[str, Any]:
                 await _settled(env, handle)
             ids = [summary.id async for summary in env.client.runs()]
             histories = {one: await env.client.history(one) for one in sorted({"it", *ids})}
+            streams = {one: await said(env.client.run(one)) for one in histories}
+            assert await listener == streams["it"].get("words", [])
         finally:
             spare.cancel()
-            await asyncio.wait({spare})
+            listener.cancel()
+            await asyncio.wait({spare, listener})
     for history in histories.values():
         check_laws(history)
         check_effects(history, LEDGER)
-    return {_plain(one): gist(history) for one, history in histories.items()}
+    return {
+        _plain(one): {**gist(history), "streams": streams[one]}
+        for one, history in histories.items()
+    }
+
+
+async def listen(handle: offbook.Run[Any], name: str) -> list[Any]:
+    """Read a stream live, and undo what is withdrawn, as any reader should."""
+    heard: list[Any] = []
+    async for chunk in handle.stream(name):
+        if isinstance(chunk, offbook.Reset):
+            gone = set(chunk.indices)
+            heard = [value for index, value in enumerate(heard) if index not in gone]
+        else:
+            heard.append(chunk)
+    return heard
+
+
+async def said(handle: offbook.Run[Any]) -> dict[str, list[Any]]:
+    """Return what a late reader finds in each stream of a run: by writer where there are many."""
+    found: dict[str, list[Any]] = {}
+    for name in await handle.streams():
+        chunks = [chunk async for chunk in handle.stream(name).chunks()]
+        assert not any(isinstance(chunk, offbook.Reset) for chunk in chunks)
+        values = [chunk.value for chunk in chunks if isinstance(chunk, offbook.Chunk)]
+        found[name] = sorted(values, key=str) if name == "low" else values
+    return found
 
 
 def _plain(name: str) -> str:

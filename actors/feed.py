@@ -1,0 +1,175 @@
+"""Following a channel: what is stored, page by page, then what is added, as it comes."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from functools import partial
+
+from .again import again
+from .chunks import Message
+from .ports import Channel, Posted, Streams
+
+PAGE = 2_000
+"""Messages that are read at once, at most."""
+
+_HINTS = 4_096
+"""New messages that are kept for a reader that is slow; it reads the rest again."""
+
+_LAG_SECONDS = 0.02
+_LAG_TRIES = 100
+"""How often, and after how long, a message that was announced is looked for again."""
+
+
+class Feed:
+    """The messages of a channel after a sequence, without a gap, as they come.
+
+    New messages are announced with their bytes, and with the sequence of the one before: where
+    that is the last one that was taken, nothing is read. Else the store is.
+    """
+
+    def __init__(self, streams: Streams, channel: Channel, after: int = 0) -> None:
+        self.after = after
+        self._streams = streams
+        self._channel = channel
+        self._hints: deque[tuple[Posted, int]] = deque()
+        self._look = True
+        self._news = asyncio.Event()
+        self._stop: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Feed of {self._channel} after={self.after}>"
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        self._stop = await again(lambda: self._streams.watch(self._channel, self._heard))
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+    def look(self) -> None:
+        """Read the store at the next turn, as after a wait in vain."""
+        self._look = True
+        self._news.set()
+
+    async def next(self, seconds: float) -> list[Posted]:
+        """Return the next messages; none where nothing came for so long.
+
+        Raises:
+            Unsure: the store did not answer; asking again is safe.
+        """
+        tries = 0
+        while True:
+            self._news.clear()
+            found = await self._page() if self._look else self._from_hints()
+            if found:
+                self.after = found[-1].seq
+                return found
+            if self._hints:
+                tries = await self._lagging(tries)
+            elif not self._look and not await self._waited(seconds):
+                return []
+
+    async def _page(self) -> list[Posted]:
+        self._look = False
+        try:
+            found = await self._streams.page(self._channel, self.after, PAGE)
+        except BaseException:
+            self._look = True
+            raise
+        self._look = self._look or bool(found)
+        return found
+
+    async def _waited(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        return self._news.is_set()
+
+    async def _lagging(self, tries: int) -> int:
+        """What is announced may not be readable everywhere yet, or be removed meanwhile."""
+        self._look = True
+        if tries:
+            await asyncio.sleep(_LAG_SECONDS)
+        if tries > _LAG_TRIES:
+            self._hints.clear()
+        return tries + 1
+
+    def _heard(self, posted: Posted | None, before: int) -> None:
+        if posted is None or len(self._hints) >= _HINTS:
+            self._hints.clear()
+            self._look = True
+        else:
+            self._hints.append((posted, before))
+        self._news.set()
+
+    def _from_hints(self) -> list[Posted]:
+        found: list[Posted] = []
+        after = self.after
+        while self._hints:
+            posted, before = self._hints[0]
+            if posted.seq > after:
+                if before > after:
+                    break  # something before it is not here: read it
+                found.append(posted)
+                after = posted.seq
+            self._hints.popleft()
+        return found
+
+
+async def walk(
+    streams: Streams, channel: Channel, until: int, after: int = 0
+) -> AsyncGenerator[Posted]:
+    """Yield the messages after a sequence up to another, in order."""
+    while after < until:
+        page = await again(partial(streams.page, channel, after, PAGE))
+        if not page:
+            return  # the rest was removed
+        for posted in page:
+            after = posted.seq
+            if after > until:
+                return
+            yield posted
+
+
+class Past:
+    """The messages up to a sequence: kept where they are few, else read each time."""
+
+    _KEPT_BYTES = 4 << 20
+
+    def __init__(self, streams: Streams, channel: Channel, until: int) -> None:
+        self.until = until
+        self._streams = streams
+        self._channel = channel
+        self._kept: list[tuple[int, Message]] | None = None
+
+    async def messages(self) -> AsyncGenerator[tuple[int, Message]]:
+        """Yield sequences and messages; foreign bytes are passed over."""
+        if self._kept is not None:
+            for pair in self._kept:
+                yield pair
+            return
+        kept: list[tuple[int, Message]] | None = []
+        size = 0
+        async for posted in walk(self._streams, self._channel, self.until):
+            message = read(self._channel, posted)
+            if message is None:
+                continue
+            size += len(posted.data)
+            if size > self._KEPT_BYTES:
+                kept = None
+            if kept is not None:
+                kept.append((posted.seq, message))
+            yield posted.seq, message
+        self._kept = kept
+
+
+def read(channel: Channel, posted: Posted) -> Message | None:
+    """Return a message, or None for foreign bytes."""
+    try:
+        return Message.from_bytes(channel, posted.data)
+    except ValueError:
+        return None

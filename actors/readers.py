@@ -1,0 +1,365 @@
+"""Reading a channel: the views of it, from any place on, and when they end."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from .again import again
+from .chunks import CHUNKS, CLOSE, END, Message, Place, Source, Taken
+from .errors import InvalidOption
+from .feed import Feed, Past, read, walk
+from .fold import Closed, Fold, Item, Key, Missed, Settled, Withdrawn
+from .ports import Channel, Posted, Streams
+from .positions import Positions
+
+VIEWS = ("effective", "attempts", "raw")
+
+_FIRST_LOOK, _LONGEST_LOOK = 0.5, 15.0
+"""Seconds of silence after which a reader looks whether the run has ended: they double."""
+
+
+@dataclass(slots=True, frozen=True)
+class Shown:
+    """A chunk with its index."""
+
+    index: int
+    chunk: Taken
+
+
+@dataclass(slots=True, frozen=True)
+class Gone:
+    """Chunks that count no more: their indices, as the reader knows them."""
+
+    index: int
+    indices: tuple[int, ...]
+    place: Place
+    source: Source
+
+
+Entry = Shown | Gone
+
+
+class View(Protocol):
+    """Turns messages into entries."""
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the channel was closed, once it is."""
+        ...
+
+    def take(self, seq: int, message: Message) -> "list[Entry | Missed]":
+        """Take the next message."""
+        ...
+
+    def show(self, item: Item) -> "Entry | Missed | None":
+        """Return what a reader is shown of an item."""
+        ...
+
+
+class Effective:
+    """What counts now: the winners, and of open steps the latest attempt."""
+
+    def __init__(self, channel: Channel, survivors: Mapping[Key, str] | None = None) -> None:
+        self.fold = Fold(channel, survivors)
+        self.positions = Positions()
+
+    @property
+    def closed(self) -> Closed | None:
+        """How it was closed, once it is."""
+        return self.fold.closed
+
+    def take(self, seq: int, message: Message) -> list[Entry | Missed]:
+        """Take the next message."""
+        shown: list[Entry | Missed] = []
+        for item in self.fold.take(seq, message):
+            entry = self.show(item)
+            if entry is not None:
+                shown.append(entry)
+        return shown
+
+    def show(self, item: Item) -> Entry | Missed | None:
+        """Return what a reader is shown of an item."""
+        if isinstance(item, Taken):
+            source = item.source
+            return Shown(self.positions.add(source.key, settled=not source.step), item)
+        if isinstance(item, Withdrawn):
+            indices = self.positions.withdraw(item.source.key)
+            return Gone(indices[0], indices, item.place, item.source) if indices else None
+        if isinstance(item, Settled):
+            self.positions.settle(item.source.key)
+            return None
+        return item if isinstance(item, Missed) else None
+
+
+class Attempts(Effective):
+    """All that happened, each with an index for ever: chunks, and where they were withdrawn."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel)
+        self._index = 0
+        self._open: dict[Key, list[int]] = {}
+
+    def show(self, item: Item) -> Entry | Missed | None:
+        """Return what a reader is shown of an item."""
+        if isinstance(item, Taken):
+            if item.source.step:
+                self._open.setdefault(item.source.key, []).append(self._index)
+            return Shown(self._next(), item)
+        if isinstance(item, Withdrawn):
+            indices = tuple(self._open.pop(item.source.key, ()))
+            return Gone(self._next(), indices, item.place, item.source)
+        if isinstance(item, Settled):
+            self._open.pop(item.source.key, None)
+        return item if isinstance(item, Missed) else None
+
+    def _next(self) -> int:
+        index, self._index = self._index, self._index + 1
+        return index
+
+
+class Raw:
+    """Everything as it was written, by whomever; what was sent again is left out."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.closed: Closed | None = None
+        self._channel = channel
+        self._next: dict[Source, int] = {}
+        self._index = 0
+
+    def take(self, seq: int, message: Message) -> list[Entry | Missed]:
+        """Take the next message."""
+        source = message.source
+        if message.kind == END and source.run == self._channel.run:
+            self.closed = Closed()
+        elif message.kind == CLOSE and not source.step and self._channel.run:
+            self.closed = Closed(message.body)
+        if message.kind != CHUNKS or self.closed is not None:
+            return []
+        return self._chunks(seq, message)
+
+    def show(self, item: Item) -> Entry | Missed | None:
+        """Return what a reader is shown of an item."""
+        del item
+        return None
+
+    def _chunks(self, seq: int, message: Message) -> list[Entry | Missed]:
+        expected = self._next.get(message.source, 0 if self._channel.run else message.i)
+        shown: list[Entry | Missed] = []
+        for offset, payload in enumerate(message.body):
+            i = message.i + offset
+            if i == expected:
+                place = Place(seq, offset)
+                chunk = Taken(place, message.source, i, message.at, payload, message.author)
+                shown.append(Shown(self._index, chunk))
+                self._index, expected = self._index + 1, expected + 1
+        self._next[message.source] = expected
+        return shown
+
+
+Ended = Callable[[], Awaitable[bool]]
+"""Says whether nobody will write any more: the run's end is told everywhere."""
+
+Messages = AsyncGenerator[tuple[int, Message]]
+
+
+@dataclass(slots=True, frozen=True)
+class Cursor:
+    """After which entry to go on: its place, and the index it had."""
+
+    place: Place
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.place.seq}.{self.place.offset}.{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read what `str` wrote.
+
+        Raises:
+            InvalidOption: the text is no cursor.
+        """
+        try:
+            seq, offset, index = map(int, text.split("."))
+        except ValueError:
+            raise InvalidOption("start", text, "an index, or a cursor of this stream") from None
+        return cls(Place(seq, offset), index)
+
+
+class Reader:
+    """One reading of a channel, in one of the `VIEWS`.
+
+    With `follow` it goes on until the channel is closed or its run has ended, else it ends with
+    what is there now. `closed` says how the channel was closed, once it is.
+    """
+
+    def __init__(
+        self, streams: Streams, channel: Channel, view: str, *, follow: bool, ended: Ended
+    ) -> None:
+        self.closed: Closed | None = None
+        self._streams = streams
+        self._channel = channel
+        self._view = view
+        self._follow = follow
+        self._ended = ended
+        self._floor = 0
+        self._lens: View = Raw(channel)
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self._channel} {self._view}>"
+
+    async def entries(self, start: int | Cursor | None) -> AsyncGenerator[Entry]:
+        """Yield the entries from an index on (negative: from the end), or after a cursor.
+
+        With None, those that come from now on.
+        """
+        past = await self._now()
+        if start is None:
+            start = await self._count(past)
+        async with aclosing(self._past(past, start)) as entries:
+            async for entry in entries:
+                yield entry
+        if isinstance(self._lens, Effective):
+            self._lens.fold.survivors = None  # now every attempt may be the one that counts
+        if self._follow and self._lens.closed is None:
+            async with aclosing(self._live(past.until)) as live:
+                async for entry in live:
+                    yield entry
+        self.closed = self._lens.closed
+
+    async def count(self) -> int:
+        """Return how many entries there are now."""
+        return await self._count(await self._now())
+
+    # What is there already
+
+    async def _now(self) -> Past:
+        tail = await again(lambda: self._streams.tail(self._channel))
+        return Past(self._streams, self._channel, 0 if tail is None else tail.seq)
+
+    async def _past(self, past: Past, start: int | Cursor) -> AsyncGenerator[Entry]:
+        if isinstance(start, Cursor):
+            if self._view == "effective":
+                async for entry in self._resumed(past, start):
+                    yield entry
+                return
+            start = start.index + 1
+        if start < 0:
+            start = max(0, await self._count(past) + start)
+        self._floor = start
+        self._lens = await self._fresh(past)
+        async for entry in self._feed(past.messages()):
+            if entry.index >= self._floor:
+                yield entry
+
+    async def _count(self, past: Past) -> int:
+        self._lens = await self._fresh(past)
+        count = 0
+        async for entry in self._feed(past.messages()):
+            count = entry.index + 1
+        return count
+
+    async def _fresh(self, past: Past) -> View:
+        if self._view == "raw":
+            return Raw(self._channel)
+        if self._view == "attempts":
+            return Attempts(self._channel)
+        return Effective(self._channel, await self._surviving(past))
+
+    async def _surviving(self, past: Past) -> dict[Key, str]:
+        fold = Fold(self._channel)
+        async for seq, message in past.messages():
+            fold.take(seq, message)
+        return fold.surviving()
+
+    async def _resumed(self, past: Past, start: Cursor) -> AsyncGenerator[Entry]:
+        """Go on after a cursor, from what its reader has seen: live, or when it was past."""
+        surviving = await self._surviving(past)
+        for known in (None, surviving):
+            self._lens = lens = Effective(self._channel, known)
+            found = False
+            async for entry in self._feed(past.messages()):
+                if found:
+                    yield entry
+                elif _is_at(entry, start):
+                    lens.fold.survivors = surviving
+                    found = True
+            if found:
+                return
+        # What its reader has seen cannot be told any more: all of it anew.
+        self._lens = Effective(self._channel, surviving)
+        seen = tuple(range(start.index + 1))
+        yield Gone(0, seen, Place(0, -1), Source(self._channel.run))
+        async for entry in self._feed(past.messages()):
+            yield entry
+
+    async def _feed(self, messages: Messages) -> AsyncGenerator[Entry]:
+        async with aclosing(messages):
+            async for seq, message in messages:
+                for entry in await self._take(seq, message):
+                    yield entry
+
+    async def _take(self, seq: int, message: Message) -> list[Entry]:
+        shown: list[Entry] = []
+        for entry in self._lens.take(seq, message):
+            if isinstance(entry, Missed):
+                shown += [late async for late in self._missed(entry)]
+            else:
+                shown.append(entry)
+        return shown
+
+    async def _missed(self, missed: Missed) -> AsyncGenerator[Entry]:
+        """Read again what an attempt wrote that nobody thought would win."""
+        raw = Raw(self._channel)
+        pages = walk(self._streams, self._channel, missed.seq, missed.first - 1)
+        async with aclosing(pages):
+            async for posted in pages:
+                message = read(self._channel, posted)
+                if message is None or message.source != missed.source:
+                    continue
+                for entry in raw.take(posted.seq, message):
+                    late = self._lens.show(entry.chunk) if isinstance(entry, Shown) else None
+                    if late is not None and not isinstance(late, Missed):
+                        yield late
+
+    # What comes
+
+    async def _live(self, after: int) -> AsyncGenerator[Entry]:
+        feed = Feed(self._streams, self._channel, after)
+        await feed.open()
+        try:
+            async for posted in self._posted(feed):
+                message = read(self._channel, posted)
+                if message is None:
+                    continue
+                for entry in await self._take(posted.seq, message):
+                    if isinstance(entry, Gone) and self._view == "effective":
+                        self._floor = min(self._floor, entry.index)
+                    if entry.index >= self._floor:
+                        yield entry
+        finally:
+            feed.close()
+
+    async def _posted(self, feed: Feed) -> AsyncGenerator[Posted]:
+        """Yield what comes until the channel is closed or its run has ended."""
+        wait, last = _FIRST_LOOK, False
+        while self._lens.closed is None:
+            found = await again(partial(feed.next, wait))
+            for posted in found:
+                yield posted
+            if found:
+                wait = _FIRST_LOOK
+            elif last:
+                return
+            else:
+                last = await self._ended()
+                wait = 0.0 if last else min(wait * 2, _LONGEST_LOOK)
+                if last:
+                    feed.look()
+
+
+def _is_at(entry: Entry, cursor: Cursor) -> bool:
+    place = entry.chunk.place if isinstance(entry, Shown) else entry.place
+    return place == cursor.place and entry.index == cursor.index

@@ -1,0 +1,329 @@
+"""`Stream`: a handle of an output stream, or of a topic, for writing and for reading."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .again import patiently
+from .context import current_body, step_context
+from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
+from .fold import Closed
+from .model import moment
+from .names import check_name
+from .outlet import Outlet, check_run
+from .ports import Backend, Channel
+from .readers import VIEWS, Cursor, Entry, Reader, Shown
+
+if TYPE_CHECKING:
+    from .client import Client
+
+T = TypeVar("T")
+
+DEFAULT = "default"
+"""The name of a run's stream that was given none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[T]):
+    """One chunk. `index` counts from 0 in its view; reading can go on after `cursor`."""
+
+    value: T
+    index: int
+    cursor: str
+    at: datetime
+    writer: str = ""
+    attempt: int = 0
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """An attempt of a step was withdrawn: the chunks with these `indices` count no more.
+
+    In most streams they are all from `index` on: `del chunks[reset.index:]`.
+    """
+
+    index: int
+    indices: tuple[int, ...]
+    cursor: str
+    writer: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some chunks of a stream; `cursor` gives the next ones, `done`: there will be no more."""
+
+    chunks: list[Chunk[T]]
+    cursor: str | None
+    done: bool
+
+
+class Stream(Generic[T]):
+    """A named output stream of a run, or a topic. Making a handle does no I/O.
+
+    Writing works in workflows, steps and clients; reading in steps and clients. A handle may be
+    an argument, a result, or written to another stream.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of a reading
+        self,
+        channel: Channel,
+        type_: Any = Any,  # noqa: ANN401 - an annotation is any object
+        client: "Client | None" = None,
+        *,
+        start: int | str = 0,
+        follow: bool = True,
+        view: str = "effective",
+        author: str = "",
+    ) -> None:
+        self.channel = channel
+        self.type = type_
+        self.author = author
+        self._client = client
+        self._start = start
+        self._follow = follow
+        self._view = view
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.channel}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and other.channel == self.channel
+
+    def __hash__(self) -> int:
+        return hash(self.channel)
+
+    @property
+    def name(self) -> str:
+        """The stream's name in its run."""
+        return self.channel.name
+
+    @property
+    def run(self) -> str | None:
+        """The id of its run; None for a topic."""
+        return self.channel.run or None
+
+    # Writing
+
+    async def write(self, value: T) -> None:
+        """Add a chunk.
+
+        In a workflow it is recorded once, whatever replays. In a step it returns when the chunk is
+        on its way, and waits while too many are; the step completes only when all of them are
+        acknowledged. In a client it returns when the chunk is.
+
+        Raises:
+            StreamClosed: the stream has ended. NotSerializable: the value cannot be stored.
+        """
+        await self.write_many([value])
+
+    async def write_many(self, values: Iterable[T]) -> None:
+        """Add several chunks at once. Raises as `write`."""
+        body = current_body()
+        if body is not None:
+            body.streams.write(self.channel, values, self.author)
+            return
+        outlet = self._outlet()
+        payloads = [outlet.codec.encode(value, "chunk") for value in values]
+        pipe = await outlet.pipe(self.channel, self.author)
+        await pipe.write(payloads)
+        if step_context.get() is None:
+            await pipe.flush()
+
+    async def write_from(self, values: AsyncIterable[T]) -> None:
+        """Add a chunk for each value that comes. Raises as `write`."""
+        async for value in values:
+            await self.write(value)
+
+    def put(self, value: T) -> None:
+        """Add a chunk from a sync step, which runs in a thread. Raises as `write`."""
+        context = step_context.get()
+        if context is None:
+            raise NotInRun("stream.put()", "a step")
+        context.services.outlet().wait_for(self.write(value))
+
+    async def flush(self) -> None:
+        """Return once all that this step wrote to the stream is acknowledged."""
+        if current_body() is None:
+            await (await self._outlet().pipe(self.channel, self.author)).flush()
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """End the stream for all its writers; with an error, readers get StreamFailed at the end.
+
+        What a step closes is closed once the step's outcome is recorded: until then another
+        attempt may take its place.
+
+        Raises:
+            StreamClosed: it has ended already. InvalidOption: a topic does not end.
+        """
+        if not self.channel.run:
+            raise InvalidOption("close", self.name, "a run's stream: a topic does not end")
+        body = current_body()
+        if body is not None:
+            body.streams.close(self.channel, error)
+            return
+        outlet = self._outlet()
+        data = None if error is None else outlet.codec.encode_error(error)
+        await (await outlet.pipe(self.channel, self.author)).close(data)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Flush, unless an error leaves. The stream stays open: others may write to it."""
+        if kind is None:
+            await self.flush()
+
+    # Reading
+
+    def __aiter__(self) -> AsyncIterator[T | Reset]:
+        return self.read()
+
+    async def read(
+        self, start: int | str | None = None, *, follow: bool | None = None, view: str | None = None
+    ) -> AsyncGenerator[T | Reset]:
+        """Yield the values, and a `Reset` where chunks that were yielded count no more.
+
+        start: an index (negative: from the end as it is now), "begin", "now", or a cursor to go on
+        after. follow:
+        go on until the stream ends (default), else end with what is there. view: "effective": of
+        each step only the attempt that counts; "attempts": all of them and each Reset, as it
+        happened, under indices that never change; "raw": whatever was written.
+
+        Raises:
+            StreamFailed: its writer ended it with an error. RunNotFound, RunExpired: there is no
+            such run. PayloadMismatch: a chunk is not of the stream's type.
+        """
+        async with aclosing(self.chunks(start, follow=follow, view=view)) as chunks:
+            async for chunk in chunks:
+                yield chunk if isinstance(chunk, Reset) else chunk.value
+
+    async def chunks(
+        self, start: int | str | None = None, *, follow: bool | None = None, view: str | None = None
+    ) -> AsyncGenerator[Chunk[T] | Reset]:
+        """Yield the chunks with their indices and cursors. For the rest see `read`."""
+        backend = await self._backend("reading a stream")
+        chosen = self._view if view is None else view
+        first = _place_of(self._start if start is None else start)
+        reader = self._reader(backend, chosen, self._follow if follow is None else follow)
+        async with aclosing(reader.entries(first)) as entries:
+            async for entry in entries:
+                yield await self._chunk(entry)
+        self._raise(reader.closed)
+
+    async def tail(self) -> int:
+        """Return the index of the last chunk that counts now, or -1."""
+        backend = await self._backend("reading a stream")
+        return await self._reader(backend, "effective", follow=False).count() - 1
+
+    async def page(self, cursor: str | None = None, limit: int = 100) -> Page[T]:
+        """Return up to `limit` chunks after a cursor, of those that are there now.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run. InvalidOption: the limit is below 1.
+        """
+        if limit < 1:
+            raise InvalidOption("limit", limit, "a number of at least 1")
+        backend = await self._backend("reading a stream")
+        reader = self._reader(backend, "effective", follow=False)
+        chunks: list[Chunk[T]] = []
+        more = False
+        async with aclosing(reader.entries(_place_of(0 if cursor is None else cursor))) as entries:
+            async for entry in entries:
+                if len(chunks) == limit:
+                    more = True
+                    break
+                found = await self._chunk(entry)
+                if isinstance(found, Chunk):
+                    chunks.append(found)
+        last = chunks[-1].cursor if chunks else cursor
+        done = not more and (reader.closed is not None or await self._has_ended())
+        return Page(chunks, last, done)
+
+    # Inside
+
+    def _reader(self, backend: Backend, view: str, follow: bool) -> Reader:  # noqa: FBT001
+        if view not in VIEWS:
+            raise InvalidOption("view", view, "'effective', 'attempts' or 'raw'")
+        return Reader(
+            backend.streams,
+            self.channel,
+            view,
+            follow=follow,
+            ended=self._has_ended,
+        )
+
+    async def _has_ended(self) -> bool:
+        return bool(self.channel.run) and await self._owner().is_over(self.channel.run)
+
+    async def _backend(self, doing: str) -> Backend:
+        if current_body() is not None:
+            raise NotInWorkflowBody(doing, "read it in a @step")
+        backend = self._owner().backend
+        if self.channel.run:
+            await patiently(lambda: check_run(backend, self.channel.run), doing)
+        return backend
+
+    async def _chunk(self, entry: Entry) -> Chunk[T] | Reset:
+        source = entry.chunk.source if isinstance(entry, Shown) else entry.source
+        place = entry.chunk.place if isinstance(entry, Shown) else entry.place
+        cursor = str(Cursor(place, entry.index))
+        if not isinstance(entry, Shown):
+            return Reset(entry.index, entry.indices, cursor, source.step, source.attempt)
+        chunk = entry.chunk
+        owner = self._owner()
+        data = chunk.payload
+        if not isinstance(data, bytes):
+            data = await patiently(
+                lambda: owner.blobs.resolve(self.channel.run, chunk.payload), "reading a chunk"
+            )
+        value: T = owner.decode(data, self.type, "chunk")
+        at = moment(chunk.at)
+        return Chunk(value, entry.index, cursor, at, source.step, source.attempt, chunk.author)
+
+    def _raise(self, closed: Closed | None) -> None:
+        if closed is not None and closed.error is not None:
+            cause = self._owner().codec.decode_error(closed.error)
+            raise StreamFailed(str(self.channel), str(cause)) from cause
+
+    def _owner(self) -> "Client":
+        if self._client is not None:
+            return self._client
+        context = step_context.get()
+        if context is None:
+            raise NotInRun(f"the stream {self.channel}", "a step, or with client.run(id).stream()")
+        client: Client = context.services.client
+        return client
+
+    def _outlet(self) -> Outlet:
+        context = step_context.get()
+        if context is not None:
+            return context.services.outlet()
+        return self._owner().outlet
+
+
+def _place_of(start: int | str) -> int | Cursor | None:
+    """Return where to begin; None: with what comes from now on."""
+    if start == "now":
+        return None
+    if start == "begin":
+        return 0
+    return Cursor.parse(start) if isinstance(start, str) else start
+
+
+def stream_of(run: str, name: str | None) -> Channel:
+    """Return the channel of a run's stream.
+
+    Raises:
+        InvalidName: the name cannot be one.
+    """
+    return Channel(check_name("stream", DEFAULT if name is None else name), run)
