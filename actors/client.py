@@ -19,6 +19,7 @@ from .define import Bound, Workflow
 from .errors import (
     ClientClosed,
     HookNotFound,
+    HookRejected,
     InvalidOption,
     NotInWorkflowBody,
     RunCancelled,
@@ -53,6 +54,7 @@ from .tokens import TokenRecord
 from .tombs import Tombstone
 from .turn import payload_key
 from .view import Viewer
+from .webhooks import Webhooks
 
 R = TypeVar("R")
 
@@ -91,6 +93,7 @@ class Client:
         self._known: set[tuple[str, str]] = set()
         self._viewer = Viewer(self.codec)
         self._log = Reading(self)
+        self.webhooks = Webhooks(self, self._log)
         self._outlet: Outlet | None = None
 
     def __repr__(self) -> str:
@@ -383,6 +386,8 @@ class Client:
         record = None if entry is None else TokenRecord.read(entry.value)
         if record is None:
             raise HookNotFound
+        if record.web is not None:
+            raise HookRejected("a webhook takes HTTP requests, not payloads")
         if record.spent:
             if caller in record.accepted:
                 return record.run

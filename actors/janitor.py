@@ -2,17 +2,19 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from .env import Doors, Env
 from .errors import HistoryCorrupted, HistoryLost
 from .loading import verified
-from .model import TOMBSTONE, History
+from .machine_webhooks import MANUAL
+from .model import TOMBSTONE, Command, Event, History
 from .names import partition_of, token_key
 from .owner import Owner
 from .ports import Backend, Refused, Unsure
 from .state import FINAL, state_of
 from .summary import Summary
-from .tokens import TokenRecord, beat_key, forget, leaves_beat, scope_key
+from .tokens import TokenRecord, answer_key, beat_key, forget, leaves_beat, scope_key
 from .tombs import Tombstone
 
 
@@ -112,7 +114,7 @@ async def _bury(backend: Backend, history: History | None, *, strict: bool) -> b
 
 
 async def _forget(backend: Backend, history: History | None) -> None:
-    """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
+    """Remove what the table of tokens holds of a run: hooks, scopes, heartbeats, answers."""
     if history is None:
         return
     run, state = history.head.run, state_of(history)
@@ -122,8 +124,22 @@ async def _forget(backend: Backend, history: History | None) -> None:
     events = [event for record in history.records for event in record.events]
     beats = {beat_key(run, event.id) for event in events if leaves_beat(event)}
     beats |= {beat_key(run, step) for step in state.steps}
-    for key in sorted(beats | {scope_key(run, scope) for scope in state.scopes}):
+    kept = (
+        beats | {scope_key(run, scope) for scope in state.scopes} | _answers(run, commands, events)
+    )
+    for key in sorted(kept):
         await forget(backend.hooks, key)
+
+
+def _answers(run: str, commands: list[Command], events: list[Event]) -> set[str]:
+    """Return the keys of the answers that held requests may have had."""
+    held = {c.id for c in commands if c.kind == "hook" and _holds(c.data.get("web"))}
+    found = [event for event in events if event.kind == "hook_received" and event.id in held]
+    return {answer_key(run, event.id, event.data["caller"]) for event in found}
+
+
+def _holds(web: dict[str, Any] | None) -> bool:
+    return web is not None and web.get("respond") == MANUAL
 
 
 async def _forget_token(backend: Backend, run: str, key: str) -> None:

@@ -17,7 +17,10 @@ ACCEPTED_MAX = 1000
 
 @dataclass(slots=True)
 class TokenRecord:
-    """What the table holds of a token; `until` (µs) keeps a spent one taken."""
+    """What the table holds of a token; `until` (µs) keeps a spent one taken.
+
+    `web` says how requests reach it, where it is a webhook's.
+    """
 
     run: str
     lane: str
@@ -27,6 +30,7 @@ class TokenRecord:
     spent: bool = False
     until: int = 0
     accepted: list[str] = field(default_factory=list[str])
+    web: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
@@ -49,6 +53,11 @@ def scope_key(run: str, scope: str) -> str:
 def beat_key(run: str, step: str) -> str:
     """Return the key under which the last heartbeat of a step is kept."""
     return hashlib.sha256(f"beat\0{run}\0{step}".encode()).hexdigest()
+
+
+def answer_key(run: str, hook: str, caller: str) -> str:
+    """Return the key under which the answer to a held request is kept."""
+    return hashlib.sha256(f"answer\0{run}\0{hook}\0{caller}".encode()).hexdigest()
 
 
 def leaves_beat(event: Event) -> bool:
@@ -101,7 +110,12 @@ class Tokens:
         """
         data = hook.data
         record = TokenRecord(
-            run, self._env.lane, hook.id, data.get("schema"), data.get("metadata")
+            run,
+            self._env.lane,
+            hook.id,
+            data.get("schema"),
+            data.get("metadata"),
+            web=data.get("web"),
         ).to_bytes()
         key = token_key(hook.token)
         while True:
