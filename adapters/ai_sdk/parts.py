@@ -239,8 +239,7 @@ def _plain(kind: str, path: str, value: object, depth: int) -> Any:  # noqa: ANN
     if isinstance(value, Mapping):
         entries = cast("Mapping[Any, Any]", value).items()
         return {
-            _whole(kind, path, _name(kind, k)): _plain(kind, path, v, depth + 1)
-            for k, v in entries
+            _whole(kind, path, _name(kind, k)): _plain(kind, path, v, depth + 1) for k, v in entries
         }
     if isinstance(value, list | tuple):
         return [_plain(kind, path, one, depth + 1) for one in cast("list[Any]", value)]
