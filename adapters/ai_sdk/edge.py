@@ -4,7 +4,7 @@
 |---|---|
 | POST | the turn's chunks from its first; `x-workflow-run-id` says where to come back |
 | GET `{id}/stream` | all chunks of the newest turn and on; 204 where none is active |
-| GET `{id}/stream?startIndex=n` | from chunk n on; negative: the last ones, from the start of a part |
+| GET `{id}/stream?startIndex=n` | from chunk n on; negative: the last n, from a part's start |
 | GET `{id}/stream` with `Last-Event-ID: k` | from chunk k + 1 on |
 | POST `{id}/stop` | 202, and the run is cancelled; 204 where none is active |
 
@@ -86,7 +86,7 @@ class ChatEdge(Edge):
         self._turns: Turns = turns or RunPerTurn(
             client, cast("Workflow[..., Any]", workflow), stream, retention
         )
-        self._major = major
+        self._major: Major | Choose = major
         self._explain = explain
         self._origins = frozenset(origins)
 
@@ -214,7 +214,7 @@ class ChatEdge(Edge):
 
     def _reading(self, call: Call, turn: Turn) -> Reading:
         chosen = self._major
-        major = chosen if isinstance(chosen, int) else chosen(call.incoming)
+        major = chosen(call.incoming) if callable(chosen) else chosen
         return Reading(self.client, turn, major, self._explain)
 
     async def _stream(
