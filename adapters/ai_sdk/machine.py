@@ -17,6 +17,7 @@ WITHDRAWN = "this attempt was withdrawn"
 _RESETS: Major = 7
 _PENDING = 2**62
 _PROSE = frozenset({"text", "reasoning"})
+_OPENING = frozenset({"input-start", "input-available", "input-error"})
 _PROSE_STAGES = frozenset({"start", "delta", "end"})
 
 
@@ -125,8 +126,8 @@ class Machine:
     def pending(self) -> int:
         """Return where the earliest part begins that may go on: nobody can start after it."""
         prose = [one.opened for one in self._prose.values()]
-        calls = [one.opened for one in self._calls.values() if one.state != "done"]
-        resets = self.major >= _RESETS and self._step is not None and self._step.open
+        calls = [one.opened for one in self._calls.values()]  # an outcome may be withdrawn yet
+        resets = self.major >= _RESETS and self._step is not None
         steps = [self._step.index] if resets and self._step is not None else []
         return _PENDING if self.ended else min([*prose, *calls, *steps], default=_PENDING)
 
@@ -264,11 +265,9 @@ class Machine:
                 self._approvals[part["approvalId"]] = name
 
     def _write_call(self, writer: str, what: str, part: Part, call: Call | None) -> None:
-        """Send the beginning or the whole of a call; the two must agree in `dynamic`."""
-        dynamic = bool(part.get("dynamic"))
-        if call is not None and call.state == "streaming" and what != "input-start":
-            dynamic = call.dynamic
-            part = _with_dynamic(part, dynamic=dynamic)
+        """Send the beginning or the whole of a call, which stays dynamic or not as it began."""
+        dynamic = bool(part.get("dynamic")) if call is None else call.dynamic
+        part = _with_dynamic(part, dynamic=dynamic)
         goes_on = call is not None and call.state == "streaming" and what != "input-start"
         opened = call.opened if call is not None and goes_on else None
         index = self._content(writer, part, opened)
@@ -354,8 +353,12 @@ class Machine:
     def _forget(self, writer: str, step: Step) -> None:
         for one in step.said:
             family, _, what = one.part["type"].partition("-")
-            if one.writer == writer and what == "start" and family in _PROSE:
+            if one.writer != writer:
+                continue
+            if what == "start" and family in _PROSE:
                 self._names.free(family, one.part["id"])
+            elif what == "approval-request":
+                self._approvals.pop(one.part["approvalId"], None)
         for name, call in list(self._calls.items()):
             if call.opened > step.index and call.writer == writer:
                 del self._calls[name]
@@ -383,15 +386,18 @@ class Machine:
     def _tell_tool_again(self, said: Said, since: int, places: dict[tuple[str, str], int]) -> None:
         part = said.part
         name: str = part.get("toolCallId") or self._approvals.get(part["approvalId"], "")
-        call, key = self._calls.get(name), ("tool", name)
-        if call is None and self._continues:
-            self._emit(said.writer, part)
-        elif call is None or (call.opened < since and key not in places):
-            return
-        elif key in places:
-            self._emit(said.writer, part, places[key])
-        else:
-            places[key] = call.opened = self._emit(said.writer, part)
+        call, what = self._calls.get(name), part["type"].removeprefix("tool-")
+        place = places.get(("delta" if what == "input-delta" else "tool", name))
+        if call is None:
+            if self._continues:
+                self._emit(said.writer, part)
+        elif place is not None and what != "input-start":
+            self._emit(said.writer, part, place)
+        elif what in _OPENING and call.opened > since:
+            index = call.opened = self._emit(said.writer, part)
+            places["tool", name] = index
+            if what == "input-start":
+                places["delta", name] = index
 
     def _restore_data(self, writer: str, told_since: int) -> None:
         """Send again what a withdrawn attempt has replaced."""

@@ -146,18 +146,21 @@ class Page:
                 if self.major < 7:
                     self._active.clear()
             case "reset-step":
-                kept = len(self.parts) - len(self._since_step())
-                del self.parts[kept:]
-                self._active.clear()
-                self._partial.clear()
+                self._reset()
             case "finish":
                 self._finish(chunk)
-            case "error":
-                self.error = chunk["errorText"]
-            case "abort":
-                self.error = "aborted"
+            case "error" | "abort":
+                self.error = chunk.get("errorText", "aborted")
             case _:
                 self.parts.append(dict(chunk))
+
+    def _reset(self) -> None:
+        kept = len(self.parts) - len(self._since_step())
+        if not kept:
+            raise ClientGaveUp("reset-step without its step: all would be lost")
+        del self.parts[kept:]
+        self._active.clear()
+        self._partial.clear()
 
     def _finish(self, chunk: Part) -> None:
         reason = chunk.get("finishReason")

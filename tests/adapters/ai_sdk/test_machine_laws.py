@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offbook.adapters.ai_sdk import End, Machine, Major, Withdrawn, Written
@@ -69,6 +69,17 @@ def contents(id_: str) -> st.SearchStrategy[Part]:
 PARTS = IDS.flatmap(contents) | st.sampled_from(STEPS)
 ITEMS: st.SearchStrategy[Item] = st.builds(Written, PARTS, WRITERS) | st.builds(Withdrawn, WRITERS)
 LOGS = st.lists(ITEMS, max_size=40)
+DENSE = st.lists(
+    st.builds(
+        Written,
+        st.sampled_from([*prose("a", "text"), *tool("a"), *STEPS, *other("a")[:2]]),
+        st.sampled_from(["1", "2"]),
+    )
+    | st.builds(Withdrawn, st.sampled_from(["1", "2"])),
+    min_size=8,
+    max_size=30,
+)
+"""Logs in which most parts have to do with each other."""
 
 
 def chunks(major: Major, log: list[Item], end: End) -> list[Wire]:
@@ -79,7 +90,8 @@ def chunks(major: Major, log: list[Item], end: End) -> list[Wire]:
     return found + machine.end(end)
 
 
-@given(LOGS, ENDS, MAJOR)
+@settings(max_examples=400)
+@given(LOGS | DENSE, ENDS, MAJOR)
 def test_no_client_gives_up(log: list[Item], end: End, major: Major) -> None:
     page = Page(major)
     for wire in chunks(major, log, end):
@@ -104,7 +116,8 @@ def test_pieces_by_start_index_make_the_whole(
     assert received == [wire.part for wire in whole]
 
 
-@given(LOGS, ENDS, MAJOR, st.integers(0, 40), st.integers(1, 30))
+@settings(max_examples=400)
+@given(DENSE, ENDS, MAJOR, st.integers(0, 25), st.integers(1, 8))
 def test_who_begins_at_the_end_never_begins_in_a_part(
     log: list[Item], end: End, major: Major, now: int, count: int
 ) -> None:
@@ -174,7 +187,7 @@ def test_a_client_that_can_forget_sees_what_counts_and_nothing_else(
     assert all(part["state"] == "done" for part in made.visible)
 
 
-@pytest.mark.parametrize("major", (5, 6))
+@pytest.mark.parametrize("major", [5, 6])
 @given(logs=attempts())
 def test_a_client_that_cannot_forget_has_every_text_that_counts(
     major: Major, logs: tuple[list[Item], list[Item]]
