@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Generator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -11,6 +11,7 @@ from .context import RunInfo, body_of, current_body, step_context
 from .define import Bound, Workflow
 from .errors import InvalidOption, NotInRun
 from .machine_hooks import Hook
+from .machine_webhooks import RespondWith, Webhook, create_webhook
 from .model import digest_of, pack
 from .names import check_name
 from .options import UNSET, Duration, micros, retention_of
@@ -22,6 +23,7 @@ from .stream import Stream, stream_of
 __all__ = [
     "CancelScope",
     "Hook",
+    "Webhook",
     "continue_as_new",
     "current_run",
     "hook",
@@ -30,6 +32,7 @@ __all__ = [
     "start",
     "stream",
     "topic",
+    "webhook",
 ]
 
 R = TypeVar("R")
@@ -94,6 +97,70 @@ def hook(  # noqa: PLR0913 - a hook has that many options
     """
     hooks = body_of("hook()").hooks
     return hooks.create(type, token, metadata, once=once, expires=expires, keep=keep)
+
+
+@overload
+def webhook(
+    type: type[T],
+    *,
+    respond_with: RespondWith = None,
+    methods: Iterable[str] = ("POST",),
+    signed: str | None = None,
+    base: str | None = None,
+    wait: Duration = 30,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+) -> Webhook[T]: ...
+@overload
+def webhook(
+    type: Any = Any,  # noqa: ANN401
+    *,
+    respond_with: RespondWith = None,
+    methods: Iterable[str] = ("POST",),
+    signed: str | None = None,
+    base: str | None = None,
+    wait: Duration = 30,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+) -> Webhook[Any]: ...
+def webhook(  # noqa: PLR0913 - a webhook has that many options
+    type: Any = Any,  # noqa: A002
+    *,
+    respond_with: RespondWith = None,
+    methods: Iterable[str] = ("POST",),
+    signed: str | None = None,
+    base: str | None = None,
+    wait: Duration = 30,
+    metadata: object = None,
+    once: bool = False,
+    expires: Duration | datetime | None = None,
+) -> Webhook[Any]:
+    """Open an address at which HTTP requests arrive: await it, or walk it with `async for`.
+
+    It is a hook of requests, served by an `offbook.adapters.http.Edge`. Its token is made, and
+    nobody can guess it: the address (`url`) is all that a sender needs.
+
+    type: what the body is, for `request.payload`: bytes, str, or anything that JSON can be read
+        as. Requests that do not fit are refused at the edge.
+    respond_with: what callers are told once their request cannot be lost: None is 202 without a
+        body; a `Response` is sent to each; "manual" holds the caller until
+        `await request.respond(…)`.
+    methods: which are taken. signed: the name under which the edge has secrets; requests without
+        a valid Standard Webhooks signature are refused.
+    base: where the edge is served, for `url`: `https://shop.example`, or with a path if the edge
+        has a prefix of its own. wait: how long a caller is held at most.
+    metadata, once, expires: as for `hook`.
+
+    Raises:
+        NotInRun: the caller is not a workflow body.
+        InvalidOption, InvalidName: an option has a value that it cannot have.
+    """
+    return create_webhook(
+        body_of("webhook()").hooks, type, respond_with=respond_with, methods=methods,
+        signed=signed, base=base, wait=wait, metadata=metadata, once=once, expires=expires,
+    )  # fmt: skip
 
 
 @overload

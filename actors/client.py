@@ -19,6 +19,7 @@ from .define import Bound, Workflow
 from .errors import (
     ClientClosed,
     HookNotFound,
+    HookRejected,
     InvalidOption,
     NotInWorkflowBody,
     RunCancelled,
@@ -56,6 +57,7 @@ from .tokens import TokenRecord
 from .tombs import Tombstone
 from .turn import early_key, payload_key
 from .view import Viewer
+from .webhooks import Webhooks
 
 R = TypeVar("R")
 
@@ -94,6 +96,7 @@ class Client:
         self._known: set[tuple[str, str]] = set()
         self._viewer = Viewer(self.codec)
         self._log = Reading(self)
+        self.webhooks = Webhooks(self, self._log)
         self._outlet: Outlet | None = None
 
     def __repr__(self) -> str:
@@ -296,7 +299,7 @@ class Client:
         record = await self._token(token)
         if record is not None and record.run == run and not record.spent:
             sent = Sent(run, record.hook, token, caller)
-            if await self._deliver(record, sent, early["payload"]):
+            if await self.deliver(record, sent, early["payload"]):
                 return
         if not await self._is_over(run):
             await self._send(head.deployment, run, "hook", {**early, "early": True})
@@ -395,10 +398,12 @@ class Client:
         record = await self._token(key)
         if record is None:
             raise HookNotFound
+        if record.web is not None:
+            raise HookRejected("a webhook takes HTTP requests, not payloads")
         if record.schema is not None and not record.spent:
             self.codec.check_json(record.schema, data)
         sent = Sent(record.run, record.hook, key, id or secrets.token_hex(8))
-        if not await self._deliver(record, sent, data):
+        if not await self.deliver(record, sent, data):
             raise HookNotFound
         return record.run
 
@@ -406,7 +411,7 @@ class Client:
         entry = await self._log.again(lambda: self.backend.hooks.get(key), "reading a hook")
         return None if entry is None else TokenRecord.read(entry.value)
 
-    async def _deliver(self, record: TokenRecord, sent: Sent, data: bytes) -> bool:
+    async def deliver(self, record: TokenRecord, sent: Sent, data: bytes) -> bool:
         """Send a payload to a hook; return whether it is the run's."""
         acceptance = Acceptance(self.backend, self._log)
         if record.spent:

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from .errors import HookConflict, HookDisposed, InvalidOption, PayloadError
 from .loop_tasks import Timer, WorkflowFuture
@@ -45,7 +45,7 @@ class Hook(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return self._next().__await__()
 
-    def __aiter__(self) -> "Hook[T]":
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
@@ -54,7 +54,7 @@ class Hook(Generic[T]):
         except HookDisposed:
             raise StopAsyncIteration from None
 
-    async def __aenter__(self) -> "Hook[T]":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -90,7 +90,16 @@ class Hook(Generic[T]):
 
     def check(self, payload: bytes) -> None:
         """Raise PayloadMismatch where a payload does not fit the hook's type."""
-        self._hooks.core.codec.decode(payload, self._type, "payload")
+        self.read(payload, "payload")
+
+    def read(self, payload: bytes, name: str) -> T:
+        """Return a payload as what the workflow gets; `name` is what errors call it.
+
+        Raises:
+            PayloadMismatch: it does not fit the hook's type.
+        """
+        found: T = self._hooks.core.codec.decode(payload, self._type, name)
+        return found
 
     async def _next(self) -> T:
         while not self._payloads:
@@ -99,9 +108,7 @@ class Hook(Generic[T]):
             if self._closed:
                 raise HookDisposed(self.token)
             await self._changed()
-        payload = self._payloads.popleft()
-        decoded: T = self._hooks.core.codec.decode(payload, self._type, "the hook's payload")
-        return decoded
+        return self.read(self._payloads.popleft(), "the hook's payload")
 
     async def _changed(self) -> None:
         future = self._hooks.core.loop.create_future()
@@ -154,8 +161,13 @@ class Hooks:
         once: bool,
         expires: Duration | datetime | None,
         keep: Duration | None,
+        web: dict[str, Any] | None = None,
+        make: Callable[["Hooks", str, str, Any], Hook[Any]] = Hook[Any],
     ) -> Hook[Any]:
-        """Register a hook: it takes payloads from the commit of this turn on."""
+        """Register a hook: it takes payloads from the commit of this turn on.
+
+        web: how requests reach it, where it is a webhook. make: what it becomes.
+        """
         core = self.core
         _check_token(token)
         due = None if expires is None else micros("expires", expires, core.loop.now)
@@ -163,13 +175,17 @@ class Hooks:
         noted = None if metadata is None else core.codec.encode(metadata, "metadata")
         schema = core.codec.schema(type_)
         hook_id = core.loop.next_id()
-        made: Hook[Any] = Hook(self, hook_id, token or self._new_token(hook_id), type_)
-        data = {
+        made = make(self, hook_id, token or self._new_token(hook_id), type_)
+        data: dict[str, Any] = {
             "token": made.token, "schema": schema, "metadata": noted,
             "once": once, "expires": due, "keep": kept,
         }  # fmt: skip
+        facts: list[Any] = [token, noted, once, due, kept]
+        if web is not None:
+            data["web"] = web
+            facts.append(web)
         self.open[hook_id] = (made, once)
-        core.issue("hook", hook_id, data, "", digest_of(pack([token, noted, once, due, kept])))
+        core.issue("hook", hook_id, data, "", digest_of(pack(facts)))
         if due is not None:
             made._expiry = core.loop.call_later(  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one unit
                 (due - core.loop.now) / 1_000_000, made.close

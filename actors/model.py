@@ -42,7 +42,7 @@ Kinds of commands, and their data (`name` is the step's or child workflow's name
 | cancel_step | reason |
 | timer | due |
 | cancel_timer | |
-| hook | token, schema, metadata, once, expires, keep |
+| hook | token, schema, metadata, once, expires, keep, web (a webhook: methods, …) |
 | close_hook | |
 | child | run, args, detached, attributes, retention |
 | cancel_child | reason |

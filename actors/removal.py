@@ -1,15 +1,17 @@
 """The removal of an ended run: tombstone first, then its data; its id stays taken, or is free."""
 
 from contextlib import suppress
+from typing import Any
 
 from .env import Doors
 from .errors import HistoryCorrupted, HistoryLost
 from .loading import verified
-from .model import TOMBSTONE, History
+from .machine_webhooks import MANUAL
+from .model import TOMBSTONE, Command, Event, History
 from .names import token_key
 from .ports import Backend, Refused
 from .state import state_of
-from .tokens import TokenRecord, forget, forget_notes, leaves_notes, scope_key
+from .tokens import TokenRecord, answer_key, forget, forget_notes, leaves_notes, scope_key
 from .tombs import Tombstone
 
 
@@ -61,7 +63,7 @@ async def _bury(backend: Backend, history: History) -> bool:
 
 
 async def _forget(backend: Backend, history: History | None) -> None:
-    """Remove what the table of tokens holds of a run: hooks, cancelled scopes, heartbeats."""
+    """Remove what the table of tokens holds of a run: hooks, scopes, heartbeats, answers."""
     if history is None:
         return
     run, state = history.head.run, state_of(history)
@@ -71,8 +73,20 @@ async def _forget(backend: Backend, history: History | None) -> None:
     events = [event for record in history.records for event in record.events]
     for step in sorted({event.id for event in events if leaves_notes(event)} | set(state.steps)):
         await forget_notes(backend.hooks, run, step)
-    for scope in sorted(state.scopes):
-        await forget(backend.hooks, scope_key(run, scope))
+    kept = {scope_key(run, scope) for scope in state.scopes} | _answers(run, commands, events)
+    for key in sorted(kept):
+        await forget(backend.hooks, key)
+
+
+def _answers(run: str, commands: list[Command], events: list[Event]) -> set[str]:
+    """Return the keys of the answers that held requests may have had."""
+    held = {c.id for c in commands if c.kind == "hook" and _holds(c.data.get("web"))}
+    found = [event for event in events if event.kind == "hook_received" and event.id in held]
+    return {answer_key(run, event.id, event.data["caller"]) for event in found}
+
+
+def _holds(web: dict[str, Any] | None) -> bool:
+    return web is not None and web.get("respond") == MANUAL
 
 
 async def _forget_token(backend: Backend, run: str, key: str) -> None:

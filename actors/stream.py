@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .again import patiently
+from .chunks import Source
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
@@ -290,7 +291,7 @@ class Stream(Generic[T]):
     async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:
         source = entry.chunk.source if isinstance(entry, Shown) else entry.source
         if not isinstance(entry, Shown):
-            return Reset(entry.index, entry.indices, cursor, source.step, source.attempt)
+            return Reset(entry.index, entry.indices, cursor, self._writer(source), source.attempt)
         chunk = entry.chunk
         owner = self._owner()
         data = chunk.payload
@@ -300,7 +301,14 @@ class Stream(Generic[T]):
             )
         value: T = owner.decode(data, self.type, "chunk")
         at = moment(chunk.at)
-        return Chunk(value, entry.index, cursor, at, source.step, source.attempt, chunk.author)
+        return Chunk(
+            value, entry.index, cursor, at, self._writer(source), source.attempt, chunk.author
+        )
+
+    def _writer(self, source: Source) -> str:
+        """Return who wrote; steps of other runs, which may have equal ids, are told apart."""
+        foreign = self.channel.run and source.step and source.run != self.channel.run
+        return f"{source.run}:{source.step}" if foreign else source.step
 
     def _raise(self, closed: Closed | None) -> None:
         if closed is not None and closed.error is not None:

@@ -20,6 +20,7 @@ class TokenRecord:
     """What the table holds of a token; `until` (µs) keeps a spent one taken.
 
     `closing`: the run may be about to close the hook, so only its log says what it still took.
+    `web` says how requests reach it, where it is a webhook's.
     """
 
     run: str
@@ -31,6 +32,7 @@ class TokenRecord:
     spent: bool = False
     until: int = 0
     accepted: list[str] = field(default_factory=list[str])
+    web: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
@@ -58,6 +60,11 @@ def beat_key(run: str, step: str) -> str:
 def tries_key(run: str, step: str) -> str:
     """Return the key under which is counted how often a step's task was begun."""
     return hashlib.sha256(f"tries\0{run}\0{step}".encode()).hexdigest()
+
+
+def answer_key(run: str, hook: str, caller: str) -> str:
+    """Return the key under which the answer to a held request is kept."""
+    return hashlib.sha256(f"answer\0{run}\0{hook}\0{caller}".encode()).hexdigest()
 
 
 def leaves_notes(event: Event) -> bool:
@@ -120,7 +127,12 @@ class Tokens:
         """
         data = hook.data
         record = TokenRecord(
-            run, self._env.lane, hook.id, data.get("schema"), data.get("metadata")
+            run,
+            self._env.lane,
+            hook.id,
+            data.get("schema"),
+            data.get("metadata"),
+            web=data.get("web"),
         ).to_bytes()
         key = token_key(hook.token)
         while True:

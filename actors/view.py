@@ -32,7 +32,7 @@ _COMMAND_EVENTS = {
 }
 
 _PAYLOADS = frozenset({"result", "payload", "metadata", "beat"})
-_TOKENS = frozenset({"token", "schema"})
+_TOKENS = frozenset({"token", "schema", "web"})
 
 
 class Viewer:

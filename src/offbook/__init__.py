@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offbook._connect import connect as connect
     from offbook.actors.api import Hook as Hook
+    from offbook.actors.api import Webhook as Webhook
     from offbook.actors.api import continue_as_new as continue_as_new
     from offbook.actors.api import current_run as current_run
     from offbook.actors.api import hook as hook
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from offbook.actors.api import start as start
     from offbook.actors.api import stream as stream
     from offbook.actors.api import topic as topic
+    from offbook.actors.api import webhook as webhook
     from offbook.actors.client import Client as Client
     from offbook.actors.client import HookInfo as HookInfo
     from offbook.actors.codec import register as register
@@ -82,6 +84,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import WorkflowStuck as WorkflowStuck
     from offbook.actors.options import Retry as Retry
     from offbook.actors.options import Settings as Settings
+    from offbook.actors.requests import Request as Request
+    from offbook.actors.requests import Response as Response
     from offbook.actors.run import Run as Run
     from offbook.actors.run import RunEvent as RunEvent
     from offbook.actors.run import RunView as RunView
@@ -97,7 +101,10 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "_connect": "connect",
-    "actors.api": "Hook continue_as_new current_run hook set_attributes sleep start stream topic",
+    "actors.api": (
+        "Hook Webhook continue_as_new current_run hook set_attributes sleep start stream topic "
+        "webhook"
+    ),
     "actors.client": "Client HookInfo",
     "actors.codec": "register",
     "actors.context": "RunInfo StepContext current_step",
@@ -115,6 +122,7 @@ _WHERE = {
         "WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
+    "actors.requests": "Request Response",
     "actors.run": "Run RunEvent RunView StepView",
     "actors.scope": "CancelScope",
     "actors.stream": "Chunk Page Reset Stream",

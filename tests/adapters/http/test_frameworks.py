@@ -1,0 +1,132 @@
+"""Five web frameworks in real processes: worker inside, webhook, and a stop under load."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+import offbook
+from support.nats import until
+from support.web import WebServer, browser_of, signed
+from support.web_apps import FRAMEWORKS, asks, doubled
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+async def start(
+    browser: httpx.AsyncClient, server: WebServer, name: str, number: int, run: str
+) -> httpx.Response:
+    body = {"workflow": f"support.web_apps.{name}", "args": [number], "id": run}
+    return await browser.post(f"{server.base}/runs", json=body)
+
+
+async def address(folder: Path, run: str) -> str:
+    """Return the token of a run's webhook, once the run has written its address down."""
+    path = folder / f"{run}.url"
+    await until(path.exists)
+    return path.read_text(encoding="utf-8").rpartition("/")[2]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_a_run_a_webhook_and_the_applications_own_pages(
+    framework: str, tmp_path: Path
+) -> None:
+    async with WebServer(framework, tmp_path) as server, browser_of(server) as browser:
+        assert (await browser.get("/hello")).text == "hello"
+        health = await browser.get(f"{server.base}/health")
+        assert health.json() == {"status": "healthy", "format": 1}
+        refused = await browser.get(f"{server.base}/runs/x", headers={"x-key": "wrong"})
+        assert refused.status_code == 401
+
+        assert (await start(browser, server, "doubled", 3, "d")).status_code == 201
+        result = await browser.get(f"{server.base}/runs/d/result")
+        assert result.json() == {"run": "d", "status": "completed", "result": 12}
+
+        assert (await start(browser, server, "asks", 2, "a")).status_code == 201
+        path = f"{server.base}/webhook/{await address(tmp_path, 'a')}"
+        assert (await browser.post(path, content=b"unsigned")).status_code == 401
+        for _ in range(2):
+            headers = signed("m1", b"first", time.time())
+            reply = await browser.post(path, content=b"first", headers=headers)
+            assert (reply.status_code, reply.json()) == (200, {"number": 1, "text": "first"})
+        headers = signed("m2", b"second", time.time())
+        reply = await browser.post(path, content=b"second", headers=headers)
+        assert reply.json() == {"number": 2, "text": "second"}
+        result = await browser.get(f"{server.base}/runs/a/result")
+        assert result.json()["result"] == ["first", "second"]
+        for _ in range(100):
+            reply = await browser.post(path, content=b"late")
+            assert (reply.status_code, reply.content) == (404, b"")
+
+
+async def _load(
+    browser: httpx.AsyncClient, server: WebServer, name: str, accepted: list[str]
+) -> None:
+    """Start runs for as long as the server takes them."""
+    number = 0
+    while True:
+        run = f"{name}-{number}"
+        try:
+            reply = await start(browser, server, "doubled", number, run)
+        except httpx.TransportError:
+            return
+        if reply.status_code != 201:
+            return
+        accepted.append(run)
+        number += 1
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_a_stop_under_load_is_clean_and_loses_nothing(framework: str, tmp_path: Path) -> None:
+    accepted: list[str] = []
+    async with offbook.connect(folder=tmp_path / "server") as client:
+        async with WebServer(framework, tmp_path) as server, browser_of(server) as browser:
+            assert (await start(browser, server, "asks", 1, "waits")).status_code == 201
+            await address(tmp_path, "waits")
+            poll = asyncio.ensure_future(browser.get(f"{server.base}/runs/waits/result?wait=60"))
+            loads = [
+                asyncio.ensure_future(_load(browser, server, f"load{number}", accepted))
+                for number in range(5)
+            ]
+            await until(lambda: len(accepted) >= 50)
+            server.ask_to_stop()
+            assert await server.gone() in {0, -15}
+            assert (await poll).status_code == 202
+            await asyncio.gather(*loads)
+        log = server.log.read_text(encoding="utf-8")
+        assert "Finished server process" in log
+        assert "Traceback" not in log
+        async with offbook.Worker(client, workflows=[doubled, asks]):
+            results = await asyncio.gather(*(client.run(run, doubled).result() for run in accepted))
+        assert results == [4 * int(run.rpartition("-")[2]) for run in accepted]
+
+
+async def test_a_webhook_retried_after_the_server_died_is_delivered_once(tmp_path: Path) -> None:
+    """The server dies with the caller held; the retry has the answer, the run one request."""
+    async with offbook.connect(folder=tmp_path / "server") as client:
+        run = await client.start(asks, 2, id="a")
+        headers = signed("m1", b"first", time.time())
+        async with WebServer("alone", tmp_path) as server:
+            token = await address(tmp_path, "a")
+        async with WebServer("alone-idle", tmp_path) as server, browser_of(server) as browser:
+            # No worker is there: the request is accepted, and its sender held.
+            path = f"{server.base}/webhook/{token}"
+            before = await client.backend.mail.waiting("default")
+            held = asyncio.ensure_future(browser.post(path, content=b"first", headers=headers))
+            while await client.backend.mail.waiting("default") == before:
+                assert not held.done()
+            server.kill()
+            with pytest.raises(httpx.TransportError):
+                await held
+        async with WebServer("alone", tmp_path) as server, browser_of(server) as browser:
+            path = f"{server.base}/webhook/{token}"
+            for caller, body, number in (("m1", b"first", 1), ("m2", b"second", 2)):
+                for _ in range(2):
+                    fresh = signed(caller, body, time.time())
+                    reply = await browser.post(path, content=body, headers=fresh)
+                    assert (reply.status_code, reply.json()["number"]) == (200, number)
+        assert await run.result() == ["first", "second"]
+        kinds = [event.type async for event in run.events()]
+        assert kinds.count("hook_received") == 2
