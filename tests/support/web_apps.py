@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import offbook
-from offbook import current_run, step, webhook, workflow
+from offbook import current_run, step, stream, webhook, workflow
 from offbook.adapters.http import Edge, Incoming, wrap
 
 PREFIX = "/.well-known/offbook/v1"
@@ -43,6 +43,19 @@ async def write_down(url: str) -> None:
     draft.replace(path)
 
 
+@step
+async def say(count: int, pause: float) -> None:
+    words = stream("words")
+    for number in range(count):
+        await words.write(number)
+        await asyncio.sleep(pause)
+
+
+@workflow
+async def talks(count: int, pause: float = 0.002) -> None:
+    await say(count, pause)
+
+
 @workflow
 async def asks(count: int) -> list[str]:
     found: list[str] = []
@@ -56,6 +69,9 @@ async def asks(count: int) -> list[str]:
     return found
 
 
+ALL: list[offbook.Workflow[..., Any]] = [doubled, asks, talks]
+
+
 async def authenticate(incoming: Incoming) -> bool:
     return incoming.header("x-key") == KEY
 
@@ -64,10 +80,10 @@ def make_edge(*, working: bool = True) -> Edge:
     client = offbook.connect(os.environ.get("WEB_URL"), folder=FOLDER / "server")
     return Edge(
         client,
-        start=[doubled, asks],
+        start=ALL,
         authenticate=authenticate,
         webhook_secrets={"test": SECRET},
-        worker=offbook.Worker(client, workflows=[doubled, asks]) if working else None,
+        worker=offbook.Worker(client, workflows=ALL, grace=1) if working else None,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import offbook
 from support.nats import until
 from support.web import WebServer, browser_of, signed
-from support.web_apps import FRAMEWORKS, asks, doubled
+from support.web_apps import ALL, FRAMEWORKS, asks, doubled, talks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -61,6 +61,82 @@ async def test_a_run_a_webhook_and_the_applications_own_pages(
             assert (reply.status_code, reply.content) == (404, b"")
 
 
+class Listener:
+    """Reads a stream as a browser does: comes back with the last id it had."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.numbers: list[int] = []
+        self.ended = False
+        self.cuts = 0
+        self._last: str | None = None
+
+    async def listen(self, server: WebServer) -> None:
+        """Read until the end or until the connection breaks."""
+        headers = {"last-event-id": self._last} if self._last else {}
+        path = f"{server.base}/runs/{self.run}/streams/words"
+        try:
+            async with (
+                browser_of(server) as browser,
+                browser.stream("GET", path, headers=headers) as reply,
+            ):
+                assert reply.headers["content-type"].startswith("text/event-stream")
+                async for line in reply.aiter_lines():
+                    self._take(line)
+        except httpx.TransportError:
+            self.cuts += 1
+        else:
+            assert self.ended, "a polite end that was none"
+
+    async def has(self, count: int) -> None:
+        """Return once it has had so many chunks."""
+        await until(lambda: len(self.numbers) >= count)
+
+    def _take(self, line: str) -> None:
+        name, _, value = line.partition(": ")
+        if name == "id":
+            self._last = value
+            self.ended = value == "end"
+        elif name == "data" and not self.ended:
+            self.numbers.append(int(value))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_a_stream_is_read_live_and_to_its_end(framework: str, tmp_path: Path) -> None:
+    async with WebServer(framework, tmp_path) as server, browser_of(server) as browser:
+        assert (await start(browser, server, "talks", 200, "t")).status_code == 201
+        listeners = [Listener("t") for _ in range(3)]
+        await asyncio.gather(*(listener.listen(server) for listener in listeners))
+        assert [listener.numbers for listener in listeners] == [list(range(200))] * 3
+        again = await browser.get(
+            f"{server.base}/runs/t/streams/words", headers={"last-event-id": "end"}
+        )
+        assert again.status_code == 204
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_stream_goes_on_at_the_next_server(how: str, tmp_path: Path) -> None:
+    """A worker elsewhere writes; the web server before the reader dies or stops, twice."""
+    listener = Listener("t")
+    async with (
+        offbook.connect(folder=tmp_path / "server") as client,
+        offbook.Worker(client, workflows=ALL),
+    ):
+        run = await client.start(talks, 300, 0.01, id="t")
+        for count in (20, 60):
+            async with WebServer("alone-idle", tmp_path) as server:
+                listening = asyncio.ensure_future(listener.listen(server))
+                await listener.has(count)
+                (server.kill if how == "killed" else server.ask_to_stop)()
+                await server.gone()
+                await listening
+                assert not listener.ended
+        async with WebServer("alone-idle", tmp_path) as server:
+            await listener.listen(server)
+        await run.result()
+    assert (listener.numbers, listener.cuts) == (list(range(300)), 2)
+
+
 async def _load(
     browser: httpx.AsyncClient, server: WebServer, name: str, accepted: list[str]
 ) -> None:
@@ -85,6 +161,10 @@ async def test_a_stop_under_load_is_clean_and_loses_nothing(framework: str, tmp_
         async with WebServer(framework, tmp_path) as server, browser_of(server) as browser:
             assert (await start(browser, server, "asks", 1, "waits")).status_code == 201
             await address(tmp_path, "waits")
+            assert (await start(browser, server, "talks", 100_000, "talks")).status_code == 201
+            listener = Listener("talks")
+            listening = asyncio.ensure_future(listener.listen(server))
+            await listener.has(1)
             poll = asyncio.ensure_future(browser.get(f"{server.base}/runs/waits/result?wait=60"))
             loads = [
                 asyncio.ensure_future(_load(browser, server, f"load{number}", accepted))
@@ -94,11 +174,14 @@ async def test_a_stop_under_load_is_clean_and_loses_nothing(framework: str, tmp_
             server.ask_to_stop()
             assert await server.gone() in {0, -15}
             assert (await poll).status_code == 202
+            await listening
+            assert (listener.cuts, listener.ended) == (1, False)
             await asyncio.gather(*loads)
         log = server.log.read_text(encoding="utf-8")
         assert "Finished server process" in log
         assert "Traceback" not in log
-        async with offbook.Worker(client, workflows=[doubled, asks]):
+        await client.run("talks").cancel()
+        async with offbook.Worker(client, workflows=ALL):
             results = await asyncio.gather(*(client.run(run, doubled).result() for run in accepted))
         assert results == [4 * int(run.rpartition("-")[2]) for run in accepted]
 
