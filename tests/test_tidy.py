@@ -157,9 +157,10 @@ def honest_tests(name: str, text: str) -> Iterator[Finding]:
     for node in functions(tree):
         if node.name.startswith("test") and not any(map(_checks_something, ast.walk(node))):
             yield node.lineno, f"{node.name} asserts nothing"
+    whole = name.startswith(LOGICAL_TIME) or "\npytestmark = pytest.mark.virtual\n" in text
     for line in tree.body:
         for call in ast.walk(line):
-            virtual = name.startswith(LOGICAL_TIME) or _on_virtual_time(line)
+            virtual = whole or _on_virtual_time(line)
             if isinstance(call, ast.Call) and _sleeps_long(call, virtual=virtual):
                 yield call.lineno, "a long sleep: await the event instead"
 
