@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -79,7 +80,8 @@ class WebServer:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            os.killpg(self._process.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and nobody has said so yet
+                os.killpg(self._process.pid, number)
 
     async def gone(self) -> int:
         """Return its exit code."""
