@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Generator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -250,24 +250,31 @@ def stream(
     return Stream(stream_of(context.run.id, name), type)
 
 
-def topic(
+def topic(  # noqa: PLR0913 - each has a default
     name: str,
     type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
     *,
     author: str | None = None,
     start: str = "begin",
+    follow: bool = True,
+    authors: Collection[str] | None = None,
 ) -> Stream[Any]:
     """Return a handle of a topic: a stream without a run, on which many runs talk.
 
     author: who writes, for readers to tell (default: the run's id). start: where reading begins:
-    "begin", "now", or a cursor.
+    "begin", "now", or a cursor. follow: wait for what comes. authors: read only what these wrote.
+
+    A body reads it too: `async for message in topic("debate")`. What it reads is recorded. What
+    bodies write counts once and for good; what a step writes may be withdrawn with its attempt,
+    which a body that has read it is not told.
 
     Raises:
         NotInRun: the caller is neither a workflow body nor a step.
         InvalidName: the name cannot be one.
     """
     writer = current_run().id if author is None else author
-    return Stream(Channel(check_name("topic", name)), type, start=start, author=writer)
+    channel = Channel(check_name("topic", name))
+    return Stream(channel, type, start=start, follow=follow, author=writer, authors=authors)
 
 
 def set_attributes(

@@ -108,7 +108,7 @@ _BODIES: dict[int, Callable[[object], bool]] = {
 }
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, order=True)
 class Place:
     """Where a chunk lies: the sequence of its message and its place in it."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -469,7 +469,7 @@ class Client:
         failed.__cause__ = cause
         return failed
 
-    def topic(
+    def topic(  # noqa: PLR0913 - each has a default
         self,
         name: str,
         type: Any = Any,  # noqa: A002, ANN401 - an annotation is any object
@@ -477,14 +477,17 @@ class Client:
         author: str = "",
         start: str = "begin",
         follow: bool = True,
+        authors: Collection[str] | None = None,
     ) -> Stream[Any]:
-        """Return a handle of a topic, without I/O; see `Stream`.
+        """Return a handle of a topic, without I/O; see `Stream`. authors: read only theirs.
 
         Raises:
             InvalidName: the name cannot be one.
         """
         channel = Channel(check_name("topic", name))
-        return Stream(channel, type, self, start=start, follow=follow, author=author)
+        return Stream(
+            channel, type, self, start=start, follow=follow, author=author, authors=authors
+        )
 
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""

@@ -141,12 +141,13 @@ async def walk(
 
 
 class Past:
-    """The messages up to a sequence: kept where they are few, else read each time."""
+    """The messages between two sequences: kept where they are few, else read each time."""
 
     _KEPT_BYTES = 4 << 20
 
-    def __init__(self, streams: Streams, channel: Channel, until: int) -> None:
+    def __init__(self, streams: Streams, channel: Channel, until: int, after: int = 0) -> None:
         self.until = until
+        self._after = after
         self._streams = streams
         self._channel = channel
         self._kept: list[tuple[int, Message]] | None = None
@@ -159,7 +160,7 @@ class Past:
             return
         kept: list[tuple[int, Message]] | None = []
         size = 0
-        async for posted in walk(self._streams, self._channel, self.until):
+        async for posted in walk(self._streams, self._channel, self.until, self._after):
             message = read(self._channel, posted)
             if message is None:
                 continue

@@ -278,6 +278,20 @@ class Reader:
                     yield entry
         self.closed = self._lens.closed
 
+    async def onward(self, after: Place) -> AsyncGenerator[Shown]:
+        """Yield the chunks after a place, without a look at what was before it.
+
+        For those who take no chunk back.
+        """
+        start = after.seq - 1
+        self._lens = Effective(self._channel)
+        past = Past(self._streams, self._channel, (await self._now()).until, start)
+        coming = self._live(start) if self._follow else self._feed(past.messages())
+        async with aclosing(coming):
+            async for entry in coming:
+                if isinstance(entry, Shown) and entry.chunk.place > after:
+                    yield entry
+
     def cursor(self, entry: Entry) -> Cursor:
         """Return the cursor of the entry that was yielded last."""
         place = entry.chunk.place if isinstance(entry, Shown) else entry.place

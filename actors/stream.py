@@ -1,6 +1,6 @@
 """`Stream`: a handle of an output stream, or of a topic, for writing and for reading."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .again import patiently
-from .chunks import Source
+from .chunks import Source, Taken
+from .codec import Codec
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
@@ -18,6 +19,7 @@ from .outlet import Outlet, check_run
 from .ports import Backend, Channel
 from .readers import VIEWS, Cursor, Entry, Reader, Shown
 from .state import FINAL
+from .subscribing import Recorded, read_topic
 from .summary import read_summary
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ class Page(Generic[T]):
 class Stream(Generic[T]):
     """A named output stream of a run, or a topic. Making a handle does no I/O.
 
-    Writing works in workflows, steps and clients; reading in steps and clients. A handle may be
-    an argument, a result, or written to another stream.
+    Writing works in workflows, steps and clients; reading in steps and clients, and that of
+    topics in workflows too. A handle may be an argument, a result, or written to a stream.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a reading
@@ -86,6 +88,7 @@ class Stream(Generic[T]):
         follow: bool = True,
         view: str = "effective",
         author: str = "",
+        authors: Collection[str] | None = None,
     ) -> None:
         self.channel = channel
         self.type = type_
@@ -94,6 +97,7 @@ class Stream(Generic[T]):
         self._start = start
         self._follow = follow
         self._view = view
+        self._authors = None if authors is None else sorted(authors)
 
     def __repr__(self) -> str:
         return f"<Stream {self.channel}>"
@@ -203,10 +207,12 @@ class Stream(Generic[T]):
         """Yield the values, and a `Reset` where chunks that were yielded count no more.
 
         start: an index (negative: from the end as it is now), "begin", "now", or a cursor to go on
-        after. follow:
-        go on until the stream ends (default), else end with what is there. view: "effective": of
-        each step only the attempt that counts; "attempts": all of them and each Reset, as it
-        happened, under indices that never change; "raw": whatever was written.
+        after. follow: go on until the stream ends (default), else end with what is there. view:
+        "effective": of each step only the attempt that counts; "attempts": all of them and each
+        Reset, as it happened, under indices that never change; "raw": whatever was written.
+
+        A workflow body can read topics. What it reads is recorded, so a replay reads the same;
+        it is told of no Reset, and `view` is not taken.
 
         Raises:
             StreamFailed: its writer ended it with an error. RunNotFound, RunExpired: there is no
@@ -220,14 +226,31 @@ class Stream(Generic[T]):
         self, start: int | str | None = None, *, follow: bool | None = None, view: str | None = None
     ) -> AsyncGenerator[Chunk[T] | Reset]:
         """Yield the chunks with their indices and cursors. For the rest see `read`."""
+        body = current_body()
+        place = self._start if start is None else start
+        goes_on = self._follow if follow is None else follow
+        if body is not None and not self.channel.run:
+            async for taken in read_topic(self.channel, place, self._authors, follow=goes_on):
+                yield self._taken(body.codec, taken)
+            return
         backend = await self._backend("reading a stream")
-        chosen = self._view if view is None else view
-        first = _place_of(self._start if start is None else start)
-        reader = self._reader(backend, chosen, self._follow if follow is None else follow)
-        async with aclosing(reader.entries(first)) as entries:
+        reader = self._reader(backend, self._view if view is None else view, goes_on)
+        async with aclosing(reader.entries(_place_of(place))) as entries:
             async for entry in entries:
-                yield await self._chunk(entry, str(reader.cursor(entry)))
+                if self._wants(entry):
+                    yield await self._chunk(entry, str(reader.cursor(entry)))
         self._raise(reader.closed)
+
+    def _taken(self, codec: Codec, taken: Recorded) -> Chunk[T]:
+        value: T = codec.decode(taken.data, self.type, "chunk")
+        return Chunk(
+            value, taken.index, taken.cursor, moment(taken.at), taken.writer, 0, taken.author
+        )
+
+    def _wants(self, entry: Entry) -> bool:
+        if self._authors is None or not isinstance(entry, Shown):
+            return True
+        return entry.chunk.author in self._authors
 
     async def tail(self) -> int:
         """Return the index of the last chunk that counts now, or -1."""
@@ -293,13 +316,7 @@ class Stream(Generic[T]):
         if not isinstance(entry, Shown):
             return Reset(entry.index, entry.indices, cursor, self._writer(source), source.attempt)
         chunk = entry.chunk
-        owner = self._owner()
-        data = chunk.payload
-        if not isinstance(data, bytes):
-            data = await patiently(
-                lambda: owner.blobs.resolve(self.channel.run, chunk.payload), "reading a chunk"
-            )
-        value: T = owner.decode(data, self.type, "chunk")
+        value: T = self._owner().decode(await self._payload(chunk), self.type, "chunk")
         at = moment(chunk.at)
         return Chunk(
             value, entry.index, cursor, at, self._writer(source), source.attempt, chunk.author
@@ -309,6 +326,12 @@ class Stream(Generic[T]):
         """Return who wrote; steps of other runs, which may have equal ids, are told apart."""
         foreign = self.channel.run and source.step and source.run != self.channel.run
         return f"{source.run}:{source.step}" if foreign else source.step
+
+    async def _payload(self, chunk: Taken) -> bytes:
+        data, blobs = chunk.payload, self._owner().blobs
+        if isinstance(data, bytes):
+            return data
+        return await patiently(lambda: blobs.resolve(self.channel.run, data), "reading a chunk")
 
     def _raise(self, closed: Closed | None) -> None:
         if closed is not None and closed.error is not None:

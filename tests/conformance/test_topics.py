@@ -154,3 +154,50 @@ async def test_of_a_retried_step_a_topic_keeps_one_attempt(env: CatalogueEnviron
     assert found == ["begin", "2.0", "2.1", "end"]
     assert [v async for v in place.read(follow=False)] == found
     await run.result()
+
+
+@workflow
+async def argues(name: str, me: str, other: str, rounds: int, *, first: bool) -> list[str]:
+    heard: list[str] = []
+    debate = topic(name, str, author=me, authors={other})
+    if first:
+        await debate.write(f"{me} 0")
+    async for words in debate:
+        heard.append(str(words))
+        if len(heard) <= rounds - first:
+            await debate.write(f"{me} {len(heard) - (not first)}")
+        if len(heard) == rounds:
+            break
+    return heard
+
+
+async def test_two_bodies_debate_on_a_topic(env: CatalogueEnvironment) -> None:
+    one = await env.client.start(argues, "for-and-against", "pro", "con", 3, first=True)
+    two = await env.client.start(argues, "for-and-against", "con", "pro", 3, first=False)
+    assert await one.result() == ["con 0", "con 1", "con 2"]
+    assert await two.result() == ["pro 0", "pro 1", "pro 2"]
+    spoken = await take(env.client.topic("for-and-against"), 6)
+    assert [chunk.author for chunk in spoken] == ["pro", "con"] * 3
+
+
+@workflow
+async def catches_up(name: str, start: str) -> tuple[list[str], str]:
+    heard: list[str] = []
+    cursor = start
+    async for chunk in topic(name, str, start=start, follow=False).chunks():
+        assert isinstance(chunk, Chunk)
+        heard.append(chunk.value)
+        cursor = chunk.cursor
+    return heard, cursor
+
+
+async def test_a_body_goes_on_where_it_had_come_to(env: CatalogueEnvironment) -> None:
+    news = env.client.topic("news")
+    await news.write_many([f"old {n}" for n in range(120)])
+    first, cursor = await (await env.client.start(catches_up, "news", "begin")).result()
+    assert first == [f"old {n}" for n in range(120)]
+    await news.write("new")
+    again, _ = await (await env.client.start(catches_up, "news", cursor)).result()
+    assert again == ["new"]
+    nothing, _ = await (await env.client.start(catches_up, "news", "now")).result()
+    assert nothing == []

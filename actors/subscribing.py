@@ -1,0 +1,110 @@
+"""Topics as a workflow body reads them: what comes is the result of a step of the runtime's own.
+
+So it is recorded, and a replay reads the same. While a body waits, its run stays in memory.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from .again import again
+from .chunks import Place
+from .context import current_step
+from .define import step
+from .errors import InvalidOption
+from .names import check_name
+from .ports import Channel
+from .readers import Cursor, Reader
+
+_BATCH = 100
+"""Chunks that are recorded at once, at most."""
+
+
+@dataclass(slots=True, frozen=True)
+class Recorded:
+    """A chunk that a body has read. `index` counts what it has read."""
+
+    index: int
+    data: bytes
+    cursor: str
+    at: int
+    writer: str
+    author: str
+
+
+async def read_topic(
+    channel: Channel, start: int | str, authors: list[str] | None, *, follow: bool
+) -> AsyncGenerator[Recorded]:
+    """Yield the chunks of a topic in a workflow body.
+
+    Raises:
+        InvalidOption: the start is neither "begin", "now" nor a cursor.
+    """
+    place = await _place_of(channel.name, start)
+    index = 0
+    while True:
+        batch = await _batch(channel.name, place, authors, follow)
+        for data, place, at, writer, author in batch:
+            yield Recorded(index, data, place, at, writer, author)
+            index += 1
+        if not batch and not follow:
+            return
+
+
+async def _place_of(topic: str, start: int | str) -> str:
+    if start == "now":
+        return await _end(topic)
+    if start in ("begin", 0):
+        return str(Cursor(Place(0, -1), 0, 0))
+    if isinstance(start, int):
+        raise InvalidOption("start", start, "'begin', 'now' or a cursor: topics have no indices")
+    return str(Cursor.parse(start))
+
+
+@step(name="offbook.topic_end")
+async def _end(topic: str) -> str:
+    """Return the place of what was written last."""
+    streams = current_step().client.backend.streams
+    channel = Channel(check_name("topic", topic))
+    tail = await again(lambda: streams.tail(channel))
+    return str(Cursor(Place(0 if tail is None else tail.seq + 1, -1), 0, 0))
+
+
+@step(name="offbook.topic_batch")
+async def _batch(
+    topic: str,
+    after: str,
+    authors: list[str] | None,
+    follow: bool,  # noqa: FBT001 - a step has plain arguments
+) -> list[list[Any]]:
+    """Return the chunks after a place that are there; with `follow`, wait for the first."""
+    place = Cursor.parse(after).place
+    found: list[list[Any]] = []
+    if follow:
+        place = await _fill(found, topic, place, authors, 1)
+    await _fill(found, topic, place, authors, _BATCH)
+    return found
+
+
+async def _fill(
+    found: list[list[Any]], topic: str, after: Place, authors: list[str] | None, most: int
+) -> Place:
+    """Add chunks until there are so many; wait for them where one is the most."""
+    streams = current_step().client.backend.streams
+    channel = Channel(check_name("topic", topic))
+    reader = Reader(streams, channel, "effective", follow=most == 1, ended=_never)
+    async with aclosing(reader.onward(after)) as chunks:
+        async for shown in chunks:
+            chunk = shown.chunk
+            if authors is None or chunk.author in authors:
+                after = chunk.place
+                place = str(Cursor(after, 0, 0))
+                found.append([chunk.payload, place, chunk.at, chunk.source.step, chunk.author])
+            if len(found) >= most:
+                break
+    return after
+
+
+async def _never() -> bool:
+    return False
