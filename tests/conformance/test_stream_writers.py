@@ -309,6 +309,7 @@ async def test_a_run_that_has_ended_takes_no_more_from_others(env: CatalogueEnvi
     run = await env.client.start(waits_for, "f")
     log = run.stream("log")
     await log.write("foreign")
+    await env.wait_for_hook(run)
     await env.client.resume("f", "x")
     await run.result()
     for late in (log, run.stream("new")):

@@ -275,6 +275,7 @@ async def test_step_end_implies_chunks_durable(env: CatalogueEnvironment) -> Non
     await env.wait_for(run, "step_completed")
     assert await read(run.stream(follow=False)) == list(range(2_500))
     assert await run.stream().tail() == 2_499
+    await env.wait_for_hook(run)
     await env.client.resume("after", "x")
     await run.result()
 
@@ -306,6 +307,7 @@ async def test_write_to_other_run(env: CatalogueEnvironment) -> None:
         told = await env.client.start(writes_to_other, target, f"from run {n}")
         assert await told.result() == "told"
     await log.write_many(["two", "more"])
+    await env.wait_for_hook(target)
     await env.client.resume("t", "x")
     await target.result()
     right = ["from the client", "from run 0", "from run 1", "from run 2", "two", "more"]
