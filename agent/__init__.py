@@ -2,3 +2,57 @@
 
 if __name__ != "offbook.agent":
     raise ImportError(f"import offbook.agent, not {__name__}")
+
+from .agent import Agent
+from .budget import Budget, Price
+from .errors import ModelError, OutputInvalid
+from .human import Answer, Human, Question, ask_human
+from .messages import (
+    File,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Reasoning,
+    Settings,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    Usage,
+)
+from .plan import AgentResult, AgentStep, Plan, ToolFinished
+from .ready import sleep_tool
+from .tools import Tool, ToolContext, tool
+from .trim import trim
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "AgentStep",
+    "Answer",
+    "Budget",
+    "File",
+    "Human",
+    "Message",
+    "ModelError",
+    "ModelRequest",
+    "ModelResponse",
+    "OutputInvalid",
+    "Plan",
+    "Price",
+    "Question",
+    "Reasoning",
+    "Settings",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolContext",
+    "ToolFinished",
+    "ToolResult",
+    "ToolSpec",
+    "Usage",
+    "ask_human",
+    "sleep_tool",
+    "tool",
+    "trim",
+]

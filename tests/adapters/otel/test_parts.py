@@ -26,7 +26,8 @@ async def bake(what: str) -> str:
 @step
 def burn() -> None:
     with span("oven"):
-        raise FatalError(" ".join(("too", "hot")))
+        heat = "hot"
+        raise FatalError(f"too {heat}")
 
 
 @workflow(name="parts.breakfast")

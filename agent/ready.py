@@ -1,0 +1,29 @@
+"""Tools that are ready to use: a sleep that costs nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from offbook import sleep
+
+from .tools import Tool, tool
+
+
+def sleep_tool(longest: timedelta = timedelta(days=31), *, name: str = "sleep") -> Tool:
+    """Return a tool by which a model waits, at most so long: a durable timer."""
+    limit = longest.total_seconds()
+
+    @tool(name=name, inline=True)
+    async def wait(seconds: Annotated[float, Field(ge=0, le=limit)]) -> str:
+        """Wait, and go on afterwards.
+
+        Args:
+            seconds: how long; a day is 86400.
+        """
+        await sleep(seconds)
+        return f"{seconds:g} seconds have passed; it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+    return wait
