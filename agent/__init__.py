@@ -6,6 +6,7 @@ if __name__ != "offbook.agent":
 from .agent import Agent
 from .budget import Budget, Price
 from .errors import ModelError, OutputInvalid
+from .handing import handoff
 from .human import Answer, Human, Question, ask_human
 from .messages import (
     File,
@@ -52,6 +53,7 @@ __all__ = [
     "ToolSpec",
     "Usage",
     "ask_human",
+    "handoff",
     "sleep_tool",
     "tool",
     "trim",

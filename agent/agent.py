@@ -12,6 +12,7 @@ from offbook import InvalidOption, Retry, Step, Workflow, workflow
 
 from .asking import Ask, model_step
 from .budget import Budget
+from .handing import agent_tool
 from .loop import Loop
 from .messages import Message, ModelRequest, Settings, Text
 from .models.base import Model
@@ -155,6 +156,22 @@ class Agent(Generic[T]):
     def workflow(self) -> Workflow[..., AgentResult[T]]:
         """Return the workflow `NAME`: it takes what a person says, or a list of messages."""
         return self._workflow
+
+    def as_tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        stream: str | None = None,
+        child: bool = False,
+    ) -> Tool:
+        """Return a tool by which another agent gives this one a task, and gets its output.
+
+        name, description: default, the agent's name and a sentence. stream: what it says goes to
+        `STREAM-CALLID`; by default nobody sees it. child: it is a run of its own, with a history
+        of its own, in place of a part of the caller's run.
+        """
+        return agent_tool(self, name, description, stream, child=child)
 
     # For the loop
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 
 from offbook import InvalidOption
 
@@ -34,7 +34,7 @@ class Signature:
     def __init__(self, fn: Callable[..., Any], name: str, hidden: type) -> None:
         self.description, told = read_docstring(inspect.getdoc(fn) or "")
         self.context: str | None = None
-        hints = typing.get_type_hints(fn, include_extras=True)
+        hints = _hints(fn, name)
         fields: dict[str, Any] = {}
         self._names: dict[str, str] = {}
         for parameter in inspect.signature(fn).parameters.values():
@@ -52,15 +52,7 @@ class Signature:
                     description=told.get(parameter.name),
                 ),
             )
-        config = ConfigDict(extra="forbid")
-        self._model: type[BaseModel] = create_model(name, __config__=config, **fields)
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the arguments."""
-        schema = self._model.model_json_schema()
-        schema.pop("title", None)
-        return schema
+        self._model, self.schema = _model(name, fields)
 
     def read(self, arguments: str) -> dict[str, Any]:
         """Return the arguments by name, each as its parameter is annotated.
@@ -73,6 +65,24 @@ class Signature:
         except ValidationError as error:
             raise BadArguments(explained(error)) from None
         return {name: getattr(found, field) for field, name in self._names.items()}
+
+
+def _hints(fn: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(fn, include_extras=True)
+    except NameError as error:
+        raise InvalidOption(name, str(error), "annotations that are known at run time") from None
+
+
+def _model(name: str, fields: dict[str, Any]) -> tuple[type[BaseModel], dict[str, Any]]:
+    try:
+        made: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        schema = made.model_json_schema()
+    except PydanticUserError as error:
+        wrong = str(error).partition("\n")[0]
+        raise InvalidOption(name, wrong, "parameters that JSON can fill in") from None
+    schema.pop("title", None)
+    return made, schema
 
 
 def explained(error: ValidationError) -> str:
