@@ -21,7 +21,7 @@ from .messages import (
     ToolSpec,
     Usage,
 )
-from .plan import AgentResult, AgentStep, Plan, ToolFinished
+from .plan import AgentResult, AgentStep, Callbacks, Plan, ToolFinished
 from .ready import sleep_tool
 from .tools import Tool, ToolContext, tool
 from .trim import trim
@@ -32,6 +32,7 @@ __all__ = [
     "AgentStep",
     "Answer",
     "Budget",
+    "Callbacks",
     "File",
     "Human",
     "Message",

@@ -91,7 +91,7 @@ StopWhen: TypeAlias = Callable[[Sequence[AgentStep]], bool | Awaitable[bool]]
 Compact: TypeAlias = Callable[
     [tuple[Message, ...], Usage], Sequence[Message] | Awaitable[Sequence[Message] | None] | None
 ]
-_Result: TypeAlias = Awaitable[None] | None
+_Result: TypeAlias = object  # of an async one it is awaited
 
 
 class Callbacks(TypedDict, total=False):

@@ -31,6 +31,7 @@ from offbook.agent import (
 )
 from offbook.agent.models import Checkpoint, Completed, ModelEvent, Scripted, TextDelta, call
 from offbook.testing import Environment
+from support.hearing import read
 
 pytestmark = pytest.mark.virtual
 
@@ -71,7 +72,7 @@ async def ask(agent: Agent[Any], prompt: str = "Go") -> tuple[AgentResult[Any], 
     async with Environment() as env:
         run = await env.client.start(agent.workflow(), prompt)
         result = await run.result()
-        return result, [part async for part in run.stream()]
+        return result, await read(run.stream())
 
 
 async def failure(agent: Agent[Any]) -> tuple[BaseException, list[Any]]:
@@ -80,7 +81,7 @@ async def failure(agent: Agent[Any]) -> tuple[BaseException, list[Any]]:
         with pytest.raises(RunFailed) as caught:
             await run.result()
         assert caught.value.__cause__
-        return caught.value.__cause__, [part async for part in run.stream()]
+        return caught.value.__cause__, await read(run.stream())
 
 
 # Arguments
@@ -151,7 +152,7 @@ async def test_tools_that_cannot_be_are_refused_when_an_agent_is_made() -> None:
 
 wrong_city = {"name": "Oslo"}
 right_city = {"name": "Oslo", "people": 700_000}
-mending = {"not what was asked for": [right_city], "": [wrong_city]}
+mending: dict[str, list[Any]] = {"not what was asked for": [right_city], "": [wrong_city]}
 geographer = Agent(Scripted(mending), name="l.geographer", output=City)
 hopeless = Agent(
     Scripted({"not what was": ["still none"], "": ["no JSON"]}),
@@ -365,7 +366,7 @@ async def test_the_vendors_wait_is_a_timer_and_the_next_attempt_gets_the_checkpo
         assert (await other.result()).output == City(name="Oslo", people=700_000)
         assert len(limited_model.at) == 1
         assert (await run.result()).text == "Well, hello."
-        parts = [part async for part in run.stream()]
+        parts = await read(run.stream())
     waits = [b - a for a, b in zip(limited_model.at, limited_model.at[1:], strict=False)]
     assert waits[0] >= 3600
     assert 1 <= waits[1] < 5

@@ -9,6 +9,7 @@ from offbook import sleep, step, workflow
 from offbook.agent import (
     Agent,
     AgentResult,
+    Callbacks,
     Message,
     ModelRequest,
     Plan,
@@ -125,7 +126,7 @@ async def test_agent_tool_error_recovery(env: CatalogueEnvironment) -> None:
     assert wrong[0]["errorText"] == "ZeroDivisionError: division by zero"
 
 
-def teller(who: str, heard: list[str]) -> dict[str, Any]:
+def teller(who: str, heard: list[str]) -> Callbacks:
     """Return callbacks that say in `heard` what they were told."""
     return {
         "on_start": lambda plan: heard.append(f"{who} start {len(plan.messages)}"),
