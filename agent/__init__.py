@@ -5,6 +5,8 @@ if __name__ != "offbook.agent":
 
 from .agent import Agent
 from .budget import Budget, Price
+from .chat import ChatOptions, ChatState, Said
+from .conversation import Conversation, Turn
 from .errors import ModelError, OutputInvalid
 from .handing import handoff
 from .human import Answer, Human, Question, ask_human
@@ -33,6 +35,9 @@ __all__ = [
     "Answer",
     "Budget",
     "Callbacks",
+    "ChatOptions",
+    "ChatState",
+    "Conversation",
     "File",
     "Human",
     "Message",
@@ -44,6 +49,7 @@ __all__ = [
     "Price",
     "Question",
     "Reasoning",
+    "Said",
     "Settings",
     "Text",
     "Tool",
@@ -52,6 +58,7 @@ __all__ = [
     "ToolFinished",
     "ToolResult",
     "ToolSpec",
+    "Turn",
     "Usage",
     "ask_human",
     "handoff",

@@ -12,6 +12,7 @@ from offbook import InvalidOption, Retry, Step, Workflow, workflow
 
 from .asking import Ask, model_step
 from .budget import Budget
+from .chat import Chat, ChatOptions, ChatState, heard_step
 from .handing import agent_tool
 from .loop import Loop
 from .messages import Message, ModelRequest, Settings, Text
@@ -50,6 +51,7 @@ class Agent(Generic[T]):
         budget: What a call may use.
         output_retries: How often a model is told that its answer does not fit `output`.
         retry, timeout, queue: Of the step that asks the model.
+        chat: How it converses.
         callbacks: `on_start`, `on_step_start`, `on_tool_start`, `on_tool_finish`,
             `on_step_finish`, `on_finish`: called in the workflow's body.
 
@@ -78,6 +80,7 @@ class Agent(Generic[T]):
         retry: int | Retry = PATIENT,
         timeout: Duration | None = None,
         queue: str = "default",
+        chat: ChatOptions | None = None,
         **callbacks: Unpack[Callbacks],
     ) -> None:
         self.name = name
@@ -101,7 +104,9 @@ class Agent(Generic[T]):
         self.steps_of_tools = {
             tool.name: tool_step(name, tool) for tool in self.tools if not tool.inline
         }
+        self.heard = heard_step(name)
         self._workflow = self._make_workflow()
+        self._chat = self._make_chat(chat or ChatOptions())
 
     def __repr__(self) -> str:
         return f"<Agent {self.name}>"
@@ -109,7 +114,7 @@ class Agent(Generic[T]):
     @property
     def steps(self) -> tuple[Step[..., Any], ...]:
         """Its steps, for a worker that names what it serves."""
-        return (self.ask, *self.steps_of_tools.values())
+        return (self.ask, self.heard, *self.steps_of_tools.values())
 
     async def run(  # noqa: PLR0913 - the options of one call
         self,
@@ -156,6 +161,10 @@ class Agent(Generic[T]):
     def workflow(self) -> Workflow[..., AgentResult[T]]:
         """Return the workflow `NAME`: it takes what a person says, or a list of messages."""
         return self._workflow
+
+    def chat(self) -> Workflow[..., ChatState]:
+        """Return the workflow `NAME.chat`; a `Conversation` is the way to speak with it."""
+        return self._chat
 
     def as_tool(
         self,
@@ -216,6 +225,12 @@ class Agent(Generic[T]):
         result: Any = AgentResult  # of a type that is known only now
         invoke.__annotations__["return"] = result[self.output.type]
         return workflow(name=self.name)(invoke)
+
+    def _make_chat(self, options: ChatOptions) -> Workflow[..., ChatState]:
+        async def chat(state: ChatState) -> ChatState:
+            return await Chat(self, state, options).run()
+
+        return workflow(name=f"{self.name}.chat")(chat)
 
 
 def conversation(prompt: Prompt) -> list[Message]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
@@ -13,7 +13,7 @@ from offbook import FatalError, RetryableError, span
 from .asking import Ask
 from .budget import Purse
 from .errors import ModelError, OutputInvalid
-from .messages import Message, ModelResponse, ToolCall, ToolResult
+from .messages import Message, ModelResponse, ToolCall, ToolResult, Usage
 from .parts import FINISH_STEP, Voice, finish, output_error
 from .plan import AgentResult, AgentStep, End, Options, Plan, ToolFinished, prepared, settled
 from .signature import BadArguments
@@ -35,6 +35,7 @@ class Loop(Generic[T]):
         self.agent: Agent[Any] = agent
         self.messages = list(messages)
         self.steps: list[AgentStep] = []
+        self.incoming: Callable[[], Awaitable[list[Message]]] | None = None
         self._options = options
         self._voice = Voice(stream)
         self._purse = Purse(options.budget)
@@ -43,6 +44,26 @@ class Loop(Generic[T]):
         self._output: T | None = None
         self._wrong = 0
         self._questions = 0
+
+    @property
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        return self._purse.usage
+
+    def give_up(self, said: str) -> None:
+        """After a cancel: make the messages such that the conversation can go on.
+
+        said: what of an answer was said that is not recorded.
+        """
+        last = self.messages[-1] if self.messages else None
+        if last is not None and last.role == "assistant":
+            open_ = [
+                ToolResult(call.id, call.name, "it was interrupted", failed=True)
+                for call in last.tool_calls
+            ]
+            self.messages += [Message("tool", tuple(open_))] if open_ else []
+        elif said:
+            self.messages.append(Message.assistant(f"{said} [interrupted]"))
 
     async def run(self) -> AgentResult[T]:
         """Go on until the end; those who watch hear of an error or a cancel too."""
@@ -108,6 +129,8 @@ class Loop(Generic[T]):
             return "max-steps"
         if not await self._can_pay():
             return "budget"
+        if self.incoming is not None:
+            self.messages += await self.incoming()
         await self._compact()
         plan = await self._planned(call, number)
         await self._options.call("on_step_start", plan)

@@ -22,14 +22,19 @@ def trim(tokens: int) -> Compact:
     """
 
     def compact(messages: tuple[Message, ...], _last: Usage) -> list[Message] | None:
-        head, exchanges = _split(messages)
-        left = sum(map(estimate, messages))
-        while left > tokens and len(exchanges) > 1:
-            left -= sum(map(estimate, exchanges.pop(0)))
-        kept = [*head, *(message for exchange in exchanges for message in exchange)]
+        kept = trimmed(messages, tokens)
         return kept if len(kept) < len(messages) else None
 
     return compact
+
+
+def trimmed(messages: Sequence[Message], tokens: int) -> list[Message]:
+    """Return what `trim` leaves of messages."""
+    head, exchanges = _split(messages)
+    left = sum(map(estimate, messages))
+    while left > tokens and len(exchanges) > 1:
+        left -= sum(map(estimate, exchanges.pop(0)))
+    return [*head, *(message for exchange in exchanges for message in exchange)]
 
 
 def estimate(message: Message) -> int:
