@@ -14,6 +14,7 @@ from .asking import Ask, model_step
 from .budget import Budget
 from .chat import Chat, ChatOptions, ChatState, heard_step
 from .handing import agent_tool
+from .home import at_home, caller
 from .loop import Loop
 from .messages import Message, ModelRequest, Settings, Text
 from .models.base import Model
@@ -84,6 +85,7 @@ class Agent(Generic[T]):
         **callbacks: Unpack[Callbacks],
     ) -> None:
         self.name = name
+        self._home = caller()
         self.model = model
         self.models = dict(models or {})
         self.instructions = instructions
@@ -100,11 +102,13 @@ class Agent(Generic[T]):
             budget=budget,
             callbacks=(callbacks,),
         )
-        self.ask = model_step(name, self._request, retry=retry, timeout=timeout, queue=queue)
+        self.ask = model_step(
+            name, self._home, self._request, retry=retry, timeout=timeout, queue=queue
+        )
         self.steps_of_tools = {
             tool.name: tool_step(name, tool) for tool in self.tools if not tool.inline
         }
-        self.heard = heard_step(name)
+        self.heard = heard_step(name, self._home)
         self._workflow = self._make_workflow()
         self._chat = self._make_chat(chat or ChatOptions())
 
@@ -224,13 +228,14 @@ class Agent(Generic[T]):
 
         result: Any = AgentResult  # of a type that is known only now
         invoke.__annotations__["return"] = result[self.output.type]
-        return workflow(name=self.name)(invoke)
+        return workflow(name=self.name)(at_home(invoke, self._home, self.name))
 
     def _make_chat(self, options: ChatOptions) -> Workflow[..., ChatState]:
         async def chat(state: ChatState) -> ChatState:
             return await Chat(self, state, options).run()
 
-        return workflow(name=f"{self.name}.chat")(chat)
+        name = f"{self.name}.chat"
+        return workflow(name=name)(at_home(chat, self._home, name))
 
 
 def conversation(prompt: Prompt) -> list[Message]:

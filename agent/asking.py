@@ -20,6 +20,7 @@ from offbook import (
 )
 
 from .errors import ModelError
+from .home import at_home
 from .messages import Message, ModelRequest, ModelResponse, Settings, ToolSpec
 from .models.base import Checkpoint, Completed, Model, ModelEvent
 from .parts import START_STEP, Teller, Voice
@@ -46,7 +47,12 @@ class Ask:
 Resolve = Callable[[Ask], tuple[Model, ModelRequest]]
 
 
-def model_step(agent: str, resolve: Resolve, **options: Any) -> Step[[Ask], ModelResponse]:  # noqa: ANN401
+def model_step(
+    agent: str,
+    home: str,
+    resolve: Resolve,
+    **options: Any,  # noqa: ANN401 - of a step
+) -> Step[[Ask], ModelResponse]:
     """Return the step by which an agent asks its models; `resolve` finds them in the process."""
 
     async def answer(ask: Ask) -> ModelResponse:
@@ -63,7 +69,9 @@ def model_step(agent: str, resolve: Resolve, **options: Any) -> Step[[Ask], Mode
                 raise FatalError(str(error)) from error
             raise RetryableError(str(error), after=error.retry_after) from error
 
-    return step(name=f"{agent}.model", **options)(answer)
+    name = f"{agent}.model"
+    made: Step[[Ask], ModelResponse] = step(name=name, **options)(at_home(answer, home, name))
+    return made
 
 
 async def _answer(model: Model, request: ModelRequest, ask: Ask) -> ModelResponse:

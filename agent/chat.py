@@ -21,6 +21,7 @@ from offbook import (
     stream,
 )
 
+from .home import at_home
 from .loop import Loop
 from .messages import File, Message, Text, Usage
 from .trim import trimmed
@@ -208,7 +209,7 @@ class Chat:
         await stream(TURNS).write(note)
 
 
-def heard_step(agent: str) -> Step[[str], str]:
+def heard_step(agent: str, home: str) -> Step[[str], str]:
     """Return the step that reads what of an answer was said before it was cut short."""
 
     async def heard(name: str) -> str:
@@ -220,4 +221,5 @@ def heard_step(agent: str) -> Step[[str], str]:
                 words.append(part["delta"])
         return "".join(words)
 
-    return step(name=f"{agent}.heard")(heard)
+    name = f"{agent}.heard"
+    return step(name=name)(at_home(heard, home, name))

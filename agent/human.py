@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from offbook import current_run, hook, webhook
 
+from .home import now
 from .messages import ToolCall
 from .parts import Part, Voice
 from .plan import settled
@@ -88,7 +89,7 @@ class Human:
             return None
         seconds = self.timeout
         wait = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
-        return datetime.now(UTC) + wait
+        return now() + wait
 
     @asynccontextmanager
     async def _open(self, key: str) -> AsyncGenerator[_Place]:

@@ -1,14 +1,13 @@
 """Tools that are ready to use: a sleep that costs nothing."""
 
-from __future__ import annotations
-
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from offbook import sleep
 
+from .home import now
 from .tools import Tool, tool
 
 
@@ -24,6 +23,6 @@ def sleep_tool(longest: timedelta = timedelta(days=31), *, name: str = "sleep") 
             seconds: how long; a day is 86400.
         """
         await sleep(seconds)
-        return f"{seconds:g} seconds have passed; it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{seconds:g} seconds have passed; it is {now():%Y-%m-%d %H:%M} UTC"
 
     return wait

@@ -49,7 +49,8 @@ class Tool:
 
     `options` are those of its step. An `inline` tool has none: it runs in the workflow's body.
     `approval`: who must agree before it runs. `on_error`: whether the model is told of an error,
-    or the run gets it. `handoff`: the agent that goes on with the conversation after it.
+    or the run gets it. `handoff`: the agent that goes on with the conversation after it. `home`:
+    the module of its function, whose exceptions a run knows as themselves.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Tool:
     approval: Human | None = None
     on_error: OnError = "tell"
     handoff: Agent[Any] | None = None
+    home: str = __name__
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -153,6 +155,7 @@ def _made(  # noqa: PLR0913 - those of `tool`
         options,
         approval,
         on_error,
+        home=str(getattr(fn, "__module__", None) or __name__),
     )
 
 

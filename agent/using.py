@@ -20,6 +20,7 @@ from offbook import (
     step,
 )
 
+from .home import at_home
 from .messages import ToolCall
 from .parts import Voice, output_available
 from .signature import BadArguments
@@ -54,7 +55,9 @@ def tool_step(agent: str, tool: Tool) -> Step[[Use], Any]:
             raise FatalError(str(error)) from None
         return await used(tool, arguments, ToolContext(use.call, agent, use.stream))
 
-    return step(name=f"{agent}.{tool.name}", **tool.options)(use)
+    name = f"{agent}.{tool.name}"
+    made: Step[[Use], Any] = step(name=name, **tool.options)(at_home(use, tool.home, name))
+    return made
 
 
 async def used(tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Any:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Conversations: turn by turn, for as long as it takes, in one run after another."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from offbook.agent import (
     ToolResult,
     tool,
 )
-from offbook.agent.models import Scripted, call
+from offbook.agent.models import Checkpoint, ModelEvent, Scripted, call
 from offbook.testing import Environment
 from support.hearing import close_gates, gate, read
 
@@ -47,7 +48,9 @@ async def dig() -> str:
 class Patient(Scripted):
     """A model that says some words and then waits until it may go on, or is cut short."""
 
-    async def stream(self, request: ModelRequest, *, resume: Any = None) -> Any:  # noqa: ANN401
+    async def stream(
+        self, request: ModelRequest, *, resume: Checkpoint | None = None
+    ) -> AsyncGenerator[ModelEvent]:
         try:
             async for event in super().stream(request, resume=resume):
                 yield event
@@ -60,10 +63,19 @@ class Patient(Scripted):
             gate("closed").set()
 
 
+def found(request: ModelRequest) -> str:
+    result = request.messages[-1].parts[0]
+    return f"I found {result.content if isinstance(result, ToolResult) else result}."
+
+
+def broken(_request: ModelRequest) -> str:
+    raise ZeroDivisionError
+
+
 script: dict[str, Any] = {
     "story": ["Once upon a time there was"],
-    "dig": [call("dig"), lambda request: f"I found {request.messages[-1].parts[0].content}."],
-    "fail": [lambda _request: 1 / 0],
+    "dig": [call("dig"), found],
+    "fail": [broken],
     "": [recall],
 }
 friend = Agent(Patient(script), name="t.friend", tools=[dig], retry=0)

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 from offbook import current_step
-from offbook.agent import Agent, ModelRequest, tool
+from offbook.agent import Agent, ModelRequest, Tool, tool
 from offbook.agent.models import Checkpoint, Completed, ModelEvent, Scripted, call
 
 FOLDER = "OFFBOOK_TEST_LEDGER"
@@ -38,18 +39,18 @@ class Paid(Scripted):
             yield event
 
 
-def made(name: str) -> Callable[..., object]:
+def made(name: str) -> Tool:
     @tool(name=name)
     async def use(number: int) -> str:
         note("used", current_step().key.partition(":")[2])
         await asyncio.sleep(0.01)
         return f"{name} {number}"
 
-    return lambda: use
+    return use
 
 
-TOOLS = [made(name)() for name in ("plan", "write", "test", "fix", "ship")]
-SCRIPT = [
+TOOLS = [made(name) for name in ("plan", "write", "test", "fix", "ship")]
+SCRIPT: list[Any] = [
     ["I plan and write.", call("plan", number=1), call("write", number=2)],
     ["Now I look at it.", call("test", number=3)],
     [call("fix", number=4), call("ship", number=5)],
@@ -58,6 +59,6 @@ SCRIPT = [
 builder = Agent(
     Paid(SCRIPT, delay=float(os.environ.get(DELAY, "0"))),
     name="support.builder",
-    tools=TOOLS,  # type: ignore[arg-type]
+    tools=TOOLS,
     instructions="Build it.",
 )
