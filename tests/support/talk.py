@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import aclosing
+from itertools import groupby
 from typing import Any, Protocol
 
 from offbook.agent.messages import Message, ModelRequest, ModelResponse, Settings, ToolSpec
@@ -23,7 +24,7 @@ WEATHER = ToolSpec(
 )
 
 
-def ask(*messages: Message | str, settings: Settings | None = None, **more: Any) -> ModelRequest:
+def ask(*messages: Message | str, settings: Settings | None = None, **more: Any) -> ModelRequest:  # noqa: ANN401 - fields of it
     """Return a request; a text is a message of a person."""
     said = tuple(Message.user(m) if isinstance(m, str) else m for m in messages)
     return ModelRequest(said, settings=settings or Settings(), **more)
@@ -60,13 +61,14 @@ def text_of(events: Iterable[ModelEvent]) -> str:
 
 def kinds(events: Iterable[ModelEvent]) -> list[str]:
     """Return what the events are, each run of the same once."""
-    names = {TextDelta: "text", ReasoningDelta: "thought", ToolCallDelta: "call"}
-    found: list[str] = []
-    for event in events:
-        name = names.get(type(event), type(event).__name__.lower())  # pyright: ignore[reportArgumentType, reportCallIssue] - others have a name of their own
-        if found[-1:] != [name]:
-            found.append(name)
-    return found
+    names: dict[type[object], str] = {
+        TextDelta: "text",
+        ReasoningDelta: "thought",
+        ToolCallDelta: "call",
+        Checkpoint: "checkpoint",
+        Completed: "completed",
+    }
+    return [name for name, _ in groupby(names[type(event)] for event in events)]
 
 
 class Machine(Protocol):

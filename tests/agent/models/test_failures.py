@@ -82,7 +82,7 @@ def test_the_reason_is_found_in_any_vendors_words(body: bytes, message: str, cod
     ],
 )
 def test_an_error_inside_of_a_stream(
-    told: dict[str, object], status: int | None, retryable: bool
+    told: dict[str, object], status: int | None, retryable: object
 ) -> None:
     error = SOURCE.failed(told)
     assert (error.status, error.retryable) == (status, retryable)

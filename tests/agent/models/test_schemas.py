@@ -1,5 +1,7 @@
 """JSON Schemas as vendors want them."""
 
+# ruff: noqa: ANN401 - any JSON value
+
 import json
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -45,7 +47,7 @@ class Free(BaseModel):
     any: dict[str, int]
 
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "name": "n",
     "leaf": {"kind": "a", "tags": []},
     "either": None,
@@ -54,16 +56,20 @@ GOOD = {
 }
 
 
+def fits(schema: dict[str, Any], value: Any) -> bool:
+    check: Any = Draft202012Validator(schema)
+    return bool(check.is_valid(value))
+
+
 def test_a_schema_whose_objects_name_all_they_hold_is_strict() -> None:
     schema = Closed.model_json_schema()
     before = json.dumps(schema)
     found = strict(schema)
     assert found is not None
     assert json.dumps(schema) == before
-    check = Draft202012Validator(found)
-    assert check.is_valid(GOOD)
-    assert not check.is_valid(GOOD | {"more": 1})
-    assert not check.is_valid(GOOD | {"leaf": {"kind": "a", "tags": [], "more": 1}})
+    assert fits(found, GOOD)
+    assert not fits(found, GOOD | {"more": 1})
+    assert not fits(found, GOOD | {"leaf": {"kind": "a", "tags": [], "more": 1}})
 
 
 @pytest.mark.parametrize(
@@ -93,8 +99,8 @@ def test_a_schema_without_what_decoding_refuses_still_fits() -> None:
     assert not {"minLength", "maximum", "minimum", "maxItems"} & set(json.dumps(found).split('"'))
     assert found["properties"]["some"]["minItems"] == 1
     assert found["additionalProperties"] is False
-    assert Draft202012Validator(found).is_valid({"name": "", "size": 9, "some": []}) is False
-    assert Draft202012Validator(found).is_valid({"name": "", "size": 9, "some": [1]})
+    assert not fits(found, {"name": "", "size": 9, "some": []})
+    assert fits(found, {"name": "", "size": 9, "some": [1]})
 
 
 def test_fields_that_are_named_like_words_of_schemas_are_fields() -> None:
