@@ -12,7 +12,7 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -115,10 +115,16 @@ class Asking:
 
     def told(self, error: ModelError) -> ModelError:
         """Return an error without the secrets that a server may have echoed."""
+        return replace(
+            error,
+            message=self._without_secrets(error.message),
+            vendor_code=self._without_secrets(error.vendor_code),
+        )
+
+    def _without_secrets(self, text: str) -> str:
         for secret in filter(None, self.secrets):
-            error.message = error.message.replace(secret, "***")
-            error.vendor_code = error.vendor_code.replace(secret, "***")
-        return error
+            text = text.replace(secret, "***")
+        return text
 
 
 async def ask(client: HttpClient | None, asking: Asking, wire: Wire) -> AsyncGenerator[ModelEvent]:
@@ -146,7 +152,9 @@ def _said(asking: Asking, wire: Wire, event: ServerEvent | None) -> list[ModelEv
     try:
         return wire.end() if event is None else wire.feed(event)
     except ModelError as error:
-        raise asking.told(error) from None
+        failed = asking.told(error)
+    # Outside of the block: an error with a secret in it is not even its context.
+    raise failed
 
 
 async def _drained(events: AsyncGenerator[ServerEvent]) -> None:

@@ -1,6 +1,6 @@
 """JSON as no vendor would send it, with the names that a vendor uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -27,7 +27,7 @@ def few(test: T) -> T:
 
 
 def typed(
-    types: list[str], objects: st.SearchStrategy[dict[str, Any]]
+    types: Sequence[str], objects: st.SearchStrategy[dict[str, Any]]
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Return such objects as events of these types."""
 

@@ -29,8 +29,11 @@ from support.vendor import sse
 SOURCE = Source("anthropic", "claude")
 
 
+MODEST: dict[str, Any] = {"max_tokens": 100, "cache": False}
+
+
 def body(request: ModelRequest, **options: Any) -> dict[str, Any]:
-    return anthropic_body(SOURCE, request, **{"max_tokens": 100, "cache": False} | options)
+    return anthropic_body(SOURCE, request, **MODEST | options)
 
 
 START = {

@@ -41,8 +41,11 @@ USAGE = {
 }
 
 
+UNSTORED: dict[str, Any] = {"background": False}
+
+
 def body(request: ModelRequest, **options: Any) -> dict[str, Any]:
-    return responses_body(SOURCE, request, **{"background": False} | options)
+    return responses_body(SOURCE, request, **UNSTORED | options)
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
@@ -55,7 +58,13 @@ def created(number: int = 0) -> dict[str, Any]:
 
 
 def ended(kind: str = "completed", **fields: Any) -> dict[str, Any]:
-    response = {"id": "resp_1", "status": kind, "usage": USAGE, "output": [], **fields}
+    response: dict[str, Any] = {
+        "id": "resp_1",
+        "status": kind,
+        "usage": USAGE,
+        "output": [],
+        **fields,
+    }
     return event(kind, response=response)
 
 
@@ -72,7 +81,7 @@ CALL = {
     "name": "weather",
     "arguments": '{"city":"Oslo"}',
 }
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "type": "message",
     "id": "msg_1",
     "role": "assistant",
