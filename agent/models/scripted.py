@@ -93,7 +93,7 @@ class Scripted:
         if script is None:
             raise self._lost(f"the script has no answer to {asked[:80]!r}")
         if turn >= len(script):
-            raise self._lost(f"the script has {len(script)} answers, this is turn {turn + 1}")
+            raise self._lost(f"the script ends after turn {len(script)}, this is turn {turn + 1}")
         answer = script[turn]
         before = sum(message.role == "assistant" for message in request.messages)
         return _numbered(_said(answer, request), before)

@@ -28,12 +28,12 @@ from support.talk import ask, heard, response_of
 from support.vendor import SECONDS, Asked, sse, vendor
 
 KEY = "sk-a-key-that-nobody-may-see"
-CHAT = sse(
-    {"choices": [{"delta": {"content": "Hel"}}]},
-    {"choices": [{"delta": {"content": "lo \u00e9\U0001f600"}}]},
-    {"choices": [{"delta": {}, "finish_reason": "stop"}]},
-    done=True,
-)
+DELTAS: list[Any] = [
+    {"delta": {"content": "Hel"}},
+    {"delta": {"content": "lo \u00e9\U0001f600"}},
+    {"delta": {}, "finish_reason": "stop"},
+]
+CHAT = sse(*({"choices": [delta]} for delta in DELTAS), done=True)
 RESPONSES = sse(
     {"type": "response.created", "response": {"id": "resp_1"}},
     {"type": "response.output_text.delta", "output_index": 0, "delta": "Hello \u00e9\U0001f600"},
