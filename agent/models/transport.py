@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -14,6 +15,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -273,11 +275,19 @@ def _opened_client() -> HttpClient:
 
     loop = asyncio.get_running_loop()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
-    client = _clients[loop] = httpx.AsyncClient(limits=limits)
+    client = _clients[loop] = httpx.AsyncClient(limits=limits, verify=_trust())
     keeper = _keepers[loop] = _kept(client, loop)
     with suppress(StopIteration):  # nothing in it waits before it has begun
         keeper.asend(None).send(None)
     return client
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Return whom to trust: reading it takes a while, so once for all loops."""
+    import httpx  # noqa: PLC0415 - as above
+
+    return httpx.create_ssl_context()
 
 
 async def _kept(client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:  # noqa: ANN401
