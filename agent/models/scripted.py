@@ -89,13 +89,11 @@ class Scripted:
 
     def _parts(self, request: ModelRequest) -> tuple[Text | Reasoning | ToolCall, ...]:
         asked, turn = _turn(request.messages)
-        for words, script in self._scripts.items():
-            if words in asked:
-                break
-        else:
+        script = next((self._scripts[words] for words in self._scripts if words in asked), None)
+        if script is None:
             raise self._lost(f"the script has no answer to {asked[:80]!r}")
         if turn >= len(script):
-            raise self._lost(f"the script has {len(script)} answers, this is turn {turn + 1}")
+            raise self._lost(f"the script ends after turn {len(script)}, this is turn {turn + 1}")
         answer = script[turn]
         before = sum(message.role == "assistant" for message in request.messages)
         return _numbered(_said(answer, request), before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -12,8 +13,9 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -115,10 +117,16 @@ class Asking:
 
     def told(self, error: ModelError) -> ModelError:
         """Return an error without the secrets that a server may have echoed."""
+        return replace(
+            error,
+            message=self._without_secrets(error.message),
+            vendor_code=self._without_secrets(error.vendor_code),
+        )
+
+    def _without_secrets(self, text: str) -> str:
         for secret in filter(None, self.secrets):
-            error.message = error.message.replace(secret, "***")
-            error.vendor_code = error.vendor_code.replace(secret, "***")
-        return error
+            text = text.replace(secret, "***")
+        return text
 
 
 async def ask(client: HttpClient | None, asking: Asking, wire: Wire) -> AsyncGenerator[ModelEvent]:
@@ -146,7 +154,9 @@ def _said(asking: Asking, wire: Wire, event: ServerEvent | None) -> list[ModelEv
     try:
         return wire.end() if event is None else wire.feed(event)
     except ModelError as error:
-        raise asking.told(error) from None
+        failed = asking.told(error)
+    # Outside of the block: an error with a secret in it is not even its context.
+    raise failed
 
 
 async def _drained(events: AsyncGenerator[ServerEvent]) -> None:
@@ -265,11 +275,19 @@ def _opened_client() -> HttpClient:
 
     loop = asyncio.get_running_loop()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
-    client = _clients[loop] = httpx.AsyncClient(limits=limits)
+    client = _clients[loop] = httpx.AsyncClient(limits=limits, verify=_trust())
     keeper = _keepers[loop] = _kept(client, loop)
     with suppress(StopIteration):  # nothing in it waits before it has begun
         keeper.asend(None).send(None)
     return client
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Return whom to trust: reading it takes a while, so once for all loops."""
+    import httpx  # noqa: PLC0415 - as above
+
+    return httpx.create_ssl_context()
 
 
 async def _kept(client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:  # noqa: ANN401
