@@ -16,7 +16,6 @@ from .state import ENDS
 from .summary import Summary
 from .values import aware, one_of, text, whole
 
-
 STATUSES = ("pending", "running", *ENDS.values(), "blocked")
 """What the status of a run can be."""
 
@@ -76,7 +75,9 @@ def filters(  # noqa: PLR0913 - the filters of client.runs
     """
     name = workflow.name if isinstance(workflow, Workflow) else workflow
     if name is not None and not isinstance(name, str):
-        raise InvalidOption("workflow", workflow, "a function decorated with @workflow, or its name")
+        raise InvalidOption(
+            "workflow", workflow, "a function decorated with @workflow, or its name"
+        )
     return Filters(
         workflow=name,
         status=None if status is None else one_of("status", status, STATUSES),

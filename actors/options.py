@@ -130,8 +130,9 @@ def classes_of(field: str, value: object) -> tuple[type[BaseException], ...]:
 
 
 def _within(value: object, least: float, most: float) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and least <= value <= most
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return least <= value <= most
 
 
 def retry_of(value: object) -> Retry:

@@ -15,7 +15,7 @@ from .ports import Channel, Posted, Streams
 from .positions import Positions
 
 _EXPECTED = "an index, 'begin', 'now', or a cursor of this stream"
-_LAST = 2**63 - 1
+_SEQS = range(2**63)
 
 VIEWS = ("effective", "attempts", "raw")
 
@@ -235,7 +235,7 @@ class Cursor:
             seq, offset, index, known = map(int, text.split("."))
         except ValueError:
             raise InvalidOption("start", text, _EXPECTED) from None
-        if not (0 <= seq <= _LAST and -1 <= offset <= _LAST and 0 <= index and 0 <= known <= _LAST):
+        if seq not in _SEQS or known not in _SEQS or offset < -1 or index < 0:
             raise InvalidOption("start", text, _EXPECTED)
         return cls(Place(seq, offset), index, known)
 

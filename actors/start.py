@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from .again import again
 from .attributes import check_attributes
@@ -61,9 +61,10 @@ def early_payloads(codec: Codec, resume: object, caller: str | None) -> list[dic
         if caller is not None:
             raise InvalidOption("resume_id", caller, "left out where there is no resume=")
         return []
-    if not isinstance(resume, tuple) or len(cast("tuple[Any, ...]", resume)) != _PAIR:
-        raise InvalidOption("resume", resume, "a tuple of a hook's token and the payload")
-    token, payload = cast("tuple[Any, Any]", resume)
+    given: Any = resume
+    if not isinstance(resume, tuple) or len(given) != _PAIR:
+        raise InvalidOption("resume", given, "a tuple of a hook's token and the payload")
+    token, payload = given
     return [
         {
             "token": token_key(check_token(token)),

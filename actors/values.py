@@ -4,7 +4,7 @@ import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from .errors import InvalidOption
 
@@ -46,7 +46,9 @@ def text(field: str, value: object, least: int = 0, most: int | None = None) -> 
     size = _size(value)
     if isinstance(value, str) and size is not None and least <= size <= (most or size):
         return value
-    raise InvalidOption(field, value, "text" if most is None else f"text of {least} to {most} bytes")
+    raise InvalidOption(
+        field, value, "text" if most is None else f"text of {least} to {most} bytes"
+    )
 
 
 def _size(value: object) -> int | None:
@@ -85,9 +87,10 @@ def several(field: str, value: object, of: str) -> tuple[Any, ...]:
     Raises:
         InvalidOption: it is no iterable.
     """
+    given: Any = value
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        return tuple(cast("Iterable[Any]", value))
-    raise InvalidOption(field, value, f"an iterable of {of}")
+        return tuple(given)
+    raise InvalidOption(field, given, f"an iterable of {of}")
 
 
 def annotation(field: str, value: object) -> Any:  # noqa: ANN401 - an annotation is any object

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from offbook.actors.errors import InvalidOption, MissingDependency
@@ -98,9 +98,10 @@ def target(servers: str | Sequence[str], options: ConnectOptions) -> Target:
 def _urls(servers: object) -> list[str]:
     if isinstance(servers, str):
         return [part.strip() for part in servers.split(",")]
+    given: Any = servers
     if not isinstance(servers, Sequence) or not servers or isinstance(servers, bytes):
-        raise InvalidOption("url", servers, "one or more addresses of servers")
-    found = list(cast("Sequence[Any]", servers))
+        raise InvalidOption("url", given, "one or more addresses of servers")
+    found = list(given)
     for url in found:
         if not isinstance(url, str):
             raise InvalidOption("url", url, "text, or several texts")
