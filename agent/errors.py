@@ -1,7 +1,5 @@
 """What goes wrong between an agent and its models."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from offbook import OffbookError, register

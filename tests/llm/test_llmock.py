@@ -28,7 +28,7 @@ from support.llmock import Llmock
 from support.ports import PATIENCE_SECONDS, until
 from support.talk import WEATHER, ask, heard, kinds, response_of, text_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first use installs the server
 OSLO = ToolCall("call_oslo", "weather", '{"city":"Oslo"}')
 ROME = ToolCall("call_rome", "weather", '{"city":"Rome"}')
 
@@ -42,14 +42,14 @@ def llm() -> Iterator[Llmock]:
 
 
 @pytest.fixture
-def test_id(request: pytest.FixtureRequest) -> str:
+def called(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
 @pytest.fixture(params=["chat", "responses", "background", "anthropic"])
-def model(request: pytest.FixtureRequest, llm: Llmock, test_id: str) -> Model:
+def model(request: pytest.FixtureRequest, llm: Llmock, called: str) -> Model:
     """A model on each wire; its calls carry the name of the test."""
-    headers = {"x-test-id": test_id}
+    headers = {"x-test-id": called}
     if request.param == "chat":
         return OpenAIChat("gpt-5", base_url=f"{llm.url}/v1", headers=headers)
     if request.param == "anthropic":
@@ -83,7 +83,7 @@ async def test_usage_is_what_the_vendor_counted(model: Model) -> None:
 
 
 async def test_a_loop_with_thoughts_and_parallel_tools(
-    model: Model, llm: Llmock, test_id: str
+    model: Model, llm: Llmock, called: str
 ) -> None:
     asked = Message.user("The weather in two cities?")
     events = await heard(model, ask(asked, tools=(WEATHER,)))
@@ -99,7 +99,7 @@ async def test_a_loop_with_thoughts_and_parallel_tools(
     second = response_of(await heard(model, again))
     assert second.message.text == "Oslo 7, Rome 21."
     assert second.finish == "stop"
-    assert len(llm.journal(test_id)) == 2
+    assert len(llm.journal(called)) == 2
 
 
 async def test_structured_output_is_text_that_is_json(model: Model) -> None:
@@ -117,14 +117,14 @@ async def test_arguments_that_are_no_json_come_as_they_are(model: Model) -> None
         assert call.arguments == '{"city": Oslo'
 
 
-async def test_settings_and_files_are_accepted(model: Model, llm: Llmock, test_id: str) -> None:
+async def test_settings_and_files_are_accepted(model: Model, llm: Llmock, called: str) -> None:
     settings = Settings(
         max_tokens=50, tool_choice="none", parallel_tool_calls=False, reasoning="low"
     )
     message = Message.user("say hello", File("image/png", data=b"\x89PNG"))
     response = response_of(await heard(model, ask(message, settings=settings, tools=(WEATHER,))))
     assert any(isinstance(part, Text) for part in response.parts)
-    [entry] = llm.journal(test_id)
+    [entry] = llm.journal(called)
     assert entry["response"]["status"] == 200
 
 
@@ -133,7 +133,7 @@ async def test_an_answer_that_ran_out_of_room_says_so(model: Model) -> None:
 
 
 async def test_a_refusal_is_an_error_with_all_that_the_vendor_said(
-    model: Model, llm: Llmock, test_id: str
+    model: Model, llm: Llmock, called: str
 ) -> None:
     for words, told in {
         "be busy": (429, True, 7.0),
@@ -145,7 +145,7 @@ async def test_a_refusal_is_an_error_with_all_that_the_vendor_said(
         assert (error.status, error.retryable, error.retry_after) == told
         assert error.provider == model.provider
         assert error.message
-    assert len(llm.journal(test_id)) == 4, "nobody but the step asks again"
+    assert len(llm.journal(called)) == 4, "nobody but the step asks again"
 
 
 async def test_a_cut_answer_may_be_asked_for_again(model: Model) -> None:
