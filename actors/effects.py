@@ -76,15 +76,16 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if self._here(command.data["queue"]):
+        if self._here(command.name, command.data["queue"]):
             self._env.slots.take()
             self._reserved.add(command.id)
         else:
             command.data["remote"] = True
 
-    def _here(self, queue: str) -> bool:
+    def _here(self, name: str, queue: str) -> bool:
         """Whether a step may run in this process now: not where its owner is leaving."""
-        return not self._actor.partition.leaving and self._env.slots.local(queue)
+        leaving, known = self._actor.partition.leaving, name in self._env.registry.steps
+        return known and not leaving and self._env.slots.local(queue)
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
@@ -213,7 +214,7 @@ class Effects:
         if step.id in self._executions or step.id in self._delayed:
             return
         local = step.id in self._reserved or step.name.startswith(BUILTIN)
-        if not local and not step.remote and self._here(step.queue):
+        if not local and not step.remote and self._here(step.name, step.queue):
             self._env.slots.take()
             self._reserved.add(step.id)
             local = True
