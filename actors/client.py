@@ -52,6 +52,7 @@ from .start import ON_CONFLICT, Doors, StartOptions, early_payloads, launch, mak
 from .state import ENDS, FINAL, state_of
 from .stream import Stream
 from .summary import Summary, read_summary
+from .taskset import end_of, unbroken
 from .tokens import TokenRecord
 from .tombs import Tombstone
 from .turn import early_key, payload_key
@@ -130,8 +131,9 @@ class Client:
             ServerMissing, ServerTooOld, ServerUnfit, ServerUnavailable, NamespaceMismatch: why not.
         """
         if self._backend is None:
-            self._connection = self._connect()
-            self._backend = await self._connection.__aenter__()
+            connection = self._connect()
+            self._backend = await connection.__aenter__()
+            self._connection = connection
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -139,13 +141,17 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection; safe to repeat."""
+        """Close the connection; safe to repeat. Where it is cancelled, it closes at once."""
         outlet, self._outlet = self._outlet, None
-        if outlet is not None:
-            await outlet.finish(self.settings.grace)
-        connection, self._connection, self._backend = self._connection, None, None
-        if connection is not None:
-            await connection.__aexit__(None, None, None)
+        try:
+            if outlet is not None:
+                await outlet.finish(self.settings.grace)
+        finally:
+            if outlet is not None:
+                outlet.drop()
+            connection, self._connection, self._backend = self._connection, None, None
+            if connection is not None:
+                await end_of(unbroken(_exit(connection)))
 
     @property
     def outlet(self) -> Outlet:
@@ -568,6 +574,10 @@ class Client:
     def _outside(what: str, cure: str) -> None:
         if current_body() is not None:
             raise NotInWorkflowBody(what, cure)
+
+
+async def _exit(connection: AbstractAsyncContextManager[Backend]) -> None:
+    await connection.__aexit__(None, None, None)
 
 
 def _has_ended(history: History) -> bool:

@@ -17,6 +17,7 @@ from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
+from .taskset import together
 from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
 from .tombs import bury_run
 from .turn import START_TIMER, deadline_timer
@@ -169,12 +170,7 @@ class Effects:
         if len(jobs) == 1:
             await jobs[0]
         elif jobs:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for job in jobs:
-                        group.create_task(_await(job))
-            except BaseExceptionGroup as failed:
-                raise failed.exceptions[0] from None
+            await together(jobs)
 
     async def _surely(self, act: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         """Do it until the answer comes, for as long as this worker may."""
@@ -587,7 +583,3 @@ class Effects:
 
 def _scope_mail(reason: object, **fields: object) -> bytes:
     return pack({"id": secrets.token_hex(8), "reason": reason, **fields})
-
-
-async def _await(job: Job) -> None:
-    await job

@@ -62,9 +62,10 @@ class RemoteSteps:
     async def stop(self, grace: float) -> None:
         """Take nothing more, let running bodies end within the grace, hand the rest back."""
         self._draining = True
-        for source in self._sources:
+        for source in list(self._sources):
             with suppress(Unsure):
                 await source.close()
+            self._sources = [other for other in self._sources if other is not source]
         tasks = [e.task for e, _ in self._running.values() if e.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -73,8 +74,8 @@ class RemoteSteps:
             delivery.release()
             if execution.task is not None:
                 execution.task.cancel()
-        for stop in self._stops:
-            stop()
+        while self._stops:
+            self._stops.pop()()
 
     async def _hand_back(self) -> None:
         """Say which tasks come again though no worker died of them."""
