@@ -390,7 +390,7 @@ class Effects:
             jobs.append(self._open_hook(state, hook))
 
     async def _open_hook(self, state: RunState, hook: HookState) -> None:
-        owner = await self._surely(lambda: self._tokens.take(self.run, hook, state.hooks))
+        owner = await self._surely(lambda: self._tokens.take(hook, state))
         fields: dict[str, Any] = {"hook": hook.id}
         if owner is not None:
             fields["owner"] = owner
