@@ -563,9 +563,10 @@ class Client:
                 else:
                     await self._log.grow(run, history)
 
-    async def history(self, run: str) -> History:
-        """Return the verified history of a run, for replay in tests and for the doctor."""
-        return await self._log.history(run)
+    async def history(self, run: str, *, whole: bool = False) -> History:
+        """Return the verified history of a run; with `whole`, large payloads are in it too."""
+        history = await self._log.history(run)
+        return await self._log.whole(history) if whole else history
 
     async def _send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
         data = pack(fields)
