@@ -18,7 +18,7 @@ from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
 from .taskset import together
-from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
+from .tokens import ACCEPTED_MAX, Tokens, forget_notes, has_ended, leaves_notes, scope_key
 from .tombs import bury_run
 from .turn import START_TIMER, deadline_timer
 
@@ -429,7 +429,8 @@ class Effects:
             jobs.append(self._cancel_run(state, child.run, child.reason))
 
     async def _cancel_run(self, state: RunState, run: str, reason: object) -> None:
-        fields = pack({"id": f"{state.head.run}-{run}"[:128], "reason": reason})
+        parent = state.head.run
+        fields = pack({"id": f"{parent}-{run}"[:128], "reason": reason, "parent": parent})
         await self._mail(state.head.deployment, run, "cancel", fields)
 
     async def _mail(self, lane: str, run: str, kind: str, data: bytes) -> None:
@@ -469,8 +470,11 @@ class Effects:
 
     # The end
 
-    async def end(self, state: RunState) -> bool:
-        """Carry out the end of a run, safe to repeat; return whether that is news."""
+    async def end(self, state: RunState, *, again: bool) -> bool:
+        """Carry out the end of a run, safe to repeat; return whether that is news.
+
+        again: it was recorded before this load of the run, so it may have been carried out.
+        """
         self.free_alone()
         if state.out is not None:
             await self._saying.end(state.out)
@@ -485,7 +489,7 @@ class Effects:
             if not child.data.get("detached")
         ]
         jobs += [self._disarm(t) for t in (*state.timers, *self.alarms.held())]
-        jobs.append(self._tell_next(state))
+        jobs.append(self._tell_next(state, again=again))
         self._cancel_alarms()
         await self._all(jobs)
         return await self._summaries.write(state)
@@ -497,7 +501,7 @@ class Effects:
         elif not self._drop_delayed(step.id) and not step.name.startswith(BUILTIN):
             await self._withdraw(step)
 
-    async def _tell_next(self, state: RunState) -> None:
+    async def _tell_next(self, state: RunState, *, again: bool) -> None:
         end, parent = state.end, state.head.parent
         if end is None:
             return
@@ -508,6 +512,8 @@ class Effects:
             head.input = await self._env.blobs.offload(head.run, payload)
             await self._surely(lambda: launch(self._env, head))
         elif parent is not None and parent.command and not state.head.detached:
+            if again and await self._surely(lambda: has_ended(self._env.backend, parent.run)):
+                return  # it would cancel its children again, and they would tell it again, for ever
             fields = await self._surely(lambda: outcome_fields(self._env, state, parent.run))
             await self._mail(parent.lane, parent.run, "child", pack(fields))
 
