@@ -507,9 +507,7 @@ class RunActor:
         self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
 
-    async def _finish(
-        self, state: RunState, batch: list[Message], *, again: bool = False
-    ) -> None:
+    async def _finish(self, state: RunState, batch: list[Message], *, again: bool = False) -> None:
         if not self._settled:
             self._drop_machine()
             await self.partition.cleared()

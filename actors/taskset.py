@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from typing import Any
 
-
 Job = Coroutine[Any, Any, None]
 
 _alone: set["asyncio.Task[None]"] = set()

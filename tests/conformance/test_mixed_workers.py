@@ -43,13 +43,13 @@ async def test_step_that_the_runs_worker_lacks_is_run_by_one_that_has_it(
 
 
 async def test_step_waits_for_a_worker_that_knows_it(env: CatalogueEnvironment) -> None:
-    only_starts = {"workflows": [uses_all], "steps": [here], "queues": ("default", "special")}
+    queues = ("default", "special")
     knows = await env.add_worker(workflows=[], steps=[elsewhere, in_a_queue_of_its_own])
-    await env.replace_workers(**only_starts)
+    await env.replace_workers(workflows=[uses_all], steps=[here], queues=queues)
     assert knows not in env.workers
     run = await env.client.start(uses_all, 1)
     await env.wait_for(run, "step_completed", name="here")
     await env.pause(3)
     assert await run.status() == "running"
-    await env.add_worker(**{**only_starts, "workflows": [], "steps": None})
+    await env.add_worker(workflows=[], steps=None, queues=queues)
     assert await run.result() == 24
