@@ -6,6 +6,7 @@ from .machine import Machine as Machine
 from .machine import Wire as Wire
 from .machine import Withdrawn as Withdrawn
 from .machine import Written as Written
+from .parts import MAJORS as MAJORS
 from .parts import Major as Major
 from .parts import Part as Part
 from .parts import check_part as check_part

@@ -1,10 +1,14 @@
 """A chat whose answers are known: what the last message says decides which parts are written."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
+import offbook
 from offbook import Retry, current_step, hook, step, stream, workflow
-from offbook.adapters.ai_sdk import Part, Parts
+from offbook.adapters.ai_sdk import MAJORS, ChatEdge, Part, Parts
+from offbook.adapters.http import wrap
+from offbook.adapters.http.asgi import App
 
 PAUSE = 0.002
 """Seconds between two words, so that a reader can be cut off between them."""
@@ -76,7 +80,7 @@ async def write_all(parts: list[Part]) -> None:
 
 @step(retry=Retry(attempts=1_000, first=0.01, maximum=0.01))
 async def write_words(count: int, pause: float) -> str:
-    async def coming() -> Any:  # noqa: ANN401 - an iterator of words
+    async def coming() -> AsyncGenerator[str]:
         for word in words(count):
             yield word
             await asyncio.sleep(pause)
@@ -122,6 +126,10 @@ async def answers(request: dict[str, Any]) -> str:
             return await write_words(int(more), PAUSE)
         case "stammer":
             await stammer()
+        case "two":
+            await write_words(150, PAUSE)
+            await hook(str, token=f"wait:{more}")
+            await write_words(150, PAUSE)
         case "fail":
             await break_down()
         case "wait":
@@ -133,6 +141,21 @@ async def answers(request: dict[str, Any]) -> str:
                 [{"type": "no-such-type"}, {"type": "text-delta", "id": "z", "delta": ""}]
             )
     return name
+
+
+def pages_of(client: offbook.Client, inner: App) -> App:
+    """Return an application with an edge for each major, and one worker."""
+    worker = offbook.Worker(client, workflows=[answers], grace=1)
+    for major in MAJORS:
+        edge = ChatEdge(
+            client,
+            answers,
+            major=major,
+            prefix=f"/v{major}/api/chat",
+            worker=worker if major == 7 else None,
+        )
+        inner = wrap(inner, edge)
+    return inner
 
 
 def message(text: str, number: int = 0) -> Part:
