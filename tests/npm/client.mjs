@@ -115,32 +115,38 @@ export function serve(ai, WorkflowChatTransport) {
       orders.cuts = async () => ({ made: cutter.made });
       return { port: await cutter.open() };
     },
-    /** Let the client make a message of chunks. */
-    async fold({ chunks }) {
-      const text = chunks.map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join("");
-      const parsed = ai.parseJsonEventStream({
-        stream: new Blob([`${text}data: [DONE]\n\n`]).stream(),
-        schema: ai.uiMessageChunkSchema,
-      });
-      const stream = parsed.pipeThrough(
-        new TransformStream({
-          transform(chunk, out) {
-            if (!chunk.success) throw chunk.error;
-            out.enqueue(chunk.value);
-          },
-        }),
-      );
-      let message = null;
-      let error = null;
-      const told = (found) => (error ??= String(found?.message ?? found));
-      try {
-        for await (message of ai.readUIMessageStream({ stream, onError: told, terminateOnError: false }));
-      } catch (found) {
-        told(found);
-      }
-      return { message, error };
+    async fold({ logs }) {
+      const folded = [];
+      for (const chunks of logs) folded.push(await fold(chunks));
+      return { folded };
     },
   };
+
+  /** Let the client make a message of chunks. */
+  async function fold(chunks) {
+    const text = chunks.map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join("");
+    const parsed = ai.parseJsonEventStream({
+      stream: new Blob([`${text}data: [DONE]\n\n`]).stream(),
+      schema: ai.uiMessageChunkSchema,
+    });
+    const stream = parsed.pipeThrough(
+      new TransformStream({
+        transform(chunk, out) {
+          if (!chunk.success) throw chunk.error;
+          out.enqueue(chunk.value);
+        },
+      }),
+    );
+    let message = null;
+    let error = null;
+    const told = (found) => (error ??= String(found?.message ?? found));
+    try {
+      for await (message of ai.readUIMessageStream({ stream, onError: told }));
+    } catch (found) {
+      told(found);
+    }
+    return { message, error };
+  }
 
   console.error = () => {};
   console.warn = () => {};

@@ -15,7 +15,7 @@ from support.uimessage import Page
 Part = dict[str, Any]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(LOGS | DENSE, ENDS, MAJOR)
 def test_no_client_gives_up(log: list[Item], end: End, major: Major) -> None:
     page = Page(major)
@@ -24,6 +24,7 @@ def test_no_client_gives_up(log: list[Item], end: End, major: Major) -> None:
     assert page.finished is not None
 
 
+@settings(deadline=None)
 @given(LOGS, ENDS, MAJOR, st.lists(st.integers(0, 40), max_size=5))
 def test_pieces_by_start_index_make_the_whole(
     log: list[Item], end: End, major: Major, cuts: list[int]
@@ -41,7 +42,7 @@ def test_pieces_by_start_index_make_the_whole(
     assert received == [wire.part for wire in whole]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(DENSE, ENDS, MAJOR, st.integers(0, 25), st.integers(1, 8))
 def test_who_begins_at_the_end_never_begins_in_a_part(
     log: list[Item], end: End, major: Major, now: int, count: int
@@ -60,6 +61,7 @@ def test_who_begins_at_the_end_never_begins_in_a_part(
     assert page.finished is not None
 
 
+@settings(deadline=None)
 @given(LOGS, MAJOR)
 def test_a_place_in_the_count_depends_on_what_came_before_it_alone(
     log: list[Item], major: Major
@@ -101,6 +103,7 @@ def _moment(pair: tuple[int, Item]) -> int:
     return pair[0]
 
 
+@settings(deadline=None)
 @given(attempts())
 def test_a_client_that_can_forget_sees_what_counts_and_nothing_else(
     logs: tuple[list[Item], list[Item]],
@@ -116,6 +119,7 @@ def test_a_client_that_can_forget_sees_what_counts_and_nothing_else(
 
 
 @pytest.mark.parametrize("major", [5, 6])
+@settings(deadline=None)
 @given(logs=attempts())
 def test_a_client_that_cannot_forget_has_every_text_that_counts(
     major: Major, logs: tuple[list[Item], list[Item]]
