@@ -33,7 +33,7 @@ def installed(name: str) -> Path:
         raise RuntimeError(f"missing: {', '.join(absent)}; `make test` installs them")
     folder = NPM / name
     wanted = hashlib.sha256((folder / "package.json").read_bytes()).hexdigest()
-    with (NPM / ".lock").open("w") as lock:
+    with (NPM / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mark = folder / "node_modules" / ".offbook"
         if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:

@@ -203,6 +203,7 @@ async def test_random_logs_are_read_as_the_model_of_a_page_reads_them(major: Maj
             page.take(chunk)
         assert seen["error"] is None or page.error, log
         if page.error is None:
-            found = [shape(one) for one in (seen["message"] or {"parts": []})["parts"]]
+            parts: list[dict[str, Any]] = seen["message"]["parts"] if seen["message"] else []
+            found = [shape(one) for one in parts]
             shown = [one for one in found if one[0] != "step-start"]
             assert shown == [shape(one) for one in page.visible], log
