@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo chat outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,10 +23,6 @@ $(STAMP): pyproject.toml constraints/dev.txt
 
 demo: $(STAMP) ## run the audit example; options in ARGS="..."
 	$(BIN)/python examples/audit/demo.py $(ARGS)
-
-chat: $(STAMP) ## serve the chat example at http://127.0.0.1:8000, with a worker
-	cd examples/chat && trap 'kill 0' INT TERM EXIT && \
-		{ ../../$(BIN)/offbook worker chat & ../../$(BIN)/uvicorn chat:app; }
 
 outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages
 	PYTHONPATH=tests $(BIN)/python -m support.outfit

@@ -159,8 +159,8 @@ def honest_tests(name: str, text: str) -> Iterator[Finding]:
             yield node.lineno, f"{node.name} asserts nothing"
     whole = name.startswith(LOGICAL_TIME) or "\npytestmark = pytest.mark.virtual\n" in text
     for line in tree.body:
+        virtual = whole or _on_virtual_time(line)
         for call in ast.walk(line):
-            virtual = whole or _on_virtual_time(line)
             if isinstance(call, ast.Call) and _sleeps_long(call, virtual=virtual):
                 yield call.lineno, "a long sleep: await the event instead"
 

@@ -1,4 +1,4 @@
-"""The chat's edge: what `useChat` and the workflow transport ask, answered from runs.
+"""The chat's edge: what DefaultChatTransport and WorkflowChatTransport ask, answered from runs.
 
 | request below the prefix | answer |
 |---|---|
@@ -23,11 +23,11 @@ from offbook.actors.errors import HookRejected, InvalidOption
 from offbook.actors.options import UNSET, Duration
 from offbook.actors.requests import Response, read_json
 from offbook.actors.worker import Worker
-from offbook.adapters.http.asgi import Gone, Incoming, Scope, ServerEvent, send_events
-from offbook.adapters.http.calls import Call, Limits
-from offbook.adapters.http.edge import Authenticate, Edge, Handler
-from offbook.adapters.http.problems import Problem, unknown, wrong_method
 
+from ..http.asgi import Gone, Incoming, Scope, ServerEvent, send_events
+from ..http.calls import Call, Limits
+from ..http.edge import Authenticate, Edge, Handler
+from ..http.problems import Problem, unknown, wrong_method
 from .parts import MAJORS, Major
 from .reading import ENDED, Explain, Reading, mask
 from .turns import STREAM, ChatRequest, RunPerTurn, Turn, Turns
