@@ -41,7 +41,7 @@ from .model import (
     History,
     pack,
 )
-from .names import check_name, check_token, new_run_id, token_key
+from .names import check_name, check_token, check_topic, new_run_id, token_key
 from .options import UNSET, Duration, Settings, retention_of
 from .outlet import Outlet
 from .ports import Backend, Channel, Observer
@@ -484,7 +484,7 @@ class Client:
         Raises:
             InvalidName: the name cannot be one.
         """
-        channel = Channel(check_name("topic", name))
+        channel = Channel(check_topic(name))
         return Stream(
             channel, type, self, start=start, follow=follow, author=author, authors=authors
         )

@@ -324,6 +324,33 @@ class Posted:
     data: bytes
 
 
+@dataclass(slots=True, frozen=True)
+class TopicGroup:
+    """Topics that have limits and copies of their own: `<name>.<topic>`. None: no limit.
+
+    keep: seconds. max_messages: of each topic. max_bytes: of all of them. replicas: None: as the
+    namespace.
+    """
+
+    name: str
+    keep: float | None
+    max_messages: int | None
+    max_bytes: int | None
+    replicas: int | None
+
+
+class Groups(Protocol):
+    """Topic groups."""
+
+    async def create(self, group: TopicGroup) -> TopicGroup:
+        """Create a group, or leave it as it is; return what is there."""
+        ...
+
+    async def get(self, name: str) -> TopicGroup | None:
+        """Return a group."""
+        ...
+
+
 class Streams(Protocol):
     """Output streams of runs, and topics: append-only, read by many from anywhere."""
 
@@ -440,6 +467,7 @@ class Backend(Protocol):
     leases: Leases
     blobs: Blobs
     streams: Streams
+    groups: Groups
     signals: Signals
     clock: Clock
     runs: Table

@@ -13,6 +13,7 @@ from .codec import Codec
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
+from .groups import check_group
 from .model import TOMBSTONE, moment
 from .names import check_name
 from .outlet import Outlet, check_run
@@ -309,6 +310,7 @@ class Stream(Generic[T]):
         backend = self._owner().backend
         if self.channel.run:
             await patiently(lambda: check_run(backend, self.channel.run), doing)
+        await patiently(lambda: check_group(backend, self.channel), doing)
         return backend
 
     async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:

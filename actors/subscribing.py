@@ -13,7 +13,8 @@ from .chunks import Place
 from .context import current_step
 from .define import step
 from .errors import InvalidOption
-from .names import check_name
+from .groups import check_group
+from .names import check_topic
 from .ports import Channel
 from .readers import Cursor, Reader
 
@@ -66,7 +67,7 @@ async def _place_of(topic: str, start: int | str) -> str:
 async def _end(topic: str) -> str:
     """Return the place of what was written last."""
     streams = current_step().client.backend.streams
-    channel = Channel(check_name("topic", topic))
+    channel = await _channel(topic)
     tail = await again(lambda: streams.tail(channel))
     return str(Cursor(Place(0 if tail is None else tail.seq + 1, -1), 0, 0))
 
@@ -92,7 +93,7 @@ async def _fill(
 ) -> Place:
     """Add chunks until there are so many; wait for them where one is the most."""
     streams = current_step().client.backend.streams
-    channel = Channel(check_name("topic", topic))
+    channel = await _channel(topic)
     reader = Reader(streams, channel, "effective", follow=most == 1, ended=_never)
     async with aclosing(reader.onward(after)) as chunks:
         async for shown in chunks:
@@ -104,6 +105,13 @@ async def _fill(
             if len(found) >= most:
                 break
     return after
+
+
+async def _channel(topic: str) -> Channel:
+    channel = Channel(check_topic(topic))
+    backend = current_step().client.backend
+    await again(lambda: check_group(backend, channel))
+    return channel
 
 
 async def _never() -> bool:

@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import StepTimeout as StepTimeout
     from offbook.actors.errors import StreamClosed as StreamClosed
     from offbook.actors.errors import StreamFailed as StreamFailed
+    from offbook.actors.errors import TopicGroupMismatch as TopicGroupMismatch
+    from offbook.actors.errors import TopicGroupMissing as TopicGroupMissing
     from offbook.actors.errors import WorkflowNotRegistered as WorkflowNotRegistered
     from offbook.actors.errors import WorkflowStuck as WorkflowStuck
     from offbook.actors.options import Retry as Retry
@@ -118,8 +120,8 @@ _WHERE = {
         "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
         "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
         "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout StreamClosed StreamFailed WorkflowNotRegistered "
-        "WorkflowStuck"
+        "StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
+        "TopicGroupMissing WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
     "actors.requests": "Request Response",
