@@ -1,11 +1,10 @@
 """A chat whose answers go on: when the page is loaded again, when the worker or the server dies.
 
-Two processes, in this folder:
+    PYTHONPATH=examples/chat offbook worker chat
+    uvicorn chat:app --app-dir examples/chat
 
-    offbook worker chat
-    uvicorn chat:app
-
-Then open http://127.0.0.1:8000. `page/` holds the page's sources, `dist/` what Vite built of them.
+and open http://127.0.0.1:8000. `page/` holds the page's sources; `dist/` is what Vite made of them
+(`npm install && npm run build` there makes it anew).
 """
 
 import asyncio
