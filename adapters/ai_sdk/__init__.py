@@ -10,6 +10,7 @@ from .parts import MAJORS as MAJORS
 from .parts import Major as Major
 from .parts import Part as Part
 from .parts import check_part as check_part
+from .sessions import RunPerChat as RunPerChat
 from .turns import ChatRequest as ChatRequest
 from .turns import RunPerTurn as RunPerTurn
 from .turns import Turn as Turn

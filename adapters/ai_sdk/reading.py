@@ -13,7 +13,7 @@ from offbook.actors.errors import (
     RunTerminated,
     StreamFailed,
 )
-from offbook.actors.stream import Reset
+from offbook.actors.stream import Reset, Stream
 
 from .machine import End, Item, Machine, Wire, Withdrawn, Written
 from .parts import Major
@@ -102,7 +102,7 @@ class Reading:
     async def _all(self, machine: Machine, *, follow: bool) -> AsyncGenerator[Wire]:
         for wire in machine.begin():
             yield wire
-        over = follow or await self.turn.run.status() in ENDED
+        over = follow or await self._stream().ended()
         end = End("completed")
         try:
             async with aclosing(self._items(follow=follow)) as items:
@@ -118,9 +118,11 @@ class Reading:
         for wire in machine.end(end) if over else ():
             yield wire
 
+    def _stream(self) -> Stream[Any]:
+        return self.turn.run.stream(self.turn.stream)
+
     async def _items(self, *, follow: bool) -> AsyncGenerator[Item]:
-        stream: Any = self.turn.run.stream(self.turn.stream)
-        async with aclosing(stream.chunks(0, follow=follow, view="attempts")) as entries:
+        async with aclosing(self._stream().chunks(0, follow=follow, view="attempts")) as entries:
             async for entry in entries:
                 if isinstance(entry, Reset):
                     yield Withdrawn(entry.writer)

@@ -25,7 +25,9 @@ STREAM = "ui"
 ANSWER, REQUEST, CHAT, CONTINUES = "chat.answer", "chat.request", "chat.id", "chat.continues"
 _TURN = re.compile(r"(chat_[0-9a-f]{16}_[0-9a-f]{24})_(0|[1-9][0-9]{0,8})\Z")
 _TEXT_BYTES = 256
-_RIVALS = 100
+RIVALS = 100
+"""How often at most another one was first."""
+
 _IN_VAIN = frozenset({"failed", "cancelled", "terminated"})
 
 
@@ -91,6 +93,47 @@ class Turns(Protocol):
         ...
 
 
+class Runs:
+    """The runs of chats: their ids are taken from 0 on and without a hole."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._newest: dict[str, int] = {}
+
+    async def last(self, chat: str) -> tuple[int, Head | None]:
+        """Return the number of the newest run of a chat (-1: there is none) and its head."""
+        known = self._newest.get(chat, -1)
+        head, low, step = None, known, 1
+        while (found := await self.head(f"{chat}_{low + step}")) is not None:
+            head, low, step = found, low + step, step * 2
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = await self.head(f"{chat}_{middle}")
+            if found is None:
+                high = middle
+            else:
+                head, low = found, middle
+        if head is None and low >= 0:
+            head = await self.head(f"{chat}_{low}")
+        self.note(chat, low)
+        return low, head
+
+    def note(self, chat: str, number: int) -> None:
+        """Remember where to look first: a hint, of the chats that were used last."""
+        self._newest.pop(chat, None)
+        if number >= 0:
+            self._newest[chat] = number
+        while len(self._newest) > 10_000:  # noqa: PLR2004 - chats
+            del self._newest[next(iter(self._newest))]
+
+    async def head(self, run: str) -> Head | None:
+        """Return how a run began; None where there is none."""
+        log = self._client.backend.log
+        stored = await patiently(lambda: log.get(run, HEAD), "looking for a chat")
+        return None if stored is None else decode_head(stored.data)
+
+
 @dataclass(slots=True)
 class RunPerTurn:
     """Starts a run of one workflow for each turn; its argument is the request's body.
@@ -103,22 +146,23 @@ class RunPerTurn:
     stream: str = STREAM
     retention: Duration | None = UNSET
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    _newest: dict[str, int] = field(default_factory=dict[str, int])
+    _runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
         check_name("stream", self.stream)
+        self._runs = Runs(self.client)
 
     async def begin(self, request: ChatRequest) -> Turn:
         """Start the run of a turn.
 
         A message that was sent twice, as after a lost answer, has one turn.
         """
-        chat = _chat_key(request.id, request.principal)
-        digest = _digest_of(request)
-        newest, head = await self._last(chat)
+        chat = chat_key(request.id, request.principal)
+        digest = digest_of(request)
+        newest, head = await self._runs.last(chat)
         if await self._answers(head, digest):
             return self._turn(cast("Head", head))
-        for number in range(newest + 1, newest + 1 + _RIVALS):
+        for number in range(newest + 1, newest + 1 + RIVALS):
             attributes = self._facts(request, digest)
             try:
                 run: Run[Any] = await self.client.start(
@@ -126,22 +170,22 @@ class RunPerTurn:
                     attributes=attributes, retention=self.retention,
                 )  # fmt: skip
             except RunConflict:
-                rival = await self._head(f"{chat}_{number}")
+                rival = await self._runs.head(f"{chat}_{number}")
                 if await self._answers(rival, digest):
                     return self._turn(cast("Head", rival))
                 continue
-            self._note(chat, number)
+            self._runs.note(chat, number)
             return self._turn_of(run.id, attributes)
-        raise RunConflict(f"{chat}_{newest + _RIVALS}", self.workflow.name, "many rivals at once")
+        raise RunConflict(f"{chat}_{newest + RIVALS}", self.workflow.name, "many rivals at once")
 
     async def find(self, id: str, principal: object) -> Turn | None:  # noqa: A002 - as in the face
         """Return the turn of a run's id, or the newest of a chat's."""
         match = _TURN.match(id)
-        if match is not None and id.startswith(f"chat_{_owner_key(principal)}_"):
-            head = await self._head(id)
+        if match is not None and id.startswith(f"chat_{owner_key(principal)}_"):
+            head = await self._runs.head(id)
             if head is not None and head.workflow == self.workflow.name:
                 return self._turn(head)
-        _, head = await self._last(_chat_key(id, principal))
+        _, head = await self._runs.last(chat_key(id, principal))
         return None if head is None else self._turn(head)
 
     async def _answers(self, head: Head | None, digest: str) -> bool:
@@ -153,9 +197,9 @@ class RunPerTurn:
     def _facts(self, request: ChatRequest, digest: str) -> dict[str, Any]:
         answers = request.answers
         facts: dict[str, Any] = {**self.attributes, REQUEST: digest}
-        if _fits(request.id):
+        if fits(request.id):
             facts[CHAT] = request.id
-        if answers is not None and _fits(answers):
+        if answers is not None and fits(answers):
             facts[ANSWER], facts[CONTINUES] = answers, True
         return facts
 
@@ -167,51 +211,19 @@ class RunPerTurn:
         handle = self.client.run(run, self.workflow)
         return Turn(handle, self.stream, answer, continues=bool(facts.get(CONTINUES)))
 
-    # The newest turn of a chat: ids are taken from 0 on and without a hole
 
-    async def _last(self, chat: str) -> tuple[int, Head | None]:
-        """Return the number of the newest turn (-1: there is none) and its head."""
-        known = self._newest.get(chat, -1)
-        head, low, step = None, known, 1
-        while (found := await self._head(f"{chat}_{low + step}")) is not None:
-            head, low, step = found, low + step, step * 2
-        high = low + step
-        while high - low > 1:
-            middle = (low + high) // 2
-            found = await self._head(f"{chat}_{middle}")
-            if found is None:
-                high = middle
-            else:
-                head, low = found, middle
-        if head is None and low >= 0:
-            head = await self._head(f"{chat}_{low}")
-        self._note(chat, low)
-        return low, head
-
-    def _note(self, chat: str, number: int) -> None:
-        """Remember where to look first: a hint, of the chats that were used last."""
-        self._newest.pop(chat, None)
-        if number >= 0:
-            self._newest[chat] = number
-        while len(self._newest) > 10_000:  # noqa: PLR2004 - chats
-            del self._newest[next(iter(self._newest))]
-
-    async def _head(self, run: str) -> Head | None:
-        log = self.client.backend.log
-        stored = await patiently(lambda: log.get(run, HEAD), "looking for a chat")
-        return None if stored is None else decode_head(stored.data)
-
-
-def _owner_key(principal: object) -> str:
+def owner_key(principal: object) -> str:
+    """Return what the runs of one owner have in their ids."""
     return _hash("owner", principal if isinstance(principal, str) else "", size=8)
 
 
-def _chat_key(chat: str, principal: object) -> str:
-    owner = _owner_key(principal)
+def chat_key(chat: str, principal: object) -> str:
+    """Return the beginning of the ids of a chat's runs."""
+    owner = owner_key(principal)
     return f"chat_{owner}_{_hash('chat', owner, chat, size=12)}"
 
 
-def _digest_of(request: ChatRequest) -> str:
+def digest_of(request: ChatRequest) -> str:
     """Return what two sendings of one message share; asking for another answer shares nothing."""
     text = json.dumps(request.body, sort_keys=True)
     return _hash("request", text, size=16) if request.trigger == "submit-message" else ""
@@ -222,7 +234,8 @@ def _hash(*parts: str, size: int) -> str:
     return hashlib.blake2b(data, digest_size=size).hexdigest()
 
 
-def _fits(text: str) -> bool:
+def fits(text: str) -> bool:
+    """Return whether a text can be kept with a run."""
     try:
         return len(text.encode()) <= _TEXT_BYTES
     except UnicodeEncodeError:

@@ -28,8 +28,8 @@ SECONDS = float(os.environ.get("CHAT_SECONDS", "0.1"))
 PARAGRAPHS = (
     "You said: {said}. I am a canned model, and I say the same to everybody, word by word.",
     (
-        "Each paragraph is a step. Kill the worker with its window, or with kill -9, and another one "
-        "begins at the paragraph in which this one died: what was half said is taken back."
+        "Each paragraph is a step. Kill the worker with its window, or with kill -9, and another "
+        "one begins at the paragraph in which this one died: what was half said is taken back."
     ),
     (
         "Load the page again, or kill the web server and start it again. The words that you have "

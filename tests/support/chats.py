@@ -143,6 +143,27 @@ async def answers(request: dict[str, Any]) -> str:
     return name
 
 
+@step
+async def reply(name: str, text: str) -> None:
+    await Parts(stream(name)).text([f"you said {text}"])
+
+
+@workflow
+async def session(token: str) -> list[str]:
+    """A chat of one run: it ends with the message "bye"."""
+    heard: list[str] = []
+    async for request in hook(dict[str, Any], token=token):
+        last = request["messages"][-1]
+        heard.append(said_in(request) or last["parts"][-1]["state"])
+        if heard[-1].startswith("wait"):
+            await hook(str, token=heard[-1])
+        await reply(request["stream"], heard[-1])
+        await stream(request["stream"]).close()
+        if heard[-1] == "bye":
+            break
+    return heard
+
+
 def pages_of(client: offbook.Client, inner: App) -> App:
     """Return an application with an edge for each major, and one worker."""
     worker = offbook.Worker(client, workflows=[answers], grace=1)
