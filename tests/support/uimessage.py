@@ -116,7 +116,7 @@ class Page:
             self._partial[call] = part
 
     def _find(self, value: str, name: str) -> Part:
-        for part in reversed(self.parts):
+        for part in (*self._since_step(), *reversed(self.parts)):
             if part.get(name) == value:
                 return part
         raise ClientGaveUp(f"no {name} {value}")

@@ -194,7 +194,7 @@ def shape(part_: dict[str, Any]) -> tuple[str, Any]:
 @pytest.mark.parametrize("major", MAJORS)
 async def test_random_logs_are_read_as_the_model_of_a_page_reads_them(major: Major) -> None:
     """What holds of every log by the model holds of the real client."""
-    logs = [[wire.part for wire in chunks(major, log, End("completed"))] for log in drawn(200)]
+    logs = [[wire.part for wire in chunks(major, log, End("completed"))] for log in drawn(100)]
     async with Node(f"v{major}") as node:
         folded = (await node(do="fold", logs=logs))["folded"]
     for log, seen in zip(logs, folded, strict=True):
