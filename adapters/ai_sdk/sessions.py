@@ -73,13 +73,13 @@ class RunPerChat:
             return None
 
     async def _listed(self, run: Run[Any], request: ChatRequest, name: str) -> Turn:
-        answers = request.answers
-        continues = answers is not None and fits(answers)
-        entry = {"stream": name, "message": answers if continues else ""}
+        answers = request.answers or ""
+        message = answers if fits(answers) else ""
+        entry = {"stream": name, "message": message}
         async with aclosing(self._turns(run).read(-1, follow=False)) as last:
             if entry not in [found async for found in last]:
                 await self._turns(run).write(entry)
-        return Turn(run, name, str(entry["message"]), continues=continues)
+        return Turn(run, name, message, continues=bool(message))
 
     async def find(self, id: str, principal: object) -> Turn | None:  # noqa: A002 - as in the face
         """Return the turn of an id, or the newest of a chat's."""

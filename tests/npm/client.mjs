@@ -98,6 +98,13 @@ export function serve(ai, WorkflowChatTransport) {
       await doing(chat, chat.resumeStream(), order.until);
       return view(chat);
     },
+    /** Answer a question, and send the answer. */
+    async approve({ id, approval }) {
+      const chat = chats.get(id);
+      await chat.addToolApprovalResponse({ id: approval, approved: true });
+      await chat.sendMessage();
+      return view(chat);
+    },
     async stop({ id }) {
       const chat = chats.get(id);
       await chat.stop();

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import offbook
 from offbook import Retry, current_step, hook, step, stream, workflow
-from offbook.adapters.ai_sdk import MAJORS, ChatEdge, Part, Parts
-from offbook.adapters.http import wrap
+from offbook.adapters.ai_sdk import MAJORS, ChatEdge, Part, Parts, RunPerChat
+from offbook.adapters.http import Edge, wrap
 from offbook.adapters.http.asgi import App
 
 PAUSE = 0.002
@@ -148,15 +148,31 @@ async def reply(name: str, text: str) -> None:
     await Parts(stream(name)).text([f"you said {text}"])
 
 
+@step
+async def pay(name: str, *, allowed: bool) -> None:
+    """Ask before anything is paid."""
+    parts = Parts(stream(name))
+    if allowed:
+        paid = {"type": "tool-output-available", "toolCallId": "p", "output": "paid"}
+        await parts.write(paid)
+        return
+    call = {"type": "tool-input-available", "toolCallId": "p", "toolName": "pay", "input": 7}
+    ask = {"type": "tool-approval-request", "approvalId": "a", "toolCallId": "p"}
+    await parts.write_many([{"type": "start-step"}, call, ask, {"type": "finish-step"}])
+
+
 @workflow
 async def session(token: str) -> list[str]:
     """A chat of one run: it ends with the message "bye"."""
     heard: list[str] = []
     async for request in hook(dict[str, Any], token=token):
         last = request["messages"][-1]
-        heard.append(said_in(request) or last["parts"][-1]["state"])
+        allowed = [p for p in last["parts"] if p.get("state") == "approval-responded"]
+        heard.append("approval-responded" if allowed else said_in(request))
         if heard[-1].startswith("wait"):
             await hook(str, token=heard[-1])
+        if heard[-1] == "pay" or any("approval" in one for one in allowed):
+            await pay(request["stream"], allowed=bool(allowed))
         await reply(request["stream"], heard[-1])
         await stream(request["stream"]).close()
         if heard[-1] == "bye":
@@ -165,18 +181,15 @@ async def session(token: str) -> list[str]:
 
 
 def pages_of(client: offbook.Client, inner: App) -> App:
-    """Return an application with an edge for each major, and one worker."""
-    worker = offbook.Worker(client, workflows=[answers], grace=1)
+    """Return an application with edges for each major, and one worker."""
+    worker = offbook.Worker(client, workflows=[answers, session], grace=1)
+    sessions = RunPerChat(client, session)
+    edge = Edge(client, worker=worker)
     for major in MAJORS:
-        edge = ChatEdge(
-            client,
-            answers,
-            major=major,
-            prefix=f"/v{major}/api/chat",
-            worker=worker if major == 7 else None,
-        )
-        inner = wrap(inner, edge)
-    return inner
+        chats = ChatEdge(client, answers, major=major, prefix=f"/v{major}/api/chat")
+        asking = ChatEdge(client, turns=sessions, major=major, prefix=f"/v{major}/api/session")
+        inner = wrap(wrap(inner, chats), asking)
+    return wrap(inner, edge)
 
 
 def message(text: str, number: int = 0) -> Part:

@@ -71,6 +71,7 @@ async def test_an_unmodified_client(major: Major, tmp_path: Path) -> None:
         await check_stops(here)
         await check_pages_that_are_cut_off(here)
         if major > 5:
+            await check_questions(here)
             await check_transports_that_are_cut_off(here)
 
 
@@ -118,6 +119,19 @@ async def check_stops(here: Scene) -> None:
     seen = await here.node(do="end", id="a")
     assert (seen["status"], seen["error"]) == ("ready", None)
     assert (await here.load_again("wait a", "a"))["messages"] == [message("wait a")]
+
+
+async def check_questions(here: Scene) -> None:
+    """What a person allows reaches the run that has asked, and its answer the same message."""
+    api = here.api().replace("/chat", "/session")
+    seen = await here.send("pay", "q", api=api)
+    assert part(seen, "tool-pay")["state"] == "approval-requested"
+    seen = await here.node(do="approve", id="q", approval="a")
+    assert (seen["status"], seen["error"]) == ("ready", None)
+    assert [m["role"] for m in seen["messages"]] == ["user", "assistant"]
+    paid = part(seen, "tool-pay")
+    assert (paid["state"], paid["input"], paid["output"]) == ("output-available", 7, "paid")
+    assert texts(seen["messages"][-1]) == ["you said pay", "you said approval-responded"]
 
 
 async def check_pages_that_are_cut_off(here: Scene) -> None:
