@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
@@ -15,12 +14,11 @@ from .blobs import BlobStore
 from .chunks import Source
 from .codec import Codec
 from .context import current_body, reading_client
-from .define import Bound, Workflow
+from .define import Bound, Workflow, check_workflow, workflow_call
 from .errors import (
     ClientClosed,
     HookNotFound,
     HookRejected,
-    InvalidOption,
     NotInWorkflowBody,
     RunCancelled,
     RunConflict,
@@ -31,7 +29,8 @@ from .errors import (
     RunTerminated,
     WorkflowNotRegistered,
 )
-from .lists import list_runs
+from .groups import WEEK, create_group, make_group
+from .lists import filters, list_runs
 from .manifest import read_manifest
 from .model import (
     HEAD,
@@ -41,36 +40,26 @@ from .model import (
     History,
     pack,
 )
-from .names import check_name, check_token, check_topic, new_run_id, token_key
-from .options import UNSET, Duration, Settings, retention_of
+from .names import check_caller, check_name, check_token, check_topic, new_run_id, token_key
+from .options import UNSET, Duration, Settings, check_settings, retention_of
 from .outlet import Outlet
 from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
 from .removal import remove_run
 from .run import Run, RunEvent, RunView
-from .start import Doors, StartOptions, launch, make_head
+from .start import ON_CONFLICT, Doors, StartOptions, early_payloads, launch, make_head
 from .state import ENDS, FINAL, state_of
 from .stream import Stream
 from .summary import Summary, read_summary
-from .tokens import TokenRecord
+from .tokens import HookInfo, TokenRecord
 from .tombs import Tombstone
 from .turn import early_key, payload_key
+from .values import flag, one_of
 from .view import Viewer
 from .webhooks import Webhooks
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class HookInfo:
-    """What is known of a hook by its token."""
-
-    run: str
-    id: str
-    open: bool
-    metadata: Any = None
-    schema: Any = None
 
 
 class Client:
@@ -88,7 +77,7 @@ class Client:
         register_references()
         self.observer = observer
         self.deployment = check_name("deployment", deployment)
-        self.settings = settings or Settings()
+        self.settings = Settings() if settings is None else check_settings("settings", settings)
         self.codec = codec or Codec(total_limit=self.settings.total_limit)
         self._connect = connection
         self._connection: AbstractAsyncContextManager[Backend] | None = None
@@ -224,48 +213,24 @@ class Client:
             ServerUnavailable: not acknowledged in time; starting again with the same id is safe.
         """
         self._outside("client.start", "use offbook.start, which makes a durable child")
-        if on_conflict not in {"same", "raise", "attach", "supersede"}:
-            expected = "'same', 'raise', 'attach' or 'supersede'"
-            raise InvalidOption("on_conflict", on_conflict, expected)
-        definition, arguments = self._bind(workflow, args, kwargs)
+        definition, arguments = workflow_call(workflow, args, kwargs)
         payload = encode_arguments(self.codec, definition.parameters, arguments)
         options = StartOptions(
             run=new_run_id() if id is None else check_name("id", id),
-            deployment=check_name("deployment", deployment or self.deployment),
+            deployment=self._deployment(deployment),
             attributes=merged_changes(attributes, {}),
-            allow_reserved=allow_reserved,
+            allow_reserved=flag("allow_reserved", allow_reserved),
             at=at,
             retention=retention_of(retention),
-            on_conflict=on_conflict,
-            early=self._early(resume, resume_id),
+            on_conflict=one_of("on_conflict", on_conflict, ON_CONFLICT),
+            early=early_payloads(self.codec, resume, resume_id),
         )
         await self._check_known(definition.name, options.deployment)
         run_id = await self._start(definition.name, payload, options)
         return Run(self, run_id, definition)
 
-    def _bind(
-        self,
-        workflow: Workflow[..., Any] | Bound[Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Workflow[..., Any], dict[str, Any]]:
-        if isinstance(workflow, Bound):
-            return workflow.workflow, workflow.arguments
-        if not isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidOption("workflow", workflow, "a function decorated with @workflow")
-        return workflow, workflow.parameters.bind(args, kwargs)
-
-    def _early(self, resume: tuple[str, Any] | None, caller: str | None) -> list[dict[str, Any]]:
-        if resume is None:
-            return []
-        token, payload = resume
-        return [
-            {
-                "token": token_key(check_token(token)),
-                "payload": self.codec.encode(payload, "payload"),
-                "caller": caller or secrets.token_hex(8),
-            }
-        ]
+    def _deployment(self, name: str | None) -> str:
+        return self.deployment if name is None else check_name("deployment", name)
 
     async def _check_known(self, workflow: str, deployment: str) -> None:
         if (workflow, deployment) in self._known:
@@ -344,9 +309,9 @@ class Client:
         """Return a handle, without I/O; without the workflow its result is plain data.
 
         Raises:
-            InvalidName: the id cannot be one.
+            InvalidName: the id cannot be one. InvalidOption: the workflow is none.
         """
-        return Run(self, check_name("id", id), workflow)
+        return Run(self, id, None if workflow is None else check_workflow("workflow", workflow))
 
     def runs(  # noqa: PLR0913 - each has a default
         self,
@@ -363,19 +328,21 @@ class Client:
         """Yield summaries of runs, newest first, filtered.
 
         since, until: bounds of the creation. cursor: `Summary.cursor` of the last one seen.
+
+        Raises:
+            InvalidOption, InvalidName, InvalidAttributes: a filter has a value that it cannot have.
         """
-        name = workflow.name if isinstance(workflow, Workflow) else workflow
-        return list_runs(
-            self.backend,
-            workflow=name,
+        wanted = filters(
+            workflow=workflow,
             status=status,
-            attributes=dict(attributes or {}),
+            attributes=attributes,
             since=since,
             until=until,
             deployment=deployment,
             limit=limit,
             cursor=cursor,
         )
+        return list_runs(self.backend, wanted)
 
     # Hooks
 
@@ -391,8 +358,10 @@ class Client:
             ServerUnavailable: nobody could say so in time; sending again with the same id is safe.
             HookRejected: the payload does not fit the hook's type.
             NotSerializable, PayloadTooLarge: the payload cannot be stored.
+            InvalidOption: the token is not 1 to 1,024 bytes of text, or the id not 1 to 256.
         """
         self._outside("client.resume", "call it in a @step")
+        caller = secrets.token_hex(8) if id is None else check_caller("id", id)
         data = self.codec.encode(payload, "payload")
         key = token_key(check_token(token))
         record = await self._token(key)
@@ -402,7 +371,7 @@ class Client:
             raise HookRejected("a webhook takes HTTP requests, not payloads")
         if record.schema is not None and not record.spent:
             self.codec.check_json(record.schema, data)
-        sent = Sent(record.run, record.hook, key, id or secrets.token_hex(8))
+        sent = Sent(record.run, record.hook, key, caller)
         if not await self.deliver(record, sent, data):
             raise HookNotFound
         return record.run
@@ -482,12 +451,36 @@ class Client:
         """Return a handle of a topic, without I/O; see `Stream`. authors: read only theirs.
 
         Raises:
-            InvalidName: the name cannot be one.
+            InvalidName: the name cannot be one. InvalidOption: an option cannot be what it is.
         """
         channel = Channel(check_topic(name))
         return Stream(
             channel, type, self, start=start, follow=follow, author=author, authors=authors
         )
+
+    async def create_topics(
+        self,
+        group: str,
+        *,
+        keep: Duration | None = WEEK,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        """Create the group of the topics `group.…`, with limits of its own; again is no error.
+
+        keep: for how long (seven days; None: for ever). max_messages: of each topic. max_bytes: of
+        all together. The oldest messages go first. replicas: copies; None: as the namespace.
+
+        Raises:
+            TopicGroupMismatch: it is there with other settings.
+            ServerUnfit: there are fewer servers than replicas.
+        """
+        self._outside("client.create_topics", "call it in a @step")
+        wanted = make_group(
+            group, keep=keep, max_messages=max_messages, max_bytes=max_bytes, replicas=replicas
+        )
+        await create_group(self.backend, wanted)
 
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""

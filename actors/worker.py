@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .again import again
 from .blobs import BlobStore
+from .client import Client
 from .context import StepServices
 from .define import Definition, Registry, registry
 from .env import Env, Slots
@@ -23,7 +24,7 @@ from .janitor import Janitor
 from .manifest import publish_manifest
 from .model import pack, unpack
 from .names import check_name
-from .options import Duration, Settings, seconds
+from .options import Duration, Settings, check_settings, seconds
 from .owner import OwnedPartition, Owner
 from .ports import Lease, Unsure
 from .remote import RemoteSteps
@@ -31,10 +32,10 @@ from .services import Services
 from .stalls import Stalls
 from .steps import Execution, StepActor
 from .taskset import TaskSet
+from .values import flag, several, whole
 from .watchdog import Watchdog
 
-if TYPE_CHECKING:
-    from .client import Client
+_SLOTS_MOST = 1_000_000
 
 
 class Worker:
@@ -47,11 +48,14 @@ class Worker:
     all through the queues. lease: seconds until others take over what a dead worker served
     (default 3). grace: seconds that a drain waits for steps (default 30). settings: the rest of
     what can be told (default: the client's).
+
+    Raises:
+        InvalidOption, InvalidName: an option has a value that it cannot have.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
         self,
-        client: "Client",
+        client: Client,
         *,
         workflows: Iterable[object] | None = None,
         steps: Iterable[object] | None = None,
@@ -63,20 +67,23 @@ class Worker:
         grace: Duration | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if slots < 1:
-            raise InvalidOption("slots", slots, "1 or more")
+        if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("client", client, "made by offbook.connect(…)")
+        whole("slots", slots, 1, _SLOTS_MOST)
+        names = [check_name("queue", q) for q in several("queues", queues, "names")]
         self.client = client
-        self.deployment = check_name("deployment", deployment or client.deployment)
+        given = client.deployment if deployment is None else deployment
+        self.deployment = check_name("deployment", given)
         self.id = f"{socket.gethostname().split('.')[0][:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self.id = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.id)
-        base = settings if settings is not None else client.settings
+        base = client.settings if settings is None else check_settings("settings", settings)
         self.settings = replace(
             base,
             lease=base.lease if lease is None else seconds("lease", lease),
             grace=base.grace if grace is None else seconds("grace", grace),
         )
         self._registry = _choose(workflows, steps)
-        self._slots = Slots(slots, frozenset(check_name("queue", q) for q in queues), eager=eager)
+        self._slots = Slots(slots, frozenset(names), eager=flag("eager", eager))
         self._stop = asyncio.Event()
         self._tasks: TaskSet | None = None
         self._lease: Lease | None = None
@@ -258,7 +265,10 @@ def _choose(workflows: Iterable[object] | None, steps: Iterable[object] | None) 
         *registry.steps.values(),
     ]
     chosen: list[object] = []
-    chosen += [d for d in everything if d.kind == "workflow"] if workflows is None else workflows
-    chosen += [d for d in everything if d.kind == "step"] if steps is None else steps
+    for field, given, kind in (("workflows", workflows, "workflow"), ("steps", steps, "step")):
+        if given is None:
+            chosen += [d for d in everything if d.kind == kind]
+        else:
+            chosen += several(field, given, f"functions decorated with @{kind}")
     builtins = [d for d in everything if d.name.startswith("offbook.")]
     return registry.subset([*chosen, *builtins])

@@ -212,6 +212,8 @@ class Environment:
         """Let a step run another body until the environment closes."""
         if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("step", step, "made by @step")
+        if not callable(body):
+            raise InvalidOption("body", body, "a function")
         self._fakes.setdefault(step.name, step.fn)
         _set_body(step, body)
 
