@@ -95,10 +95,10 @@ class ChatEdge(Edge):
 
     def rest_of(self, scope: Scope, *, mounted: bool = True) -> str | None:
         """Return the path below the prefix, encoded as it came; None: it is not this edge's."""
-        found = super().rest_of(scope, mounted=mounted)
-        root: str = scope.get("root_path", "")
-        if found is None and self.prefix in {scope["path"], scope["path"].removeprefix(root)}:
+        path, root = scope["path"], scope.get("root_path", "")
+        if self.prefix in {path, path.removeprefix(root)}:
             return ""
+        found = super().rest_of(scope, mounted=mounted)
         if found is None or not scope.get("raw_path"):
             return found
         # An id may hold an encoded slash: the raw path still tells it from the others.

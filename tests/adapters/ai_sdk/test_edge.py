@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from offbook import InvalidOption, Run
 from offbook.adapters.ai_sdk import ChatEdge, Major
@@ -297,6 +299,24 @@ async def test_a_chats_id_may_hold_anything() -> None:
         await env.client.resume(f"wait:{chat}", "go")
         await asyncio.gather(task, reading.task)
         assert chunks_of(exchange.reply) == chunks_of(reading.exchange.reply)
+
+
+@pytest.mark.parametrize(
+    ("place", "api"), [("/", "/api/chat"), ("/api/chat", "/api/chat/"), ("/in", "/in/api/chat")]
+)
+async def test_another_application_may_mount_it_anywhere(place: str, api: str) -> None:
+    async with Environment() as env:
+        app = Starlette(routes=[Mount(place, edge_of(env))])
+        reply = await ask(app, "POST", api, body=body_of("words 1"))
+        assert page_of(7, chunks_of(reply)).text == "w0 "
+        path = f"{api.removesuffix('/')}/c/stream"
+        assert (await ask(app, "GET", path)).status == 204
+        again = await ask(app, "GET", f"{path}?startIndex=0")
+        assert chunks_of(again) == chunks_of(reply)
+        run = reply.headers["x-workflow-run-id"]
+        assert (
+            await ask(app, "GET", f"{path.replace('/c/', f'/{run}/')}?startIndex=0")
+        ).status == 200
 
 
 @pytest.mark.parametrize(
