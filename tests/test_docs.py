@@ -19,6 +19,7 @@ import pytest
 from opentelemetry.metrics import NoOpMeter
 
 import offbook
+from offbook import agent as agents
 from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
@@ -280,7 +281,7 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    for module in (offbook, testing, otel, log, models, ai_sdk):
+    for module in (offbook, testing, otel, log, agents, models, ai_sdk):
         for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)
