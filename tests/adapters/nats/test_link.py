@@ -150,7 +150,7 @@ async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: st
         async with opened(server.url, namespace) as backend:
             link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             server.pause()
-            asked = [link.ask(b"$JS.API.INFO", b""), link.wire.ping()]
+            asked: list[asyncio.Future[Any]] = [link.ask(b"$JS.API.INFO", b""), link.wire.ping()]
             reads = [asyncio.ensure_future(backend.log.history("r")) for _ in range(3)]
             await asyncio.sleep(0)
             server.kill()
@@ -158,7 +158,8 @@ async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: st
             for read in reads:
                 read.cancel()
             await asyncio.wait(reads)
-            del asked, reads, read
+            asked.clear()
+            del reads, read
             gc.collect()
             await asyncio.sleep(0)
     assert unheard == []
