@@ -13,7 +13,7 @@ from .errors import NotInRun
 from .machine_hooks import Hook
 from .machine_webhooks import RespondWith, Webhook, create_webhook
 from .model import digest_of, pack
-from .names import check_name
+from .names import check_topic
 from .options import UNSET, Duration, micros, retention_of
 from .ports import Channel
 from .run import Run
@@ -269,7 +269,7 @@ def topic(  # noqa: PLR0913 - each has a default
         InvalidName: the name cannot be one.
     """
     writer = current_run().id if author is None else author
-    channel = Channel(check_name("topic", name))
+    channel = Channel(check_topic(name))
     return Stream(channel, type, start=start, follow=follow, author=writer, authors=authors)
 
 

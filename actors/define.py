@@ -279,11 +279,10 @@ def workflow_call(
         InvalidOption: it is none, or arguments are given to one that has them already.
         InvalidArguments: they do not fit its signature.
     """
-    given: Any = workflow
     if isinstance(workflow, Bound):
         if args or kwargs:
             raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
-        return given.workflow, given.arguments
+        return workflow.workflow, workflow.arguments  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of any result
     found = check_workflow("workflow", workflow)
     return found, found.parameters.bind(args, kwargs)
 

@@ -25,6 +25,8 @@ from .errors_setup import ServerTooOld as ServerTooOld
 from .errors_setup import ServerUnavailable as ServerUnavailable
 from .errors_setup import ServerUnfit as ServerUnfit
 from .errors_setup import ServerUnsupported as ServerUnsupported
+from .errors_setup import TopicGroupMismatch as TopicGroupMismatch
+from .errors_setup import TopicGroupMissing as TopicGroupMissing
 
 # Payloads
 

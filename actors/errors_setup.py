@@ -200,6 +200,39 @@ class ServerRefused(OffbookError, PermissionError):
 
 
 @dataclass(eq=False)
+class TopicGroupMissing(ConfigurationError):
+    """A topic is in a group that nobody created."""
+
+    code = "topic-group-missing"
+    topic: str
+    group: str
+
+    def __str__(self) -> str:
+        return (
+            f"topic {self.topic!r} is in the group {self.group!r}, which is not there: create it "
+            f"once with client.create_topics({self.group!r}), or write the name without a dot"
+        )
+
+
+@dataclass(eq=False)
+class TopicGroupMismatch(ConfigurationError):
+    """A topic group exists with other settings."""
+
+    code = "topic-group-mismatch"
+    group: str
+    setting: str
+    found: object
+    asked: object
+
+    def __str__(self) -> str:
+        return (
+            f"topic group {self.group!r} was created with {self.setting}={self.found}, asked for "
+            f"{self.asked}: leave it as it is, change its stream on the server, or choose another "
+            "group"
+        )
+
+
+@dataclass(eq=False)
 class ClientClosed(OffbookError):
     """The client was used before it was opened or after it was closed."""
 

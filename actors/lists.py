@@ -4,7 +4,7 @@ import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from .attributes import check_attributes, merged_changes
 from .define import Workflow
@@ -73,11 +73,9 @@ def filters(  # noqa: PLR0913 - the filters of client.runs
     Raises:
         InvalidOption, InvalidName, InvalidAttributes: one has a value that it cannot have.
     """
-    name = workflow.name if isinstance(workflow, Workflow) else workflow
+    name = cast("Any", workflow).name if isinstance(workflow, Workflow) else workflow
     if name is not None and not isinstance(name, str):
-        raise InvalidOption(
-            "workflow", workflow, "a function decorated with @workflow, or its name"
-        )
+        raise InvalidOption("workflow", name, "a function decorated with @workflow, or its name")
     return Filters(
         workflow=name,
         status=None if status is None else one_of("status", status, STATUSES),

@@ -1,6 +1,7 @@
 """Webhooks: hooks whose payloads are HTTP requests."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -8,9 +9,11 @@ from urllib.parse import urlsplit
 from .codec import Codec
 from .errors import InvalidOption
 from .machine_hooks import Hook, Hooks
+from .model import History
 from .names import check_name
 from .options import Duration, seconds
 from .requests import TOKEN_MARK, Request, Response, Sent, read_json
+from .state import state_of
 from .values import annotation, several, text
 
 T = TypeVar("T")
@@ -110,6 +113,33 @@ def create_webhook(  # noqa: PLR0913 - a webhook has that many options
     made = cast("Webhook[Any]", found)
     made.base, made.held = place, respond_with == MANUAL
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a run listens: the hook's id, what callers are given, and how they may call."""
+
+    hook: str
+    url: str
+    methods: tuple[str, ...]
+
+
+def addresses(history: History, base: str | None = None) -> list[Address]:
+    """Return the addresses of a run's open webhooks, oldest first.
+
+    base: where the edge is served, as for `webhook()`; None: bare paths.
+
+    Raises:
+        InvalidOption: `base` is no address.
+    """
+    place, state = _base(base), state_of(history)
+    open_ = state.hooks if state.end is None else {}
+    commands = (c for record in history.records for c in record.commands if c.id in open_)
+    return [
+        Address(c.id, f"{place}/webhook/{c.data['token']}", tuple(c.data["web"]["methods"]))
+        for c in commands
+        if c.kind == "hook" and c.data.get("web")
+    ]
 
 
 def _methods(methods: Iterable[str]) -> list[str]:

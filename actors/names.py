@@ -24,6 +24,26 @@ def check_name(field: str, value: object) -> str:
     raise InvalidName(field, value)
 
 
+def check_topic(value: object) -> str:
+    """Return the name of a topic if it is a name, or `group.name`.
+
+    Raises:
+        InvalidName: it is neither.
+    """
+    if (
+        isinstance(value, str)
+        and value.count(".") == 1
+        and all(map(_TOKEN.match, value.split(".")))
+    ):
+        return value
+    return check_name("topic", value)
+
+
+def group_of(topic: str) -> str:
+    """Return the group of a topic's name, or nothing."""
+    return topic.rpartition(".")[0]
+
+
 def check_token(token: object) -> str:
     """Return a hook's token if it is text of 1 to 1,024 bytes.
 

@@ -13,6 +13,7 @@ from .codec import Codec
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
+from .groups import check_group
 from .model import TOMBSTONE, moment
 from .names import check_name
 from .outlet import Outlet, check_run
@@ -242,8 +243,11 @@ class Stream(Generic[T]):
         place = self._start if start is None else _checked(start)
         goes_on = self._follow if follow is None else flag("follow", follow)
         if body is not None and not self.channel.run:
-            async for taken in read_topic(self.channel, place, self._authors, follow=goes_on):
-                yield self._taken(body.codec, taken)
+            heard = body.streams.heard
+            reading = read_topic(self.channel, place, self._authors, heard, follow=goes_on)
+            async with aclosing(reading) as recorded:
+                async for taken in recorded:
+                    yield self._taken(body.codec, taken)
             return
         backend = await self._backend("reading a stream")
         seen = self._view if view is None else one_of("view", view, VIEWS)
@@ -320,6 +324,7 @@ class Stream(Generic[T]):
         backend = self._owner().backend
         if self.channel.run:
             await patiently(lambda: check_run(backend, self.channel.run), doing)
+        await patiently(lambda: check_group(backend, self.channel), doing)
         return backend
 
     async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:

@@ -17,6 +17,17 @@ ACCEPTED_MAX = 1000
 """Callers' ids that a spent token remembers."""
 
 
+@dataclass(frozen=True, slots=True)
+class HookInfo:
+    """What is known of a hook by its token."""
+
+    run: str
+    id: str
+    open: bool
+    metadata: Any = None
+    schema: Any = None
+
+
 @dataclass(slots=True)
 class TokenRecord:
     """What the table holds of a token; `until` (µs) keeps a spent one taken.

@@ -246,7 +246,7 @@ def of_client(client: Client, env: Environment) -> Cases:
         ),
         **over(
             lambda **options: client.topic(**{"name": "a", **options}),
-            name=[5, "", "a.b"],
+            name=[5, "", "a.b.c"],
             type=[3, "int", object(), [int], asyncio, plain, dict[str, "int"]],
             author=[5, None, LONE],
             start=[1.5, "nope", None, [], True],
