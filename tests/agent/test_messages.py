@@ -44,11 +44,11 @@ REQUEST = ModelRequest(
 @pytest.mark.parametrize(
     "value",
     [ANSWER, REQUEST, REQUEST.messages, Checkpoint({"response": "r", "after": 0}), Usage(1)],
-    ids=lambda value: type(value).__name__,
+    ids=["answer", "request", "messages", "checkpoint", "usage"],
 )
-def test_it_comes_back_as_it_went(value: Any) -> None:  # noqa: ANN401 - values of any type
+def test_it_comes_back_as_it_went(value: object) -> None:
     codec = Codec()
-    kind: Any = tuple[Message, ...] if isinstance(value, tuple) else type(value)
+    kind: Any = tuple[Message, ...] if value is REQUEST.messages else type(value)
     assert codec.decode(codec.encode(value), kind) == value
 
 
