@@ -28,7 +28,11 @@ def check_topic(value: object) -> str:
     Raises:
         InvalidName: it is neither.
     """
-    if isinstance(value, str) and value.count(".") == 1 and all(map(_TOKEN.match, value.split("."))):
+    if (
+        isinstance(value, str)
+        and value.count(".") == 1
+        and all(map(_TOKEN.match, value.split(".")))
+    ):
         return value
     return check_name("topic", value)
 

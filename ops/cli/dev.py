@@ -47,7 +47,8 @@ async def dev(  # noqa: PLR0913 - one for each option
 
     Runs go on after a restart. Without --url the server is the embedded one.
     """
-    arguments = [target, "--parent", str(os.getpid()), "--grace", f"{grace:g}", *setup.arguments()]
+    arguments = [target, "--details", "--parent", str(os.getpid()), "--grace", f"{grace:g}"]
+    arguments += setup.arguments()
     arguments += [part for queue in queues for part in ("--queue", queue)]
     arguments += ["--slots", str(slots)] if slots else []
     roots = [Path(folder) for folder in folders] or [Path.cwd()]

@@ -11,6 +11,7 @@ from offbook.actors import errors
 from offbook.actors.ports import Unsure
 
 from .output import one_line, safe
+from .traces import as_data, line_of, named
 
 OK = 0
 FOUND = 1
@@ -95,17 +96,10 @@ def _of_run(error: errors.RunFailed) -> dict[str, Any]:
     found: dict[str, Any] = {"code": error.code, "message": str(error), "run": error.run}
     found["error_code"] = error.error_code
     if error.cause is not None:
-        kind, text = _named(error.cause)
+        kind, text = named(error.cause)
         found["message"] = f"run {error.run!r} failed: {kind}: {text}"
-        found["cause"] = {"type": kind, "message": text}
+        found["cause"] = as_data(error.cause)
     return found
-
-
-def _named(error: BaseException) -> tuple[str, str]:
-    """Return type and text of an exception; of one whose class is unknown here, what it was."""
-    if isinstance(error, errors.StepFailed):
-        return error.type, error.message
-    return type(error).__name__, str(error)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
@@ -128,12 +122,16 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 def _show(error: BaseException, found: dict[str, Any]) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {safe(found['message'])}", err=True)
-    if isinstance(error, errors.OffbookError):
+    if isinstance(error, errors.RunFailed):
+        line = line_of(error.cause) if error.cause is not None else ""
+        click.echo(f"  at {safe(line)}" if line else "  the line is not known", err=True)
+        click.echo(f"  the traceback: offbook show {error.run}", err=True)
+    elif isinstance(error, errors.OffbookError):
         click.echo(f"  see docs/errors/{found['code']}.md", err=True)
 
 
 def said(error: BaseException) -> str:
     """Return type and first line of an exception."""
-    kind, text = _named(error)
+    kind, text = named(error)
     line = one_line(text)
     return f"{kind}: {line}" if line else kind

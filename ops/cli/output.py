@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .traces import as_data
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 _COLOURS = {
     "completed": "green",
@@ -46,9 +48,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - what json does not know
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, BaseException):
-        code = getattr(value, "code", None)
-        found = {"type": type(value).__name__, "message": str(value)}
-        return found | ({"code": code} if isinstance(code, str) else {})
+        return as_data(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, set | frozenset):

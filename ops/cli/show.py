@@ -3,6 +3,7 @@
 import os
 from dataclasses import fields
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 import click
@@ -14,11 +15,13 @@ from offbook.actors.locate import locate
 from offbook.actors.model import History
 from offbook.actors.run import RunView, StepView
 from offbook.actors.state import FINAL
+from offbook.actors.where import raising_line
 
 from .code import load
 from .failures import said
 from .output import clock, emit, facts, one_line, say, short, since, span, table
 from .setup import Setup, command
+from .traces import line_of, traceback_text
 
 
 @command()
@@ -89,14 +92,26 @@ def _show(
     facts(_head(view))
     _blocked(view)
     _waits(view, where, note)
+    if view.error is not None:
+        _trace("traceback", view.error)
     if view.steps:
         say()
         columns = ("step", "name", "status", "try", "worker", "took", "error")
         table(columns, [row for step in view.steps for row in _rows(step)])
+    for step in view.steps if view.error is None else ():
+        if step.error is not None:
+            _trace(f"traceback of step {step.id}", step.error)
     if children:
         say()
         rows = [(c["run"], c["workflow"], c["status"]) for c in children]
         table(("child", "workflow", "status"), rows)
+
+
+def _trace(title: str, error: BaseException) -> None:
+    if raising_line(error):
+        say()
+        say(f"{title}, at {line_of(error)}")
+        say(indent(traceback_text(error), "  "))
 
 
 def _head(view: RunView) -> list[tuple[str, object]]:

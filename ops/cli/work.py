@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from offbook.actors.worker import Worker
+from offbook.adapters.otel import default_observer
 
 from .code import make_worker, own_steps, own_workflows
 from .output import emit, say
@@ -32,6 +33,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.option("--eager/--no-eager", default=None, help="run steps beside their workflow")
 @click.option("--grace", type=SPAN, help="how long a drain waits for steps [default: 30s]")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@click.option("--details", is_flag=True, help="log the texts of errors, not their types alone")
 @click.option("--parent", type=int, hidden=True, help="stop when this parent is gone")
 def worker(  # noqa: PLR0913 - one for each option
     setup: Setup,
@@ -42,6 +44,7 @@ def worker(  # noqa: PLR0913 - one for each option
     eager: bool | None,
     grace: float | None,
     log_level: str,
+    details: bool,
     parent: int | None,
 ) -> None:
     """Serve the workflows and steps of a module.
@@ -53,7 +56,7 @@ def worker(  # noqa: PLR0913 - one for each option
     given = {"queues": queues or None, "slots": slots, "eager": eager, "grace": grace}
     options = {name: value for name, value in given.items() if value is not None}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(setup, target, options, parent=parent))
+        runner.run(_serve(setup, target, options, parent=parent, details=details))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -64,10 +67,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(setup: Setup, target: str, options: dict[str, Any], *, parent: int | None) -> None:
+async def _serve(
+    setup: Setup, target: str, options: dict[str, Any], *, parent: int | None, details: bool
+) -> None:
     ending = _Ending()
     with ending:
-        async with setup.connect() as client:
+        async with setup.connect(observer=default_observer(details=details)) as client:
             made = await make_worker(client, target, options)
             async with made:
                 ending.serves(made)

@@ -109,9 +109,23 @@ def test_a_failed_run_is_exit_code_1_and_says_why(shop: Place) -> None:
     failed = shop("start", "shop:checkout", '{"id": "8", "amount": -1}', "--wait", "--json")
     assert (failed.code, failed.out) == (1, "")
     assert failed.error["code"] == "run-failed"
-    assert failed.error["cause"] == {"type": "ValueError", "message": "an amount below zero"}
-    shown = shop("show", failed.error["run"]).out
-    assert "ValueError: an amount below zero" in shown
+    cause = failed.error["cause"]
+    assert (cause["type"], cause["message"]) == ("ValueError", "an amount below zero")
+    line = next(i for i, text in enumerate(SHOP.splitlines(), 1) if "raise ValueError" in text)
+    assert cause["line"] == f"{shop.folder / 'shop.py'}:{line} in charge"
+
+    run = failed.error["run"]
+    told = shop("result", run).err.splitlines()
+    assert told == [
+        f"error: run {run!r} failed: ValueError: an amount below zero",
+        f"  at shop.py:{line} in charge",
+        f"  the traceback: offbook show {run}",
+    ]
+    shown = shop("show", run).out
+    assert f"traceback, at shop.py:{line} in charge\n" in shown
+    assert '    raise ValueError("an amount below zero")\n' in shown
+    error = shop("show", run, "--json").data["error"]
+    assert error == cause
 
 
 def test_what_is_not_there_is_exit_code_3(shop: Place) -> None:
