@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from offbook.actors import errors
 from offbook.actors.ports import Unsure
 
 from .output import one_line, safe
+from .setup import without_logins
 from .traces import as_data, line_of, named
 
 OK = 0
@@ -20,8 +20,6 @@ ABSENT = 3
 SERVER = 4
 TIMEOUT = 5
 INTERRUPTED = 130
-
-_LOGIN = re.compile(r"//[^/@\s]+@")
 
 _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
     ((errors.RunNotFound, errors.HookNotFound, errors.RunExpired), ABSENT),
@@ -54,17 +52,13 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
 
 
 class Failure(Exception):
-    """A command cannot go on: what is said, its stable code, and the exit code."""
+    """A command cannot go on: what is said, its stable code, the exit code, more for JSON."""
 
-    def __init__(self, message: str, code: str, exit_code: int = FOUND) -> None:
+    def __init__(self, message: str, code: str, exit_code: int = FOUND, **more: str) -> None:
         super().__init__(message)
+        self.more = more
         self.code = code
         self.exit_code = exit_code
-
-
-def without_logins(text: str) -> str:
-    """Return a text in which no URL holds user or password."""
-    return _LOGIN.sub("//", text)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -87,7 +81,9 @@ def describe(error: BaseException) -> dict[str, Any] | None:
         return {"code": code, "message": error.format_message()}
     if isinstance(error, errors.RunFailed):
         return _of_run(error)
-    if isinstance(error, Failure | errors.OffbookError):
+    if isinstance(error, Failure):
+        return {"code": error.code, "message": str(error), **error.more}
+    if isinstance(error, errors.OffbookError):
         return {"code": error.code, "message": str(error)}
     return None
 

@@ -9,15 +9,15 @@ from click.exceptions import Exit
 
 from offbook.actors.doctor import Diagnosis, Finding, Lane, WorkerInfo, examine, lanes_of
 
-from .failures import FOUND, SERVER, without_logins
+from .failures import FOUND, SERVER
+from .hints import hint
 from .output import emit, facts, moment, say, since, table
-from .setup import Setup, command, common
+from .setup import FOLDER, Setup, command, common, without_logins
 from .values import SPAN
 
 _FIXED = ("namespace", "partitions", "shards", "replicas")
 _SERVER = ("url", "version", "cluster", "cluster_size", "max_payload", *_FIXED, "sync_always")
 _SHOWN = 5
-_FOLDER = ".offbook"
 
 
 @command()
@@ -29,12 +29,20 @@ async def health(setup: Setup) -> None:
     if setup.embedded:
         found["sync_always"] = True
     if setup.json:
-        emit(_server(found) | {"deployments": [_lane(lane) for lane in lanes.values()]})
+        shown = [_lane(lane) for lane in lanes.values()]
+        emit(_server(found) | {"workers": _workers(lanes), "deployments": shown})
     else:
-        facts((name.replace("_", " "), value) for name, value in _server_rows(found))
+        rows = [*_server_rows(found), ("workers", _workers(lanes))]
+        facts((name.replace("_", " "), value) for name, value in rows)
         _show_lanes(lanes)
+        if not _workers(lanes):
+            hint(setup, "no worker is live: runs wait for one; offbook worker MODULE")
     if found["problems"] or not found["connected"]:
         raise Exit(FOUND)
+
+
+def _workers(lanes: dict[str, Lane]) -> int:
+    return sum(len(lane.workers) for lane in lanes.values())
 
 
 def _server(found: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +133,7 @@ def _diagnosis(found: Diagnosis) -> dict[str, Any]:
         "at": moment(found.facts.now),
         "open_runs": len(found.facts.active),
         "looked_into": len(found.facts.looks),
-        "workers": sum(len(lane.workers) for lane in found.facts.lanes.values()),
+        "workers": _workers(found.facts.lanes),
         "findings": list(found.findings),
     }
 
@@ -136,7 +144,7 @@ def _show_diagnosis(found: Diagnosis, *, fix: bool) -> None:
         click.echo(f"{label} {finding.code}", nl=False)
         say(f": {without_logins(finding.message)}")
         say(f"        {'nudged' if finding.mended else finding.cure}{_runs(finding)}")
-    workers = sum(len(lane.workers) for lane in found.facts.lanes.values())
+    workers = _workers(found.facts.lanes)
     say(f"{len(found.facts.active)} open runs, {workers} workers: {_verdict(found, fix=fix)}")
 
 
@@ -170,7 +178,7 @@ async def server_status(setup: Setup) -> None:
 
     if setup.url:
         raise click.UsageError("the embedded server has no --url: see offbook health")
-    status = await EmbeddedServer(Path(setup.folder or _FOLDER)).status()
+    status = await EmbeddedServer(Path(setup.folder or FOLDER)).status()
     if setup.json:
         emit(status)
     else:

@@ -4,8 +4,10 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FOLDER = ".offbook"
+"""Where the embedded server is, unless something else is said."""
+
 _KEY = "offbook.setup"
+_LOGIN = re.compile(r"//[^/@\s]+@")
+
+
+def without_logins(text: str) -> str:
+    """Return a text in which no URL holds user or password."""
+    return _LOGIN.sub("//", text)
 
 
 @dataclass(slots=True)
@@ -32,6 +43,16 @@ class Setup:
     def embedded(self) -> bool:
         """Whether these options lead to an embedded server."""
         return not self.url and bool(self.folder or not os.environ.get("OFFBOOK_URL"))
+
+    @property
+    def place(self) -> str:
+        """Where these options lead to, for people, without any login."""
+        space = self.namespace or os.environ.get("OFFBOOK_NAMESPACE") or "offbook"
+        if self.embedded:
+            server = f"the embedded server of {Path(self.folder or FOLDER).absolute()}"
+        else:
+            server = without_logins(self.url or os.environ["OFFBOOK_URL"])
+        return f"namespace {space} at {server}"
 
     def connect(self, **more: Any) -> "Client":  # noqa: ANN401 - of offbook.connect
         """Return a client that is not open.

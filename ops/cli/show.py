@@ -19,6 +19,7 @@ from offbook.actors.where import raising_line
 
 from .code import load
 from .failures import said
+from .hints import hint, obstacle_of
 from .output import clock, emit, facts, one_line, say, short, since, span, table
 from .setup import Setup, command
 from .traces import line_of, traceback_text
@@ -38,12 +39,16 @@ async def show(setup: Setup, run_id: str, module: str | None) -> None:
         view = await client.run(run_id).view()
         history = await client.history(run_id)
         where, note = await _where(client, history, view, module)
+        open_ = view.status not in FINAL
+        obstacle = await obstacle_of(client, run_id, module or "MODULE") if open_ else None
     children = _children(history)
     if setup.json:
         data = {f.name: getattr(view, f.name) for f in fields(view)}
         emit(data | {"children": children, "where": where, "where_note": note})
     else:
         _show(view, children, where, note)
+    if obstacle is not None and obstacle.status != view.status:
+        hint(setup, obstacle)
 
 
 async def _where(

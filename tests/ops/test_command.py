@@ -213,6 +213,26 @@ def test_the_doctor_finds_runs_that_nobody_serves(shop: Place) -> None:
     assert shop("health", "--namespace", "other").code == 0
 
 
+def test_where_no_worker_is_live_commands_say_so(shop: Place) -> None:
+    bare = ("--namespace", "bare")
+    assert shop.inside("runs", *bare).out == (
+        f"no runs in namespace bare at the embedded server of {shop.folder / '.offbook'}\n"
+    )
+    started = shop("start", "shop:nap", "1", "--id", "idle", *bare)
+    assert (started.code, started.out) == (0, "idle\n")
+    note = "note: no live worker serves deployment 'default'; start one: offbook worker "
+    assert started.err == f"{note}shop\n"
+    assert shop.inside("show", "idle", *bare).err == f"{note}MODULE\n"
+    assert shop.inside("health", *bare).out.endswith("workers       0\n")
+    for command in ("cancel", "terminate"):
+        asked = shop.inside(command, "idle", *bare)
+        assert (asked.code, asked.out) == (0, "idle\n")
+        assert "note: asked; no worker of deployment 'default' is live" in asked.err
+    data = shop.inside("cancel", "idle", "--json", *bare).data
+    assert data == {"cancelled": ["idle"], "unserved": ["idle"]}
+    assert "of that kind" in shop.inside("runs", "--status", "failed", *bare).out
+
+
 def test_a_namespace_is_made_once(shop: Place) -> None:
     made = shop("namespace", "init", "--namespace", "small", "--partitions", "2", "--json")
     assert made.data["partitions"] == 2
