@@ -48,7 +48,12 @@ class Parameters:
         self._kinds = {p.name: p.kind for p in parameters}
 
     def __repr__(self) -> str:
-        return f"Parameters({self.name}{self._signature})"
+        return f"Parameters({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """The call as people read it: `shop.pay(order: Order, times: int = 1)`."""
+        return f"{self.name}{self._signature}"
 
     @cached_property
     def hints(self) -> dict[str, Any]:

@@ -53,7 +53,8 @@ async def start(  # noqa: PLR0913 - one for each option
     """Start a run of a workflow.
 
     An ARGUMENT is JSON where that fits the parameter's annotation, else text; NAME=VALUE gives
-    it by name. All are checked before anything is sent. Prints the run's id.
+    it by name; for a text with = in it use --arg. All are checked before anything is sent. Prints
+    the run's id.
     """
     workflow = find_workflow(target)
     positional, named = workflow.parameters.call(read_arguments(workflow, words, args, kwargs))
