@@ -13,7 +13,7 @@ from .errors import InvalidOption, NotInRun
 from .machine_hooks import Hook
 from .machine_webhooks import RespondWith, Webhook, create_webhook
 from .model import digest_of, pack
-from .names import check_name, check_topic
+from .names import check_topic
 from .options import UNSET, Duration, micros, retention_of
 from .ports import Channel
 from .run import Run

@@ -331,8 +331,9 @@ class Owner:
                 await leases.claim(self.env.lane, number, "", epoch)
             return
         self.partitions[number] = partition
+        level = "info" if partition.died else "debug"
         self.env.observer.log(
-            "info", "partition_taken", partition=number, epoch=epoch, died=partition.died
+            level, "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
 
     def _give(self, partition: OwnedPartition, grace: float | None) -> None:

@@ -25,7 +25,8 @@ def read_arguments(
 ) -> dict[str, Any]:
     """Return the arguments by name, each as its parameter is annotated.
 
-    words: arguments in order; each is JSON where that fits, else text; or `NAME=VALUE`. args: JSON, in order. kwargs: JSON objects, or `NAME=VALUE`.
+    words: arguments in order; each is JSON where that fits, else text; or `NAME=VALUE`.
+    args: JSON, in order. kwargs: JSON objects, or `NAME=VALUE`.
 
     Raises:
         InvalidArguments: they do not fit the signature.

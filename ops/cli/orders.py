@@ -36,7 +36,7 @@ def _bulk(fn: Any) -> Any:  # noqa: ANN401 - a decorator
     return fn
 
 
-@command()
+@command(short_help="Ask runs to stop; their bodies may clean up.")
 @_bulk
 async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
     """Ask runs to stop: by id, or all that are open of a --status or --workflow.
@@ -51,7 +51,7 @@ async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # no
     _tell(setup, "cancelled", ids, waiting)
 
 
-@command()
+@command(short_help="Have runs end now, without their clean-up.")
 @_bulk
 async def terminate(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
     """Have runs end now, without their clean-up: by id, or all of a --status or --workflow.
@@ -113,7 +113,7 @@ def _tell(
         say("no runs")
 
 
-@command()
+@command(short_help="End the pending sleeps of a run, or the timers named.")
 @click.argument("run_id", metavar="RUN")
 @click.argument("timers", metavar="[TIMER]...", nargs=-1)
 async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
@@ -126,7 +126,7 @@ async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
         say(f"{woken} woken")
 
 
-@command()
+@command(short_help="Send a payload to the hook that has this token.")
 @click.argument("token")
 @click.argument("payload", metavar="[JSON]", default="null")
 @click.option("--id", "caller", help="your id of this message: with it, sending again is safe")

@@ -13,7 +13,7 @@ from offbook.actors.summary import Summary
 
 from .failures import TIMEOUT, Failure
 from .hints import obstacle_of, watched
-from .output import emit, moment, pretty, say, since, table
+from .output import due, emit, moment, pretty, say, since, table
 from .setup import Setup, command
 from .values import AGO, SPAN, pairs
 
@@ -79,9 +79,11 @@ def as_data(summary: Summary) -> dict[str, Any]:
 def _row(summary: Summary) -> tuple[str, ...]:
     waits = list(summary.waits)
     if summary.status == "blocked":
-        waits = [f"{summary.reason or ''}: {summary.detail or ''}".strip(": ")]
-    if summary.next_wake is not None:
-        waits.append(f"wakes {since(moment(summary.next_wake))}")
+        waits = [f"{summary.reason or 'unknown'}; see offbook show {summary.id}"]
+    wake = moment(summary.next_wake)
+    if wake is not None:
+        what = "start" if summary.status == "pending" else "wakes"
+        waits.append(f"{what} {due(wake)}")
     return (
         summary.id,
         summary.workflow,
@@ -92,7 +94,7 @@ def _row(summary: Summary) -> tuple[str, ...]:
     )
 
 
-@command()
+@command(short_help="Wait for the end of a run and print its result.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--timeout", type=SPAN, help="give up after so long, with exit code 5")
 async def result(

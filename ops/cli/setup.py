@@ -5,7 +5,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,6 +105,8 @@ _COMMON = (
     _option("--json", is_flag=True, help="JSON on standard output, and nothing else"),
 )
 
+_NAMES = frozenset({"url", "namespace", "deployment", "folder", "json"})
+
 
 def common(fn: F) -> F:
     """Give a command the common options."""
@@ -113,8 +115,22 @@ def common(fn: F) -> F:
     return fn
 
 
-def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401 - click's
-    """Make a function a command; it gets the `Setup` first, and may be async."""
+def own_first(made: click.Command, useless: Collection[str] = ()) -> None:
+    """Have a command's help show its own options first, and no useless one of the common."""
+    for parameter in made.params:
+        if isinstance(parameter, click.Option) and parameter.name in useless:
+            parameter.hidden = True
+    made.params.sort(key=lambda parameter: parameter.name in _NAMES)
+
+
+def command(
+    useless: Collection[str] = (),
+    **attributes: Any,  # noqa: ANN401 - click's
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command; it gets the `Setup` first, and may be async.
+
+    useless: the common options that mean nothing to it; they are taken, and not shown.
+    """
 
     def make(fn: Callable[..., Any]) -> click.Command:
         @functools.wraps(fn)
@@ -124,6 +140,7 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
                 asyncio.run(found)
 
         made: click.Command = click.command(**attributes)(common(call))
+        own_first(made, useless)
         return made
 
     return make

@@ -69,7 +69,7 @@ def test_a_name_that_no_parameter_has_is_an_error_that_lists_them(word: str) -> 
 
 
 def test_json_that_is_broken_says_where() -> None:
-    with pytest.raises(Failure, match="expected Order.* it is not JSON .Expecting property name"):
+    with pytest.raises(Failure, match=r"expected Order.* it is not JSON \(Expecting property name"):
         read_arguments(PAY, ['{"id": "7", due: 1}'], (), ())
 
 

@@ -189,13 +189,16 @@ def test_a_failed_attempt_is_a_warning_with_the_kind_of_error_only(output: io.St
     assert "text-canary" not in line
 
 
+def refuse() -> None:
+    raise ValueError("no funds\nat all")
+
+
 def test_with_details_a_failure_is_told_with_its_text_and_line(output: io.StringIO) -> None:
     told = attempt()
     with LogObserver(details=True).attempt(told):
-        try:
-            raise ValueError("no funds\nat all")
-        except ValueError as error:
-            told.outcome, told.error = "failed", error
+        with pytest.raises(ValueError, match="no funds") as caught:
+            refuse()
+        told.outcome, told.error = "failed", caught.value
     LogObserver(details=True).ended(head(), end("failed", error=told.error))
     for line in output.getvalue().splitlines():
         assert "error_type=ValueError" in line
