@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .errors_base import OffbookError
+from .errors_base import OffbookError, shown
 
 
 class ConfigurationError(OffbookError):
@@ -20,10 +20,9 @@ class InvalidName(ConfigurationError, ValueError):
     value: object
 
     def __str__(self) -> str:
-        shown = repr(self.value)[:80]
         return (
             f"{self.field} must be 1 to 128 characters of A-Z, a-z, 0-9, _ and -, "
-            f"got {type(self.value).__name__} {shown}"
+            f"got {shown(self.value)}"
         )
 
 
@@ -37,8 +36,7 @@ class InvalidOption(ConfigurationError, ValueError):
     expected: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)[:80]
-        return f"{self.field} must be {self.expected}, got {type(self.value).__name__} {shown}"
+        return f"{self.field} must be {self.expected}, got {shown(self.value)}"
 
 
 @dataclass(eq=False)

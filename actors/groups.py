@@ -7,10 +7,12 @@ from .errors import InvalidOption, TopicGroupMismatch, TopicGroupMissing
 from .names import check_name, group_of
 from .options import Duration, seconds
 from .ports import Backend, Channel, TopicGroup
+from .values import whole
 
 WEEK = 7 * 86_400.0
 """How long a topic keeps its messages, unless its group says otherwise; in seconds."""
 
+_MOST = 2**62
 _REPLICAS = (1, 3, 5)
 
 
@@ -28,19 +30,15 @@ def make_group(
         InvalidName, InvalidOption: one of them has a value that it cannot have.
     """
     check_name("group", name)
-    _check_count("max_messages", max_messages)
-    _check_count("max_bytes", max_bytes)
+    for field, value in (("max_messages", max_messages), ("max_bytes", max_bytes)):
+        if value is not None:
+            whole(field, value, 1, _MOST)
     if replicas is not None and replicas not in _REPLICAS:
         raise InvalidOption("replicas", replicas, "1, 3, 5 or None")
     age = None if keep is None else seconds("keep", keep)
     if age is not None and age < 1:
         raise InvalidOption("keep", keep, "a second or more, or None")
     return TopicGroup(name, age, max_messages, max_bytes, replicas)
-
-
-def _check_count(field: str, value: object) -> None:
-    if value is not None and not (type(value) is int and value >= 1):
-        raise InvalidOption(field, value, "a whole number of 1 or more, or None")
 
 
 async def create_group(backend: Backend, group: TopicGroup) -> None:

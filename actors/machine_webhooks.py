@@ -14,6 +14,7 @@ from .names import check_name
 from .options import Duration, seconds
 from .requests import TOKEN_MARK, Request, Response, Sent, read_json
 from .state import state_of
+from .values import annotation, several, text
 
 T = TypeVar("T")
 
@@ -93,6 +94,7 @@ def create_webhook(  # noqa: PLR0913 - a webhook has that many options
 ) -> Webhook[Any]:
     """Register a webhook."""
     place = _base(base)
+    annotation("type", type_)
     web: dict[str, Any] = {
         "methods": _methods(methods),
         "signed": None if signed is None else check_name("signed", signed),
@@ -141,8 +143,8 @@ def addresses(history: History, base: str | None = None) -> list[Address]:
 
 
 def _methods(methods: Iterable[str]) -> list[str]:
-    found = sorted({str(method).upper() for method in methods})
-    if isinstance(methods, str) or not found or not _METHODS.issuperset(found):
+    found = sorted({str(method).upper() for method in several("methods", methods, "methods")})
+    if not found or not _METHODS.issuperset(found):
         raise InvalidOption("methods", methods, f"some of {', '.join(sorted(_METHODS))}")
     return found
 
@@ -150,7 +152,7 @@ def _methods(methods: Iterable[str]) -> list[str]:
 def _respond(respond_with: RespondWith) -> Any:  # noqa: ANN401 - plain data
     if isinstance(respond_with, Response):
         return [respond_with.status, respond_with.headers, respond_with.body]
-    if respond_with not in (None, MANUAL):
+    if respond_with is not None and respond_with != MANUAL:
         raise InvalidOption("respond_with", respond_with, "None, a Response, or 'manual'")
     return respond_with
 
@@ -158,7 +160,10 @@ def _respond(respond_with: RespondWith) -> Any:  # noqa: ANN401 - plain data
 def _base(base: str | None) -> str:
     if base is None:
         return WELL_KNOWN
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(text("base", base))
+    except ValueError as error:
+        raise InvalidOption("base", base, "an http or https address without a query") from error
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
         raise InvalidOption("base", base, "an http or https address without a query")
     return base.rstrip("/") if parts.path.strip("/") else base.rstrip("/") + WELL_KNOWN

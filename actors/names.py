@@ -5,10 +5,12 @@ import os
 import re
 import time
 
-from .errors import InvalidName, InvalidOption
+from .errors import InvalidName
+from .values import text
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _HOOK_TOKEN_BYTES = 1024
+_CALLER_BYTES = 256
 
 
 def check_name(field: str, value: object) -> str:
@@ -48,9 +50,16 @@ def check_token(token: object) -> str:
     Raises:
         InvalidOption: it is not.
     """
-    if isinstance(token, str) and 1 <= len(token.encode("utf-8", "replace")) <= _HOOK_TOKEN_BYTES:
-        return token
-    raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
+    return text("token", token, 1, _HOOK_TOKEN_BYTES)
+
+
+def check_caller(field: str, value: object) -> str:
+    """Return a sender's own id of a payload if it is text of 1 to 256 bytes.
+
+    Raises:
+        InvalidOption: it is not.
+    """
+    return text(field, value, 1, _CALLER_BYTES)
 
 
 def new_run_id() -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from offbook.actors.api import topic as topic
     from offbook.actors.api import webhook as webhook
     from offbook.actors.client import Client as Client
-    from offbook.actors.client import HookInfo as HookInfo
     from offbook.actors.codec import register as register
     from offbook.actors.context import RunInfo as RunInfo
     from offbook.actors.context import StepContext as StepContext
@@ -98,6 +97,7 @@ if TYPE_CHECKING:
     from offbook.actors.stream import Reset as Reset
     from offbook.actors.stream import Stream as Stream
     from offbook.actors.summary import Summary as Summary
+    from offbook.actors.tokens import HookInfo as HookInfo
     from offbook.actors.worker import Worker as Worker
     from offbook.adapters.nats.options import ConnectOptions as ConnectOptions
 
@@ -107,7 +107,7 @@ _WHERE = {
         "Hook Webhook continue_as_new current_run hook set_attributes sleep start stream topic "
         "webhook"
     ),
-    "actors.client": "Client HookInfo",
+    "actors.client": "Client",
     "actors.codec": "register",
     "actors.context": "RunInfo StepContext current_step",
     "actors.define": "Bound Step Workflow step workflow",
@@ -129,6 +129,7 @@ _WHERE = {
     "actors.scope": "CancelScope",
     "actors.stream": "Chunk Page Reset Stream",
     "actors.summary": "Summary",
+    "actors.tokens": "HookInfo",
     "actors.worker": "Worker",
     "adapters.nats.options": "ConnectOptions",
 }
