@@ -299,7 +299,11 @@ def check_workflow(field: str, value: object) -> Workflow[..., Any]:
         InvalidOption: it is none.
     """
     if not isinstance(value, Workflow):
-        raise InvalidOption(field, value, "a function decorated with @workflow")
+        expected = "a function decorated with @workflow"
+        if inspect.iscoroutine(value):
+            value.close()
+            expected += ", with its arguments after it and not called with them"
+        raise InvalidOption(field, value, expected)
     return typing.cast("Workflow[..., Any]", value)
 
 

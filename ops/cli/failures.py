@@ -21,6 +21,9 @@ SERVER = 4
 TIMEOUT = 5
 INTERRUPTED = 130
 
+_PYTHON = "another id, or say on_conflict='attach' or 'supersede'"
+_SHELL = "another --id, or say --on-conflict attach or supersede"
+
 _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
     ((errors.RunNotFound, errors.HookNotFound, errors.RunExpired), ABSENT),
     ((errors.WorkflowNotRegistered,), ABSENT),
@@ -81,10 +84,9 @@ def describe(error: BaseException) -> dict[str, Any] | None:
         return {"code": code, "message": error.format_message()}
     if isinstance(error, errors.RunFailed):
         return _of_run(error)
-    if isinstance(error, Failure):
-        return {"code": error.code, "message": str(error), **error.more}
-    if isinstance(error, errors.OffbookError):
-        return {"code": error.code, "message": str(error)}
+    if isinstance(error, Failure | errors.OffbookError):
+        more = error.more if isinstance(error, Failure) else {}
+        return {"code": error.code, "message": str(error).replace(_PYTHON, _SHELL), **more}
     return None
 
 

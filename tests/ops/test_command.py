@@ -139,6 +139,7 @@ def test_an_id_that_is_taken_is_a_conflict(shop: Place) -> None:
     assert shop("start", "shop:nap", "3600", "--id", "taken").code == 0
     other = shop("start", "shop:nap", "60", "--id", "taken", "--json")
     assert (other.code, other.error["code"]) == (1, "run-conflict")
+    assert "--on-conflict attach" in other.error["message"]
 
 
 def test_waiting_for_a_result_can_time_out(shop: Place) -> None:
