@@ -406,6 +406,8 @@ class RunActor:
                 state.take(event)
                 turn.events.append(event)
                 turn.commands += await self._feed(memory, event, turn.at)
+                if memory.machine is not None:
+                    turn.spans += memory.machine.passages.take()
             if state.end is not None:
                 break
         if memory.machine is not None and memory.machine.stuck is not None:

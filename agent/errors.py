@@ -43,3 +43,23 @@ class ModelError(OffbookError):
         if self.retryable:
             return "try again"
         return _CURES.get(self.status or 0, "mend the request: asking again gives the same")
+
+
+@register
+@dataclass(eq=False)
+class OutputInvalid(OffbookError):
+    """A model's answer did not fit the agent's `output=`, also after it was told so.
+
+    `reason` is what is wrong with the last answer, `text` that answer.
+    """
+
+    code = "output-invalid"
+    agent: str
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        return (
+            f"the answer of {self.agent!r} is not of its output's type: {self.reason}; say in the "
+            "instructions what is wanted, allow more `output_retries`, or use another model"
+        )
