@@ -423,7 +423,10 @@ class HookNotFound(OffbookError, LookupError):
     code = "hook-not-found"
 
     def __str__(self) -> str:
-        return "no open hook has this token: it is unknown, spent, or its run has ended"
+        return (
+            "no open hook has this token: the run has not opened it yet, or it is unknown or "
+            "spent, or its run has ended"
+        )
 
 
 @dataclass(eq=False)

@@ -362,8 +362,9 @@ class Owner:
             del self.partitions[number]
             await self._disown(partition)
             return
+        level = "info" if partition.died else "debug"
         self.env.observer.log(
-            "info", "partition_taken", partition=number, epoch=epoch, died=partition.died
+            level, "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
 
     def _give(self, partition: OwnedPartition, grace: float | None) -> None:

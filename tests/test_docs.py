@@ -131,6 +131,28 @@ def test_the_first_page_works_as_it_is_written(tmp_path: Path) -> None:
         assert worker.stop() == 0
 
 
+@pytest.mark.timeout(180)
+def test_the_quick_start_of_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
+    page = blocks("README.md")
+    script = next(block for block in page if "asyncio.run(main())" in block.text)
+    (tmp_path / "shop.py").write_text(script.text)
+    place = Place(tmp_path)
+    commands = {line[1]: line[1:] for block in page for line in command_lines(block)}
+    with place.background("--json", *commands["worker"][:2]) as worker:
+        worker.until(ready=True)
+        call = [sys.executable, "shop.py"]
+        subprocess.run(call, cwd=tmp_path, env=environment(), check=True, timeout=50)
+        with place.background("events", "order-42", "--follow", "--json") as events:
+            events.until(type="timer_started")
+            assert "timer" in place.inside(*commands["show"]).out
+            assert place.inside(*commands["wake"]).out == "1 woken\n"
+            events.until(type="hook_opened")
+            assert place.inside(*commands["resume"]).out == "order-42\n"
+            events.until(type="run_completed")
+        assert place.inside(*commands["result"]).out == "receipt for 42\n"
+        assert worker.stop() == 0
+
+
 # Command lines
 
 
