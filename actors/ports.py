@@ -432,6 +432,23 @@ class Attempt:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class Passage:
+    """A named part of a step or of a body, as told to the observer.
+
+    Those of bodies are told when they have ended, with an `id` that is unique in the run, and
+    times in microseconds since 1970; `fault` is the class of the error that left it.
+    """
+
+    name: str
+    kind: str
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    id: str = ""
+    began: int = 0
+    ended: int = 0
+    fault: str = ""
+
+
 class Observer(Protocol):
     """Telemetry: what happened. No call may raise or wait."""
 
@@ -443,8 +460,12 @@ class Observer(Protocol):
         """Surround a step's body; `outcome` and `error` are set before it is left."""
         ...
 
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Surround a part of a step's body; attributes may be added until it is left."""
+        ...
+
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
-        """Tell of a committed turn: n, events, commands, bytes, commit_seconds, replayed, waits."""
+        """Tell of a committed turn: n, events, commands, bytes, commit_seconds, waits, spans."""
         ...
 
     def ended(self, head: Head, facts: Mapping[str, Any]) -> None:

@@ -14,9 +14,10 @@ Finish: TypeAlias = Literal["stop", "length", "tool-calls", "content-filter", "e
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words."""
+    """Words. `id` is that of the vendor's item, if it has one."""
 
     text: str
+    id: str = ""
     type: Literal["text"] = "text"
 
 
@@ -47,11 +48,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to have a tool called. `arguments` is JSON text as the model wrote it."""
+    """A model's wish to have a tool called. `arguments` is JSON text as the model wrote it.
+
+    `id` ties the result to the call; `item` is the id of the vendor's item, if it has one.
+    """
 
     id: str
     name: str
     arguments: str
+    item: str = ""
     type: Literal["tool-call"] = "tool-call"
 
 
@@ -115,8 +120,10 @@ class ToolSpec:
 class Settings:
     """How a model is to answer; what is None is left to the vendor.
 
-    `tool_choice` is `auto`, `none`, `required`, or the name of a tool. `extra` is merged into the
-    body of the request as it is.
+    `max_tokens` limits the answer with its thoughts. `reasoning` is how much a model is to think:
+    a vendor's word, such as `low` or `high`, or `none`; for Anthropic also a number of tokens as
+    text. `tool_choice` is `auto`, `none`, `required`, or the name of a tool. `extra` is merged into
+    the body of the request as it is. What a vendor's wire has no place for is left out.
     """
 
     temperature: float | None = None
@@ -134,7 +141,8 @@ class Settings:
 class ModelRequest:
     """Everything that a model is asked in one call.
 
-    With `output`, a JSON Schema, the answer's text is to be JSON that fits it.
+    With `output`, a JSON Schema of an object, the answer's text is to be JSON that fits it: vendors
+    hold what they can of a schema, so check the answer all the same.
     """
 
     messages: tuple[Message, ...]
@@ -145,12 +153,17 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were paid for. `cached` and `reasoning` are parts of `input` and `output`."""
+    """Tokens that were paid for.
+
+    `cached` and `cache_written` are parts of `input`: read from the vendor's cache, and put there.
+    `reasoning` is a part of `output`.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     reasoning: int = 0
+    cache_written: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         """Return both together."""
@@ -159,6 +172,7 @@ class Usage:
             self.output + other.output,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
+            self.cache_written + other.cache_written,
         )
 
     @property

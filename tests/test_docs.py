@@ -26,6 +26,8 @@ from offbook.actors.check.codes import CODES
 from offbook.adapters import ai_sdk, log, otel
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
+from offbook.agent import errors as agent
+from offbook.agent import models
 from offbook.ops.cli import cli
 from offbook.ops.cli import failures as endings
 from support.commands import Place, environment
@@ -278,8 +280,13 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
+<<<<<<< HEAD
     for module in (offbook, testing, otel, log, ai_sdk):
         for name in getattr(module, "__all__", dir(module)):
+=======
+    for module in (offbook, testing, otel, log, models):
+        for name in module.__all__:
+>>>>>>> main
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)
 
@@ -440,9 +447,12 @@ def test_an_error_of_the_face_has_a_page_that_says_what_it_is(name: str) -> None
     assert cls is errors.OffbookError or f"a kind of `{parent}`" in page, parent
 
 
+NUMBERS: set[object] = {int, float, int | None, float | None}
+
+
 def _fragments(cls: type[Any], *, whole: bool) -> list[str]:
     """Return the fixed parts of an error's text, with or without what it says at times."""
-    given: dict[str, Any] = {f.name: 7 if f.type in {int, float} else "§" for f in fields(cls)}
+    given: dict[str, Any] = {f.name: 7 if f.type in NUMBERS else "§" for f in fields(cls)}
     if not whole:
         given |= {f.name: f.default for f in fields(cls) if f.default == ""}
     if "cause" in given and cls is errors.RunFailed:
@@ -453,7 +463,12 @@ def _fragments(cls: type[Any], *, whole: bool) -> list[str]:
 
 @pytest.mark.parametrize(
     "cls",
-    [c for c in vars(errors).values() if inspect.isclass(c) and is_dataclass(c)],
+    [
+        c
+        for part in (errors, agent)
+        for c in vars(part).values()
+        if inspect.isclass(c) and is_dataclass(c)
+    ],
     ids=lambda cls: cls.__name__,
 )
 def test_the_example_of_an_error_has_the_text_that_the_error_has(cls: type[Any]) -> None:

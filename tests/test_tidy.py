@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from offbook.actors import errors
+from offbook.agent import errors as agent
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("actors", "adapters", "agent", "ops")
@@ -386,7 +387,7 @@ def test_the_lines_of_each_part_are_reported(capsys: pytest.CaptureFixture[str])
 
 
 def error_classes() -> dict[str, type[errors.OffbookError]]:
-    found = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
+    found = [c for part in (errors, agent) for _, c in inspect.getmembers(part, inspect.isclass)]
     mine = [c for c in found if issubclass(c, errors.OffbookError)]
     return {c.__name__: c for c in mine}
 

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
 
 from .context import Binding, bind, unbind
 from .logger import enabled, write
 
+_NOTHING = nullcontext()
 _BAD = frozenset({"failed", "blocked"})
 
 
@@ -33,6 +34,11 @@ class LogObserver:
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Bind run, step and attempt, and log the outcome."""
         return _Bound(attempt)
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Add nothing: parts of steps are for traces."""
+        del passage
+        return _NOTHING
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Log the turn's size and times."""

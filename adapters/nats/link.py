@@ -12,7 +12,7 @@ from offbook.actors.errors import PayloadTooLarge, ServerRefused, ServerUnavaila
 from offbook.actors.ports import Unsure
 
 from .options import Target
-from .wire import Handler, Plaintext, Wire
+from .wire import Handler, Plaintext, Wire, failed
 
 logger = logging.getLogger("offbook")
 
@@ -295,7 +295,7 @@ class Link:
     def _fail(self, token: bytes, error: Exception) -> None:
         future, _, _ = self._pending.pop(token)
         if not future.done():
-            future.set_exception(error)
+            failed(future, error)
 
     def _fail_pending(self, reason: str) -> None:
         self.breaks += 1

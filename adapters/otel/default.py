@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
 
 from ..log import LogObserver, Observers
 from .real import is_real
@@ -51,6 +51,11 @@ class WhenConfigured:
         """Pass an attempt on."""
         observer = self._observer or self._wake()
         return observer.attempt(attempt) if observer else _NOTHING
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Pass a part of a step on."""
+        observer = self._observer or self._wake()
+        return observer.span(passage) if observer else _NOTHING
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Pass a turn on."""

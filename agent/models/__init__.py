@@ -1,5 +1,6 @@
-"""Language models by their vendors' wires."""
+"""Language models by their vendors' wires, and one that follows a script."""
 
+from .anthropic import AnthropicMessages
 from .base import (
     Checkpoint,
     Completed,
@@ -9,13 +10,24 @@ from .base import (
     TextDelta,
     ToolCallDelta,
 )
+from .choosing import model, model_from_environment
+from .openai import OpenAIChat
+from .responses import OpenAIResponses
+from .scripted import Scripted, call
 
 __all__ = [
+    "AnthropicMessages",
     "Checkpoint",
     "Completed",
     "Model",
     "ModelEvent",
+    "OpenAIChat",
+    "OpenAIResponses",
     "ReasoningDelta",
+    "Scripted",
     "TextDelta",
     "ToolCallDelta",
+    "call",
+    "model",
+    "model_from_environment",
 ]

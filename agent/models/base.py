@@ -27,7 +27,10 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of a tool call's arguments; `id` and `name` are those of the call in each delta."""
+    """More of a tool call's arguments; `id` and `name` are those of the call in each delta.
+
+    The first of a call has no text: it says that the call has begun.
+    """
 
     part: int
     id: str
@@ -75,8 +78,9 @@ class Model(Protocol):
     ) -> AsyncGenerator[ModelEvent, None]:
         """Ask; yield the answer piece by piece, and last `Completed`.
 
-        Closing the generator closes the connection to the vendor. A model that yields no
-        `Checkpoint` is never given one.
+        The index of a delta's part is its place in the parts of the whole answer. Closing the
+        generator closes the connection to the vendor. A model that yields no `Checkpoint` is never
+        given one. A resumed answer is told from its beginning.
 
         Args:
             request: The conversation so far, the tools, and how to answer.

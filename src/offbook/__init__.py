@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from offbook.actors.run import RunView as RunView
     from offbook.actors.run import StepView as StepView
     from offbook.actors.scope import CancelScope as CancelScope
+    from offbook.actors.spans import Span as Span
+    from offbook.actors.spans import span as span
     from offbook.actors.stream import Chunk as Chunk
     from offbook.actors.stream import Page as Page
     from offbook.actors.stream import Reset as Reset
@@ -127,6 +129,7 @@ _WHERE = {
     "actors.requests": "Request Response",
     "actors.run": "Run RunEvent RunView StepView",
     "actors.scope": "CancelScope",
+    "actors.spans": "Span span",
     "actors.stream": "Chunk Page Reset Stream",
     "actors.summary": "Summary",
     "actors.tokens": "HookInfo",

@@ -50,6 +50,25 @@ def test_a_debate_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert lines[-1] == "tea wins\n"
 
 
+def test_agents_on_a_topic_go_on_after_two_kills(tmp_path: Path) -> None:
+    crew = str(EXAMPLES / "agents_on_a_topic" / "crew.py")
+    heard: list[str] = []
+    for count in (1, 5):
+        with running(tmp_path, "-u", crew, "7") as player:
+            assert player.stdout is not None
+            told = [player.stdout.readline() for _ in range(count)]
+        assert told[: len(heard)] == heard[: len(told)], "what was said is said once"
+        heard = told
+    with running(tmp_path, "-u", crew, "7") as last:
+        told = last.communicate()[0].splitlines(keepends=True)
+    assert last.returncode == 0
+    assert told[: len(heard)] == heard
+    said = [line.split(":")[0].strip() for line in told]
+    assert said[:3] == ["planner to worker"] * 3
+    assert (said.count("worker to supervisor"), said.count("supervisor to planner")) == (3, 2)
+    assert told[-2:] == ["supervisor to all: stopped: nobody asked\n", "stopped: nobody asked\n"]
+
+
 @asynccontextmanager
 async def approval(folder: Path, port: int) -> AsyncGenerator[httpx.AsyncClient]:
     """Serve the example while the block lasts, and kill it then."""
