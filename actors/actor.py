@@ -253,7 +253,7 @@ class RunActor:
             self._done(batch)
             return
         if memory.state.end is not None:
-            await self._finish(memory.state, batch)
+            await self._finish(memory.state, batch, again=True)
             return
         order = _order_to_terminate(batch)
         if order is not None:
@@ -509,11 +509,11 @@ class RunActor:
         self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
 
-    async def _finish(self, state: RunState, batch: list[Message]) -> None:
+    async def _finish(self, state: RunState, batch: list[Message], *, again: bool = False) -> None:
         if not self._settled:
             self._drop_machine()
             await self.partition.cleared()
-            news = await self.effects.end(state)
+            news = await self.effects.end(state, again=again)
             self._settled, self._owes = True, False
             if news:
                 self._tell.end(state)

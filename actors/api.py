@@ -202,7 +202,7 @@ async def start(
 
     Raises:
         NotInRun: the caller is not a workflow body.
-        ChildConflict: the id is taken by a run that is not this one's child.
+        ChildConflict: the id is taken, by another run or by an earlier start of this one.
         InvalidOption, InvalidName, InvalidArguments, InvalidAttributes: what was passed cannot be.
     """
     children = body_of("start()").children

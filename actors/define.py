@@ -53,7 +53,12 @@ class Parameters:
         self._kinds = {p.name: p.kind for p in parameters}
 
     def __repr__(self) -> str:
-        return f"Parameters({self.name}{self._signature})"
+        return f"Parameters({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """The call as people read it: `shop.pay(order: Order, times: int = 1)`."""
+        return f"{self.name}{self._signature}"
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -294,7 +299,11 @@ def check_workflow(field: str, value: object) -> Workflow[..., Any]:
         InvalidOption: it is none.
     """
     if not isinstance(value, Workflow):
-        raise InvalidOption(field, value, "a function decorated with @workflow")
+        expected = "a function decorated with @workflow"
+        if inspect.iscoroutine(value):
+            value.close()
+            expected += ", with its arguments after it and not called with them"
+        raise InvalidOption(field, value, expected)
     return typing.cast("Workflow[..., Any]", value)
 
 

@@ -135,5 +135,6 @@ async def _pending(backend: Backend, run: str) -> Summary | None:
         n=0,
         parent=known.parent.run if known.parent else None,
         root=known.root or None,
+        next_wake=known.start_at if tail.key == HEAD else None,
         retention=known.retention,
     )

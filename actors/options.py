@@ -1,5 +1,6 @@
 """How often, how long, how large: the options of steps and the settings of workers."""
 
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -89,9 +90,10 @@ class Retry:
         if not _within(self.attempts, 1, _MOST) or self.attempts % 1:
             expected = "a whole number, 1 or more and at most 1,000,000"
             raise InvalidOption("retry.attempts", self.attempts, expected)
-        if not _within(self.factor, 1, _MOST):
-            expected = "a number, 1 or more and at most 1,000,000"
-            raise InvalidOption("retry.factor", self.factor, expected)
+        if not _within(self.factor, 1, sys.float_info.max):
+            raise InvalidOption("retry.factor", self.factor, "a finite number, 1 or more")
+        if self.factor > _MOST:
+            object.__setattr__(self, "factor", float(self.factor))
         if not _within(self.jitter, 0, 1):
             raise InvalidOption("retry.jitter", self.jitter, "a number between 0 and 1")
         seconds("retry.first", self.first)
@@ -228,7 +230,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None or name != "retention":
                 object.__setattr__(self, name, seconds(name, value))
-        for name in ("lease", "gc_interval"):
+        for name in ("lease", "gc_interval", "blocked_loop"):
             if not getattr(self, name):
                 raise InvalidOption(name, getattr(self, name), "more than 0 seconds")
         for name, least in _SIZES.items():

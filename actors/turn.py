@@ -247,6 +247,9 @@ def _unclaimed(fields: dict[str, Any], caller: str, context: Context) -> Decisio
 
 
 def _cancel(fields: dict[str, Any], context: Context) -> Decision:
+    parent = context.state.head.parent
+    if "parent" in fields and (parent is None or parent.run != fields["parent"]):
+        return []  # it asked for a child of this id, and has not heard that it is another's
     if context.state.cancel_requested:
         return []
     data = {"reason": fields.get("reason")}

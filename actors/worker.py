@@ -26,12 +26,12 @@ from .model import pack, unpack
 from .names import check_name
 from .options import Duration, Settings, check_settings, seconds
 from .owner import OwnedPartition, Owner
-from .ports import Lease, Unsure
+from .ports import Backend, Lease, Unsure
 from .remote import RemoteSteps
 from .services import Services
 from .stalls import Stalls
 from .steps import Execution, StepActor
-from .taskset import TaskSet
+from .taskset import TaskSet, end_of, together, unbroken
 from .values import flag, several, whole
 from .watchdog import Watchdog
 
@@ -91,6 +91,8 @@ class Worker:
         self._remote: RemoteSteps | None = None
         self._actor: StepActor | None = None
         self._stops: list[Any] = []
+        self._ending: asyncio.Task[None] | None = None
+        self._killed = False
 
     def __repr__(self) -> str:
         owned = sorted(p.number for p in self.partitions())
@@ -117,14 +119,26 @@ class Worker:
     async def start(self) -> None:
         """Take a lease, a share of the partitions, and the step queues.
 
+        Where it fails or is cancelled, nothing of it stays.
+
         Raises:
             ClientClosed: the client is not open.
         """
+        if self._tasks is not None:
+            return
         backend = self.client.backend
+        try:
+            await self._begin(backend)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _begin(self, backend: Backend) -> None:
         install()
         for definition in self._registry.workflows.values():
             prepare_module(sys.modules[definition.fn.__module__])
         self._registry.resolve()
+        self._slots.on_free.clear()
         self._tasks = TaskSet(self._failed)
         env = self._make_env()
         self._remote = RemoteSteps(env, self._tasks)
@@ -217,24 +231,47 @@ class Worker:
         self.client.observer.log("error", "task_failed", task=name, error=repr(error))
 
     async def aclose(self) -> None:
-        """Drain: finish or hand back the steps within the grace, hand the partitions over."""
+        """Drain: finish or hand back the steps within the grace, hand the partitions over.
+
+        Safe to repeat. Where it is cancelled, it stops at once, as far as bodies of steps do.
+        """
         self._stop.set()
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
-        async with asyncio.TaskGroup() as group:
-            if self._remote is not None:
-                group.create_task(self._remote.stop(self.settings.grace))
-            if self._owner is not None:
-                group.create_task(self._owner.stop(self.settings.grace))
-        if self._tasks is not None:
-            await self._tasks.close()
+        self._hear_no_more()
+        grace = self.settings.grace
+        try:
+            await together(part.stop(grace) for part in (self._remote, self._owner) if part)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        if self._killed:
+            return
+        if self._ending is None or self._ending.done():
+            self._ending = unbroken(self._let_go())
+        await end_of(self._ending)
+
+    def _hear_no_more(self) -> None:
+        while self._stops:
+            self._stops.pop()()
+
+    async def _let_go(self) -> None:
+        """End whatever is left of it."""
+        self._hear_no_more()
+        if self._remote is not None:
+            await self._remote.stop(0.0)
+        if self._owner is not None:
+            await self._owner.drop()
         if self._lease is not None:
             with suppress(Unsure):
                 await self._lease.close()
+        if self._tasks is not None:
+            await self._tasks.close()
         if self._actor is not None:
             self._actor.close()
-        self._owner = self._remote = self._lease = self._actor = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._owner = self._remote = self._lease = self._actor = self._tasks = None
 
     def partitions(self) -> list[OwnedPartition]:
         """Return the partitions that it serves now."""
@@ -242,10 +279,11 @@ class Worker:
 
     async def kill(self) -> None:
         """Stop without any hand-over, as a crash would: for tests."""
+        self._killed = True
         self._stop.set()
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
+        self._hear_no_more()
+        if self._ending is not None:
+            self._ending.cancel()
         if self._tasks is not None:
             await self._tasks.close()
         if self._owner is not None:
@@ -254,7 +292,7 @@ class Worker:
                     actor.drop()
         if self._actor is not None:
             self._actor.close()
-        self._owner = self._remote = self._lease = self._actor = None
+        self._forget()
 
 
 def _choose(workflows: Iterable[object] | None, steps: Iterable[object] | None) -> Registry:

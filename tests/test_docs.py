@@ -24,7 +24,7 @@ from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
-from offbook.adapters import log, otel
+from offbook.adapters import ai_sdk, log, otel
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
 from offbook.agent import errors as agent
@@ -128,6 +128,28 @@ def test_the_first_page_works_as_it_is_written(tmp_path: Path) -> None:
         assert place("result", started.out.strip()).out.strip() == "HELLO, ADA"
         listed = place(*commands["runs"][1:])
         assert listed.out.count("hello.welcome") == 2, listed.out
+        assert worker.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_the_quick_start_of_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
+    page = blocks("README.md")
+    script = next(block for block in page if "asyncio.run(main())" in block.text)
+    (tmp_path / "shop.py").write_text(script.text)
+    place = Place(tmp_path)
+    commands = {line[1]: line[1:] for block in page for line in command_lines(block)}
+    with place.background("--json", *commands["worker"][:2]) as worker:
+        worker.until(ready=True)
+        call = [sys.executable, "shop.py"]
+        subprocess.run(call, cwd=tmp_path, env=environment(), check=True, timeout=50)
+        with place.background("events", "order-42", "--follow", "--json") as events:
+            events.until(type="timer_started")
+            assert "timer" in place.inside(*commands["show"]).out
+            assert place.inside(*commands["wake"]).out == "1 woken\n"
+            events.until(type="hook_opened")
+            assert place.inside(*commands["resume"]).out == "order-42\n"
+            events.until(type="run_completed")
+        assert place.inside(*commands["result"]).out == "receipt for 42\n"
         assert worker.stop() == 0
 
 
@@ -281,8 +303,8 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    for module in (offbook, testing, otel, log, agents, models):
-        for name in module.__all__:
+    for module in (offbook, testing, otel, log, agents, models, ai_sdk):
+        for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)
 

@@ -23,13 +23,13 @@ _APIS = (
 _VARIABLES = ("OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER")
 
 
-def default_observer() -> Observers:
+def default_observer(*, details: bool = False) -> Observers:
     """Return the log observer and, as soon as OpenTelemetry is set up, an `OtelObserver`.
 
     The global providers are looked at whenever something happens, so it does not matter whether
-    the application configures OpenTelemetry before or after.
+    the application configures OpenTelemetry before or after. details: log the texts of errors.
     """
-    return Observers([LogObserver(), WhenConfigured()])
+    return Observers([LogObserver(details=details), WhenConfigured()])
 
 
 class WhenConfigured:

@@ -43,7 +43,7 @@ def _reads(fn: Any) -> Any:  # noqa: ANN401 - a decorator
     return fn
 
 
-@command()
+@command(short_help="Read an output stream of a run, or write to it.")
 @click.argument("run_id", metavar="RUN")
 @click.argument("name", required=False)
 @click.option("--list", "names", is_flag=True, help="print the names of the run's streams")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from offbook.actors.client import Client
-from offbook.actors.errors import InvalidOption, ServerMissing
+from offbook.actors.context import current_body
+from offbook.actors.errors import InvalidOption, NotInWorkflowBody, ServerMissing
 from offbook.actors.names import check_name
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Observer
@@ -49,8 +50,10 @@ def connect(  # noqa: PLR0913 - each has a default
 
     Raises:
         InvalidName, InvalidOption: an argument has a value that it cannot have.
-        ServerMissing: no URL, and no embedded server.
+        ServerMissing: no URL, and no embedded server. NotInWorkflowBody: a body called it.
     """
+    if current_body() is not None:
+        raise NotInWorkflowBody("offbook.connect", "use offbook.start, or connect in a @step")
     space = check_name("namespace", _given(namespace, "OFFBOOK_NAMESPACE", "offbook"))
     address = _given(url, "" if folder else "OFFBOOK_URL", None)
     check_settings({"partitions": partitions, "shards": shards, "replicas": replicas})

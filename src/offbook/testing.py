@@ -18,7 +18,7 @@ from offbook.actors.define import Step, Workflow, registry
 from offbook.actors.errors import InvalidOption, NotInRun
 from offbook.actors.loading import run_info
 from offbook.actors.machine import Machine
-from offbook.actors.model import History
+from offbook.actors.model import BlobRef, History
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Namespace, Observer
 from offbook.actors.run import Run, RunEvent
@@ -218,8 +218,8 @@ class Environment:
         _set_body(step, body)
 
     async def history(self, run: Run[Any]) -> History:
-        """Return the verified history of a run."""
-        return await self.client.history(run.id)
+        """Return the verified history of a run, large payloads included, for `replay`."""
+        return await self.client.history(run.id, whole=True)
 
     async def kinds(self, run: Run[Any]) -> list[str]:
         """Return the types of a run's events, in order, for asserts."""
@@ -246,20 +246,29 @@ def replay(
 ) -> Machine:
     """Replay a stored history (or its first `records`) on today's code, without any effect.
 
-    The machine that comes back is evicted; it shows how the run ended (`ended`).
+    The machine that comes back is evicted; it shows how the run ended (`ended`). A terminated run
+    is replayed up to there: its code had no part in it.
 
     Raises:
         NonDeterminismError: the code gives other commands than the history holds.
+        InvalidOption: the history lacks large payloads; `Environment.history` has them, and
+            `client.history` with whole=True.
     """
     head = history.head
-    if not isinstance(head.input, bytes):
-        raise InvalidOption("history", head.input, "one with its input inline")
+    events = [event for record in history.records[:records] for event in record.events]
+    payloads = (value for event in events for value in event.data.values())
+    if isinstance(head.input, BlobRef) or any(isinstance(p, BlobRef) for p in payloads):
+        raise InvalidOption("history", head.run, "read with whole=True")
     info = run_info(head, head.attributes)
     attributes = dict(head.attributes)
     machine = Machine(workflow, info, head.input, head.seed, Codec(), attributes=attributes)
     machine.run_handle = partial(Run, None)
     try:
         for record in history.records[:records]:
+            last = record.commands[-1] if record.commands else None
+            if last is not None and last.kind == "terminated":
+                machine.ended = last
+                break
             machine.expect(record.n, record.commands)
             for event in record.events:
                 if event.kind not in SILENT:
