@@ -30,7 +30,7 @@ class StepCalls:
         bound = step.parameters.bind(args, kwargs)
         call = self._run(step, encode_arguments(self._core.codec, step.parameters, bound))
         # What Python says of a call that is never awaited.
-        call.__qualname__ = f"step {step.name}"
+        call.__qualname__ = f"step {step.name}"  # type: ignore[attr-defined] # typeshed has it at coroutines only
         return call
 
     def ended(self, event: Event) -> None:
