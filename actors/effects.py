@@ -18,7 +18,7 @@ from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .steps import Assignment, Execution
 from .summary import Summaries
 from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
-from .tombs import bury_run
+from .tombs import bury_run, ended_topic
 from .turn import START_TIMER, deadline_timer
 
 BUILTIN = "offbook."
@@ -475,6 +475,7 @@ class Effects:
     async def end(self, state: RunState) -> bool:
         """Carry out the end of a run, safe to repeat; return whether that is news."""
         self.free_alone()
+        await self._env.backend.signals.say(ended_topic(self.run), b"")
         if state.out is not None:
             await self._saying.end(state.out)
         jobs: list[Job] = [
