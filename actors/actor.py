@@ -5,15 +5,24 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 
 import asyncio
 import random
-import secrets
 from typing import Any
 
-from .chains import pass_on
-from .commit import Lost, commit, encode
-from .effects import LAST_TURN, Effects
+from .chains import forward, pass_on
+from .commit import Lost, commit, record_of, shrink
+from .effects import Effects
 from .env import Env, Gone, Partition
 from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
-from .loading import Memory, begins_anew, feed, load, read_run, resolved, start_machine
+from .loading import (
+    Memory,
+    begins_anew,
+    feed,
+    has_blobs,
+    load,
+    read_run,
+    resolved,
+    start_machine,
+)
+from .local import LAST_TURN
 from .model import (
     HEAD,
     Command,
@@ -21,10 +30,10 @@ from .model import (
     Head,
     History,
     Payload,
-    Record,
     Stored,
     Writer,
     digest_of,
+    encode_record,
     read_head,
 )
 from .parking import Parking, reason_of
@@ -40,8 +49,10 @@ from .turn import (
     Refuses,
     Turn,
     Wait,
+    asked_again,
     decide,
     hook_of,
+    order_to_terminate,
     read_message,
 )
 
@@ -192,7 +203,7 @@ class RunActor:
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
-        if not self.effects.working():
+        if self.effects.alone and not self.effects.local.working():
             self.effects.free_alone()
         if self._leaving:
             return await self._stay()
@@ -215,7 +226,7 @@ class RunActor:
 
     async def _stay(self) -> bool:
         """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
-        if not self.effects.bodies():
+        if not self.effects.local.bodies():
             return False
         await self._wait(None)
         return True
@@ -255,7 +266,7 @@ class RunActor:
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
-        order = _order_to_terminate(batch)
+        order = order_to_terminate(batch)
         if order is not None:
             await self._terminate(memory, batch, order)
             return
@@ -264,7 +275,8 @@ class RunActor:
             await self._claim_alone(memory, batch)
         turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
-            await self._seal(memory.state, turn, batch)
+            if memory.state.hooks or memory.state.closed:
+                await self._seal(memory.state, turn, batch)
             await self._commit(memory.state, turn)
             self._tell.turn(memory, turn)
         if turn.events or self._owes:
@@ -290,7 +302,7 @@ class RunActor:
         await self._commit(state, turn)
         self._tell.turn(memory, turn)
         self._owes = True
-        if not _asked_again(batch):
+        if not asked_again(batch):
             self._check_guilt(state)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
@@ -324,11 +336,11 @@ class RunActor:
             self.memory = await self._begin(batch)
             return self.memory
         if history.head.deployment != self.env.lane:
-            await self._forward(history.head.deployment, batch)
+            await forward(self.env, self.run, history.head.deployment, batch)
             return None
-        if _order_to_terminate(batch) is not None:
+        if order_to_terminate(batch) is not None:
             return Memory(state_of(history))
-        if not _asked_again(batch):
+        if not asked_again(batch):
             self._check_guilt(state_of(history))
         self.memory = await load(self.env, history)
         return self.memory
@@ -338,18 +350,11 @@ class RunActor:
         try:
             return await read_run(self.env, self.run)
         except (HistoryCorrupted, HistoryLost):
-            order = _order_to_terminate(batch)
+            order = order_to_terminate(batch)
             if order is None:
                 raise
             await self.effects.bury(order.fields.get("reason"))
             return await read_run(self.env, self.run)
-
-    async def _forward(self, lane: str, batch: list[Message]) -> None:
-        """Send mail on to the deployment that the run is pinned to."""
-        for message in batch:
-            if message.delivery is not None and message.kind != "fire":
-                data = message.delivery.data
-                await self.env.backend.mail.send(lane, self.run, message.kind, data)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
         found = self._first_head(batch)
@@ -386,11 +391,13 @@ class RunActor:
         return self._bereaved and self.partition.died
 
     def _must_claim(self, state: RunState) -> bool:
-        me = Writer(self.env.worker, self.partition.epoch)
         if state.writer is None:
             # A start that waited: its first turn may be what the owner before died of.
             return self._died
-        return state.open and state.writer != me
+        return not self._wrote(state.writer) and state.open
+
+    def _wrote(self, writer: Writer) -> bool:
+        return writer.epoch == self.partition.epoch and writer.worker == self.env.worker
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
         state = memory.state
@@ -400,7 +407,7 @@ class RunActor:
             state.take(event)
             turn.events.append(event)
         for message in batch:
-            check = await self._check(memory, message)
+            check = await self._check(memory, message) if "payload" in message.fields else _accepts
             for event in self._events(memory, message, turn.at, check):
                 turn.waits += wait_of(state, event, turn.at)
                 state.take(event)
@@ -435,7 +442,7 @@ class RunActor:
         context = Context(
             state=memory.state,
             now=at,
-            noise=random.uniform(-1, 1),  # noqa: S311 - jitter, recorded as a time
+            noise=_noise,
             encode_error=self.env.codec.encode_error,
             refuses=refuses,
         )
@@ -457,7 +464,9 @@ class RunActor:
         machine = memory.machine
         if machine is None or event.kind in SILENT:
             return []
-        commands = feed(self.env, machine, await resolved(self.env, self.run, event), at)
+        if has_blobs(event):
+            event = await resolved(self.env, self.run, event)
+        commands = feed(self.env, machine, event, at)
         for command in commands:
             self.effects.place(memory.state, command)
             memory.state.give(command, at)
@@ -479,24 +488,23 @@ class RunActor:
             take_unread(state, turn, closing, [*batch, *self._inbox, *unheard])
 
     async def _commit(self, state: RunState, turn: Turn) -> None:
-        record = Record(
-            n=state.n + 1,
-            prev_seq=state.seq,
-            prev_hash=state.hash,
-            nonce=secrets.token_hex(8),
-            writer=Writer(self.env.worker, self.partition.epoch),
-            kind=turn.kind,
-            at=turn.at,
-            events=turn.events,
-            commands=turn.commands,
-        )
-        data = await encode(self.env, record, self.run)
+        record = record_of(state, turn, self._writer(state))
+        data = encode_record(record)
+        if len(data) > self.env.settings.inline_limit:
+            data = await shrink(self.env, record, self.run)
         turn.size = len(data)
         loop = asyncio.get_running_loop()
         began = loop.time()
+        ahead = loop.call_soon(self.effects.local.prepare, state, turn)
         seq = await commit(self.env.backend.log, self.run, record.n, state.seq, data)
+        ahead.cancel()
         turn.commit_seconds = loop.time() - began
         state.advance(record, seq, digest_of(data))
+
+    def _writer(self, state: RunState) -> Writer:
+        if state.writer is not None and self._wrote(state.writer):
+            return state.writer
+        return Writer(self.env.worker, self.partition.epoch)
 
     async def _terminate(self, memory: Memory, batch: list[Message], order: Message) -> None:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
@@ -538,7 +546,7 @@ class RunActor:
         self._drop_machine()
         self.memory = None
         self._settled = False
-        self.effects.release_reserved()
+        self.effects.local.release()
 
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
@@ -554,7 +562,7 @@ class RunActor:
         self._leaving = True
         self._poke()
         await self._ended(until)
-        if await self.effects.abandon():
+        if await self.effects.local.abandon():
             self._poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():
@@ -567,7 +575,7 @@ class RunActor:
         loop = asyncio.get_running_loop()
         last = loop.time() + LAST_TURN
         while self._task is not None and not self._task.done():
-            bodies = self.effects.bodies()
+            bodies = self.effects.local.bodies()
             left = (until if bodies else last) - loop.time()
             if left <= 0:
                 return
@@ -580,12 +588,8 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _order_to_terminate(batch: list[Message]) -> Message | None:
-    return next((message for message in batch if message.kind == "terminate"), None)
-
-
-def _asked_again(batch: list[Message]) -> bool:
-    return any(message.kind == "nudge" for message in batch)
+def _noise() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - jitter, recorded as a time
 
 
 def _accepts(_hook: str, _payload: Payload) -> str | None:

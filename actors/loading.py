@@ -12,6 +12,7 @@ from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
 from .model import (
     TOMBSTONE,
+    BlobRef,
     Command,
     Event,
     Head,
@@ -130,6 +131,11 @@ async def start_machine(env: Env, state: RunState) -> Machine:
     return machine
 
 
+def has_blobs(event: Event) -> bool:
+    """Whether payloads of an event lie in the blob store."""
+    return BlobRef in map(type, event.data.values())
+
+
 async def resolved(env: Env, run: str, event: Event) -> Event:
     """Return the event with its payloads inline, as the machine takes it."""
     data = await env.blobs.resolve_all(run, event.data)
@@ -175,7 +181,9 @@ async def load(env: Env, history: History) -> Memory:
             for event in record.events:
                 if event.kind in SILENT:
                     continue
-                feed(env, machine, await resolved(env, history.head.run, event), record.at)
+                if has_blobs(event):
+                    event = await resolved(env, history.head.run, event)  # noqa: PLW2901
+                feed(env, machine, event, record.at)
                 memory.replayed += 1
                 if memory.replayed % _BREATH == 0:
                     await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 
 from .errors import InvalidOption
@@ -149,6 +150,11 @@ class StepOptions:
     heartbeat: float | None = None
     queue: str = "default"
 
+    @property
+    def limited(self) -> bool:
+        """Whether an attempt must end in time."""
+        return not self.timeout is self.deadline is self.heartbeat is None
+
     def to_wire(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain data (`on` and `never` stay home)."""
         wire = {
@@ -171,6 +177,8 @@ class StepOptions:
     @classmethod
     def from_wire(cls, wire: dict[str, Any], queue: str = "default") -> "StepOptions":
         """Return the options that `to_wire` wrote."""
+        if not wire:
+            return _plain(queue)
         known = {name: wire[name] for name in ("timeout", "deadline", "heartbeat") if name in wire}
         options = cls(queue=queue, **known)
         if "retry" not in wire:
@@ -180,6 +188,12 @@ class StepOptions:
 
 
 _DEFAULT_POLICY = (4, 1.0, 2.0, 60.0, 0.1)
+
+
+@lru_cache(maxsize=256)
+def _plain(queue: str) -> StepOptions:
+    """Return the options of a step that names a queue at most."""
+    return StepOptions(queue=queue)
 
 
 @dataclass(frozen=True, slots=True)

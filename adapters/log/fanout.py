@@ -1,7 +1,7 @@
 """Several observers as one, none of which can break a run."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +9,9 @@ from offbook.actors.model import Head
 from offbook.actors.ports import Attempt, Observer
 
 from .logger import write
+
+NOTHING: AbstractContextManager[None] = nullcontext()
+"""The context of an attempt for an observer that has nothing to do around it."""
 
 
 class Observers:
@@ -74,6 +77,8 @@ class _Nested:
         for observer in self._observers:
             try:
                 context = observer.attempt(self._attempt)
+                if context is NOTHING:
+                    continue
                 context.__enter__()
             except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
                 _failed(observer, "attempt", error)
