@@ -85,6 +85,7 @@ class RunActor:
         self._leaving = False
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
+        self._new = True
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -347,8 +348,9 @@ class RunActor:
 
     async def _read(self, batch: list[Message]) -> tuple[History | None, Stored | None]:
         """Read the run; one that cannot be read can still be terminated."""
+        new, self._new = self._new and batch[0].kind == "start", False
         try:
-            return await read_run(self.env, self.run)
+            return await read_run(self.env, self.run, new=new)
         except (HistoryCorrupted, HistoryLost):
             order = order_to_terminate(batch)
             if order is None:

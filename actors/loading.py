@@ -11,6 +11,7 @@ from .env import Doors, Env
 from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
 from .model import (
+    HEAD,
     TOMBSTONE,
     BlobRef,
     Command,
@@ -52,13 +53,21 @@ class Memory:
                     return
 
 
-async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]:
+async def read_run(
+    env: Doors, run: str, *, new: bool = False
+) -> tuple[History | None, Stored | None]:
     """Read and verify the log of a run; also its tombstone.
+
+    With `new` it is likely that the run has but a head: the newest message is looked at first.
 
     Raises:
         HistoryCorrupted, HistoryLost: the log is not what was written.
         Unsure: the store does not answer.
     """
+    if new:
+        tail = await env.backend.log.tail(run)
+        if tail is None or tail.key == HEAD:
+            return await verified(env, run, [] if tail is None else [tail]), None
     stored = await env.backend.log.history(run)
     tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
     if tombstone is not None:
