@@ -7,6 +7,7 @@ import asyncio
 import random
 from typing import Any
 
+from .bell import Bell
 from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
 from .effects import Effects
@@ -73,7 +74,7 @@ class RunActor:
         self._inbox: list[Message] = []
         self._held: dict[tuple[str, int], Delivery] = {}
         self._finished: dict[tuple[str, int], None] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._bell = Bell()
         self._task: asyncio.Task[Any] | None = None
         self._driving = False
         self._parking = Parking(self._poke)
@@ -131,9 +132,7 @@ class RunActor:
     def _poke(self) -> None:
         if self._gone:
             return  # a body that ends after its run was dropped here
-        if self._waiter is not None:
-            _wake(self._waiter)
-        elif not self._driving:
+        if not self._bell.ring() and not self._driving:
             self._driving = True
             self._task = self.partition.spawn(self._drive(), f"run {self.run}")
 
@@ -209,16 +208,17 @@ class RunActor:
         if self._leaving:
             return await self._stay()
         if self._owes:
-            await self._wait(None)
+            await self._bell.wait(None)
             return True
         if self._finished and not self.effects.busy():
-            await self._settle()
+            if await self._quiet():
+                await self._settle()
             return True
         if self.memory is not None and not self.env.settings.idle:
             self._drop_memory()
         if self.effects.busy():
             return False
-        await self._wait(self.env.settings.idle)
+        await self._bell.wait(self.env.settings.idle)
         if self._inbox or self.effects.busy():
             return True
         self.drop()
@@ -229,20 +229,19 @@ class RunActor:
         """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
         if not self.effects.local.bodies():
             return False
-        await self._wait(None)
+        await self._bell.wait(None)
         return True
 
-    async def _wait(self, limit: float | None) -> None:
-        """Wait for a message, or so long: one hop of the event loop, not two."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        alarm = None if limit is None else loop.call_later(limit, _wake, self._waiter)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if alarm is not None:
-                alarm.cancel()
+    async def _quiet(self) -> bool:
+        """Wait as long as a summary may lag behind; return whether nothing has happened.
+
+        Else each result of a remote step would cost a summary, and its mail an ack, for nothing.
+        """
+        settings = self.env.settings
+        delay = min(settings.summary_delay, settings.idle)
+        if delay > 0:
+            await self._bell.wait(delay)
+        return not (self._inbox or self._leaving or self.effects.busy())
 
     async def _settle(self) -> None:
         try:
@@ -583,11 +582,6 @@ class RunActor:
                 return
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait({self._task, *bodies}, timeout=left, return_when=first)
-
-
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _noise() -> float:

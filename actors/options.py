@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -157,10 +157,8 @@ class StepOptions:
 
     def to_wire(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain data (`on` and `never` stay home)."""
-        wire = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in {"retry", "queue"} and getattr(self, f.name) is not None
+        wire: dict[str, Any] = {
+            name: getattr(self, name) for name in _LIMITS if getattr(self, name) is not None
         }
         retry = self.retry
         policy = (
@@ -179,7 +177,7 @@ class StepOptions:
         """Return the options that `to_wire` wrote."""
         if not wire:
             return _plain(queue)
-        known = {name: wire[name] for name in ("timeout", "deadline", "heartbeat") if name in wire}
+        known = {name: wire[name] for name in _LIMITS if name in wire}
         options = cls(queue=queue, **known)
         if "retry" not in wire:
             return options
@@ -187,6 +185,7 @@ class StepOptions:
         return replace(options, retry=Retry(attempts, first, factor, maximum, jitter))
 
 
+_LIMITS = ("timeout", "deadline", "heartbeat")
 _DEFAULT_POLICY = (4, 1.0, 2.0, 60.0, 0.1)
 
 

@@ -66,11 +66,9 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await streams.resume(client, 10_000 if quick else 100_000, bare)
         async with (
             offbook.connect(url, namespace="remote") as client,
-            offbook.connect(url, namespace="remote") as other,
             offbook.Worker(client, eager=False, queues=[]),
-            offbook.Worker(other, queues=["elsewhere"]),
         ):
-            found += await rows.remote(client, bare)
+            found += await rows.remote(client, url)
         async with offbook.connect(url, namespace="recovery") as client:
             found += await recovery.measure(client, url, "recovery", 50 if quick else 1000)
     return found
