@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import platform
 import subprocess
@@ -103,6 +104,7 @@ def main() -> int:
     options = parser.parse_args()
     out = Path(__file__).parent / "out"
     out.mkdir(exist_ok=True)
+    gc.freeze()  # as `offbook worker` does
     for sync in options.sync or ["default", "always"]:
         found = asyncio.run(measure(sync, quick=options.quick))
         show(sync, found)
