@@ -236,12 +236,13 @@ class RunActor:
         """Wait as long as a summary may lag behind; return whether nothing has happened.
 
         Else each result of a remote step would cost a summary, and its mail an ack, for nothing.
+        Who leaves does not wait: the next owner need not load what is at rest.
         """
         settings = self.env.settings
         delay = min(settings.summary_delay, settings.idle)
         if delay > 0:
             await self._bell.wait(delay)
-        return not (self._inbox or self._leaving or self.effects.busy())
+        return not (self._inbox or self.effects.busy())
 
     async def _settle(self) -> None:
         try:
