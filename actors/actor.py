@@ -5,15 +5,25 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 
 import asyncio
 import random
-import secrets
 from typing import Any
 
-from .chains import pass_on
-from .commit import Lost, commit, encode
-from .effects import LAST_TURN, Effects
+from .bell import Bell
+from .chains import forward, pass_on
+from .commit import Lost, commit, record_of, shrink
+from .effects import Effects
 from .env import Env, Gone, Partition
 from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
-from .loading import Memory, begins_anew, feed, load, read_run, resolved, start_machine
+from .loading import (
+    Memory,
+    begins_anew,
+    feed,
+    has_blobs,
+    load,
+    read_run,
+    resolved,
+    start_machine,
+)
+from .local import LAST_TURN
 from .model import (
     HEAD,
     Command,
@@ -21,10 +31,10 @@ from .model import (
     Head,
     History,
     Payload,
-    Record,
     Stored,
     Writer,
     digest_of,
+    encode_record,
     read_head,
 )
 from .parking import Parking, reason_of
@@ -40,8 +50,10 @@ from .turn import (
     Refuses,
     Turn,
     Wait,
+    asked_again,
     decide,
     hook_of,
+    order_to_terminate,
     read_message,
 )
 
@@ -62,7 +74,7 @@ class RunActor:
         self._inbox: list[Message] = []
         self._held: dict[tuple[str, int], Delivery] = {}
         self._finished: dict[tuple[str, int], None] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._bell = Bell()
         self._task: asyncio.Task[Any] | None = None
         self._driving = False
         self._parking = Parking(self._poke)
@@ -74,6 +86,7 @@ class RunActor:
         self._leaving = False
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
+        self._new = True
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -119,9 +132,7 @@ class RunActor:
     def _poke(self) -> None:
         if self._gone:
             return  # a body that ends after its run was dropped here
-        if self._waiter is not None:
-            _wake(self._waiter)
-        elif not self._driving:
+        if not self._bell.ring() and not self._driving:
             self._driving = True
             self._task = self.partition.spawn(self._drive(), f"run {self.run}")
 
@@ -192,21 +203,22 @@ class RunActor:
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""
-        if not self.effects.working():
+        if self.effects.alone and not self.effects.local.working():
             self.effects.free_alone()
         if self._leaving:
             return await self._stay()
         if self._owes:
-            await self._wait(None)
+            await self._bell.wait(None)
             return True
         if self._finished and not self.effects.busy():
-            await self._settle()
+            if await self._quiet():
+                await self._settle()
             return True
         if self.memory is not None and not self.env.settings.idle:
             self._drop_memory()
         if self.effects.busy():
             return False
-        await self._wait(self.env.settings.idle)
+        await self._bell.wait(self.env.settings.idle)
         if self._inbox or self.effects.busy():
             return True
         self.drop()
@@ -215,22 +227,22 @@ class RunActor:
 
     async def _stay(self) -> bool:
         """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
-        if not self.effects.bodies():
+        if not self.effects.local.bodies():
             return False
-        await self._wait(None)
+        await self._bell.wait(None)
         return True
 
-    async def _wait(self, limit: float | None) -> None:
-        """Wait for a message, or so long: one hop of the event loop, not two."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        alarm = None if limit is None else loop.call_later(limit, _wake, self._waiter)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if alarm is not None:
-                alarm.cancel()
+    async def _quiet(self) -> bool:
+        """Wait as long as a summary may lag behind; return whether nothing has happened.
+
+        Else each result of a remote step would cost a summary, and its mail an ack, for nothing.
+        Who leaves does not wait: the next owner need not load what is at rest.
+        """
+        settings = self.env.settings
+        delay = min(settings.summary_delay, settings.idle)
+        if delay > 0:
+            await self._bell.wait(delay)
+        return not (self._inbox or self.effects.busy())
 
     async def _settle(self) -> None:
         try:
@@ -255,7 +267,7 @@ class RunActor:
         if memory.state.end is not None:
             await self._finish(memory.state, batch, again=True)
             return
-        order = _order_to_terminate(batch)
+        order = order_to_terminate(batch)
         if order is not None:
             await self._terminate(memory, batch, order)
             return
@@ -264,7 +276,8 @@ class RunActor:
             await self._claim_alone(memory, batch)
         turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
-            await self._seal(memory.state, turn, batch)
+            if memory.state.hooks or memory.state.closed:
+                await self._seal(memory.state, turn, batch)
             await self._commit(memory.state, turn)
             self._tell.turn(memory, turn)
         if turn.events or self._owes:
@@ -290,7 +303,7 @@ class RunActor:
         await self._commit(state, turn)
         self._tell.turn(memory, turn)
         self._owes = True
-        if not _asked_again(batch):
+        if not asked_again(batch):
             self._check_guilt(state)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
@@ -324,32 +337,26 @@ class RunActor:
             self.memory = await self._begin(batch)
             return self.memory
         if history.head.deployment != self.env.lane:
-            await self._forward(history.head.deployment, batch)
+            await forward(self.env, self.run, history.head.deployment, batch)
             return None
-        if _order_to_terminate(batch) is not None:
+        if order_to_terminate(batch) is not None:
             return Memory(state_of(history))
-        if not _asked_again(batch):
+        if not asked_again(batch):
             self._check_guilt(state_of(history))
         self.memory = await load(self.env, history)
         return self.memory
 
     async def _read(self, batch: list[Message]) -> tuple[History | None, Stored | None]:
         """Read the run; one that cannot be read can still be terminated."""
+        new, self._new = self._new and batch[0].kind == "start", False
         try:
-            return await read_run(self.env, self.run)
+            return await read_run(self.env, self.run, new=new)
         except (HistoryCorrupted, HistoryLost):
-            order = _order_to_terminate(batch)
+            order = order_to_terminate(batch)
             if order is None:
                 raise
             await self.effects.bury(order.fields.get("reason"))
             return await read_run(self.env, self.run)
-
-    async def _forward(self, lane: str, batch: list[Message]) -> None:
-        """Send mail on to the deployment that the run is pinned to."""
-        for message in batch:
-            if message.delivery is not None and message.kind != "fire":
-                data = message.delivery.data
-                await self.env.backend.mail.send(lane, self.run, message.kind, data)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
         found = self._first_head(batch)
@@ -386,11 +393,13 @@ class RunActor:
         return self._bereaved and self.partition.died
 
     def _must_claim(self, state: RunState) -> bool:
-        me = Writer(self.env.worker, self.partition.epoch)
         if state.writer is None:
             # A start that waited: its first turn may be what the owner before died of.
             return self._died
-        return state.open and state.writer != me
+        return not self._wrote(state.writer) and state.open
+
+    def _wrote(self, writer: Writer) -> bool:
+        return writer.epoch == self.partition.epoch and writer.worker == self.env.worker
 
     async def _collect(self, memory: Memory, batch: list[Message], *, claiming: bool) -> Turn:
         state = memory.state
@@ -400,7 +409,7 @@ class RunActor:
             state.take(event)
             turn.events.append(event)
         for message in batch:
-            check = await self._check(memory, message)
+            check = await self._check(memory, message) if "payload" in message.fields else _accepts
             for event in self._events(memory, message, turn.at, check):
                 turn.waits += wait_of(state, event, turn.at)
                 state.take(event)
@@ -437,7 +446,7 @@ class RunActor:
         context = Context(
             state=memory.state,
             now=at,
-            noise=random.uniform(-1, 1),  # noqa: S311 - jitter, recorded as a time
+            noise=_noise,
             encode_error=self.env.codec.encode_error,
             refuses=refuses,
         )
@@ -459,7 +468,9 @@ class RunActor:
         machine = memory.machine
         if machine is None or event.kind in SILENT:
             return []
-        commands = feed(self.env, machine, await resolved(self.env, self.run, event), at)
+        if has_blobs(event):
+            event = await resolved(self.env, self.run, event)
+        commands = feed(self.env, machine, event, at)
         for command in commands:
             self.effects.place(memory.state, command)
             memory.state.give(command, at)
@@ -481,24 +492,23 @@ class RunActor:
             take_unread(state, turn, closing, [*batch, *self._inbox, *unheard])
 
     async def _commit(self, state: RunState, turn: Turn) -> None:
-        record = Record(
-            n=state.n + 1,
-            prev_seq=state.seq,
-            prev_hash=state.hash,
-            nonce=secrets.token_hex(8),
-            writer=Writer(self.env.worker, self.partition.epoch),
-            kind=turn.kind,
-            at=turn.at,
-            events=turn.events,
-            commands=turn.commands,
-        )
-        data = await encode(self.env, record, self.run)
+        record = record_of(state, turn, self._writer(state))
+        data = encode_record(record)
+        if len(data) > self.env.settings.inline_limit:
+            data = await shrink(self.env, record, self.run)
         turn.size = len(data)
         loop = asyncio.get_running_loop()
         began = loop.time()
+        ahead = loop.call_soon(self.effects.local.prepare, state, turn)
         seq = await commit(self.env.backend.log, self.run, record.n, state.seq, data)
+        ahead.cancel()
         turn.commit_seconds = loop.time() - began
         state.advance(record, seq, digest_of(data))
+
+    def _writer(self, state: RunState) -> Writer:
+        if state.writer is not None and self._wrote(state.writer):
+            return state.writer
+        return Writer(self.env.worker, self.partition.epoch)
 
     async def _terminate(self, memory: Memory, batch: list[Message], order: Message) -> None:
         command = Command("terminated", "end", data={"reason": order.fields.get("reason")})
@@ -540,7 +550,7 @@ class RunActor:
         self._drop_machine()
         self.memory = None
         self._settled = False
-        self.effects.release_reserved()
+        self.effects.local.release()
 
     def drop(self) -> None:
         """Forget everything of the run; the log and the unacked mail have it."""
@@ -556,7 +566,7 @@ class RunActor:
         self._leaving = True
         self._poke()
         await self._ended(until)
-        if await self.effects.abandon():
+        if await self.effects.local.abandon():
             self._poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():
@@ -569,7 +579,7 @@ class RunActor:
         loop = asyncio.get_running_loop()
         last = loop.time() + LAST_TURN
         while self._task is not None and not self._task.done():
-            bodies = self.effects.bodies()
+            bodies = self.effects.local.bodies()
             left = (until if bodies else last) - loop.time()
             if left <= 0:
                 return
@@ -577,17 +587,8 @@ class RunActor:
             await asyncio.wait({self._task, *bodies}, timeout=left, return_when=first)
 
 
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _order_to_terminate(batch: list[Message]) -> Message | None:
-    return next((message for message in batch if message.kind == "terminate"), None)
-
-
-def _asked_again(batch: list[Message]) -> bool:
-    return any(message.kind == "nudge" for message in batch)
+def _noise() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - jitter, recorded as a time
 
 
 def _accepts(_hook: str, _payload: Payload) -> str | None:

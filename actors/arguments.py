@@ -46,6 +46,20 @@ def decode_arguments(codec: "Codec", parameters: "Parameters", data: bytes) -> d
     }
 
 
+def atoms(codec: "Codec", parameters: "Parameters", data: bytes) -> dict[str, Any] | None:
+    """Return the arguments where each is a plain value just as annotated; else None.
+
+    No code of the user runs for such values, and nothing is raised.
+    """
+    try:
+        fields = _fields(parameters.name, data)
+        return {
+            name: codec.atom(value, _annotation(parameters, name)) for name, value in fields.items()
+        }
+    except Exception:  # noqa: BLE001 - whoever decodes it in earnest finds out why
+        return None
+
+
 def _fields(name: str, data: bytes) -> dict[str, bytes]:
     try:
         return dict(unpack(data).items())

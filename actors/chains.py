@@ -48,3 +48,10 @@ async def _payload(
     payload = await env.blobs.resolve(runs[0], fields["payload"])
     stored = await env.blobs.offload(runs[1], payload)
     return pack({"token": token, "payload": stored, "caller": fields["caller"], "early": True})
+
+
+async def forward(env: Env, run: str, lane: str, batch: list[Message]) -> None:
+    """Send mail on to the deployment that its run is pinned to."""
+    for message in batch:
+        if message.delivery is not None and message.kind != "fire":
+            await env.backend.mail.send(lane, run, message.kind, message.delivery.data)

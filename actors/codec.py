@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast, overload
 
+import msgpack
 import pydantic
 
 from . import failures, wire
@@ -88,11 +89,24 @@ class Codec:
                 return wire.without_marks(raw) if unpacking.marked else raw
             shapes = self._marked if unpacking.marked else self._shapes
             shape = shapes.of(annotation)
+            if type(raw) in shape.exact:
+                return raw
             return keeping_ranges(lambda: shape.decode(raw), when=unpacking.wide)
         except Misfit as error:
             raise _mismatch(error, path) from error.__cause__
         except Exception as error:
             raise _mismatch(error, path) from error
+
+    def atom(self, data: bytes, annotation: Any) -> Any:  # noqa: ANN401 - an annotation is any object
+        """Return a number, text, bytes, truth value or None that is right as it is.
+
+        Raises:
+            ValueError, TypeError: it is none, or not of the annotated type: see `decode`.
+        """
+        value: object = msgpack.unpackb(data)
+        if type(value) in wire.ATOMS and type(value) in self._shapes.of(annotation).exact:
+            return value
+        raise TypeError("no atom")
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return a payload as JSON can hold it, for people; no class of a user is needed.

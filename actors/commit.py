@@ -4,8 +4,11 @@ import asyncio
 
 from .again import again
 from .env import Env
-from .model import BlobRef, Record, Stored, encode_record, key_of, pack, record_body
+from .model import BlobRef, Record, Stored, Writer, encode_record, key_of, pack, record_body
+from .names import new_nonce
 from .ports import Log, Refused, Unsure
+from .state import RunState
+from .turn import Turn
 
 
 class Lost(Exception):
@@ -41,11 +44,23 @@ async def commit(log: Log, run: str, n: int, after: int, data: bytes) -> int:
         pause = min(pause * 2, 0.5)
 
 
-async def encode(env: Env, record: Record, run: str) -> bytes:
-    """Return the bytes of a record; what is too large for one message goes to the blobs."""
-    data = encode_record(record)
-    if len(data) <= env.settings.inline_limit:
-        return data
+def record_of(state: RunState, turn: Turn, writer: Writer) -> Record:
+    """Return the next record of a run."""
+    return Record(
+        n=state.n + 1,
+        prev_seq=state.seq,
+        prev_hash=state.hash,
+        nonce=new_nonce(),
+        writer=writer,
+        kind=turn.kind,
+        at=turn.at,
+        events=turn.events,
+        commands=turn.commands,
+    )
+
+
+async def shrink(env: Env, record: Record, run: str) -> bytes:
+    """Return the bytes of a record whose payloads, or whose body, went to the blobs."""
     parts = [event.data for event in record.events] + [c.data for c in record.commands]
     for part in parts:
         for key, value in part.items():

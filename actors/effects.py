@@ -9,27 +9,20 @@ from typing import Any
 
 from .alarms import Alarms
 from .children import child_head, launch, outcome_fields, successor_head
-from .env import Gone, Host
-from .loading import run_info
+from .env import Host
+from .local import BUILTIN, LocalSteps
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
 from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
-from .steps import Assignment, Execution
 from .summary import Summaries
 from .taskset import together
 from .tokens import ACCEPTED_MAX, Tokens, forget_notes, has_ended, leaves_notes, scope_key
-from .tombs import bury_run
+from .tombs import bury_run, ended_topic
 from .turn import START_TIMER, deadline_timer
-
-BUILTIN = "offbook."
-"""Names of the runtime's own steps begin so; they take no slot and are never sent away."""
 
 _HELD_WAIT = 1.0
 """Seconds in which a worker that runs a cancelled remote step must say so."""
-
-LAST_TURN = 2.0
-"""Seconds in which a run that leaves records what it has in hand."""
 
 Job = Awaitable[Any]
 
@@ -41,31 +34,23 @@ class Effects:
         self._actor = actor
         self._env = actor.env
         self.run = actor.run
-        self._executions: dict[str, Execution] = {}
-        self._delayed: dict[str, asyncio.TimerHandle] = {}
+        self.local = LocalSteps(actor)
         self.alarms = Alarms(actor)
-        self._reserved: set[str] = set()
         self._sent: dict[str, int] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._summaries = Summaries(self._env)
         self._saying = Saying(self._env, actor.run, self._surely)
         self._tokens = Tokens(self._env)
-        self._alone = False
-        self._resuming = False
+        self.alone = False
 
     def __repr__(self) -> str:
-        return (
-            f"<Effects steps={list(self._executions)} alarms={self.alarms!r} "
-            f"delayed={list(self._delayed)}>"
-        )
+        return f"<Effects {self.local!r} alarms={self.alarms!r}>"
 
     # What the actor asks before and after
 
     def busy(self) -> bool:
         """Whether local work is under way, so that a crash must bring the run back."""
-        if self._executions or self._delayed or self._waiting:
-            return True
-        return self.alarms.soon()
+        return bool(self.local.busy() or self._waiting) or self.alarms.soon()
 
     def place(self, state: RunState, command: Command) -> None:
         """Decide before the commit where a step runs, and keep its slot."""
@@ -77,16 +62,8 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if self._here(command.name, command.data["queue"]):
-            self._env.slots.take()
-            self._reserved.add(command.id)
-        else:
+        if not self.local.reserve(command.id, command.name, command.data["queue"]):
             command.data["remote"] = True
-
-    def _here(self, name: str, queue: str) -> bool:
-        """Whether a step may run in this process now: not where its owner is leaving."""
-        leaving, known = self._actor.partition.leaving, name in self._env.registry.steps
-        return known and not leaving and self._env.slots.local(queue)
 
     def note(self, state: RunState, event: Event) -> None:
         """Look at an event before it is applied, and say where a next attempt runs."""
@@ -109,16 +86,16 @@ class Effects:
 
     async def quarantine(self) -> None:
         """Let no other suspect of this worker be active beside this run; and not at once."""
-        if self._alone:
+        if self.alone:
             return
         await asyncio.sleep(min(self._env.settings.lease, 1.0))
         await self._actor.partition.quarantine.acquire()
-        self._alone = True
+        self.alone = True
 
     def free_alone(self) -> None:
         """End the quarantine: other suspects may be active now."""
-        if self._alone:
-            self._alone = False
+        if self.alone:
+            self.alone = False
             self._actor.partition.quarantine.release()
 
     # Carrying out
@@ -139,14 +116,14 @@ class Effects:
     async def resume(self, state: RunState) -> None:
         """Issue every command without outcome again."""
         jobs: list[Job] = []
-        self._resuming = True
+        self.local.resuming = True
         for step in list(state.steps.values()):
             if step.cancelling:
                 self._stop_step(step, jobs)
             elif self._sent.get(step.id) != step.attempt:
                 # A task sent from here may be done by now: sent again, it would run again.
                 self._issue_step(state, step, jobs)
-        self._resuming = False
+        self.local.resuming = False
         for timer in state.timers.values():
             self.alarms.ring(timer.id, timer.due)
         jobs += [self._open_hook(state, hook) for hook in state.hooks.values() if not hook.opened]
@@ -207,95 +184,13 @@ class Effects:
             self._issue_step(state, step, jobs)
 
     def _issue_step(self, state: RunState, step: StepState, jobs: list[Job]) -> None:
-        if step.id in self._executions or step.id in self._delayed:
-            return
-        local = step.id in self._reserved or step.name.startswith(BUILTIN)
-        if not local and not step.remote and self._here(step.name, step.queue):
-            self._env.slots.take()
-            self._reserved.add(step.id)
-            local = True
-        if not local:
+        if not self.local.take(state, step):
             jobs.append(self._send_step(state, step))
-            return
-        delay = 0.0 if step.due is None else (step.due - self._now()) / 1e6
-        if delay > 0:
-            loop = asyncio.get_running_loop()
-            self._delayed[step.id] = loop.call_later(delay, self._start_late, state, step)
-        else:
-            self._start_local(state, step)
-
-    def _drop_delayed(self, step: str) -> bool:
-        """Give up a retry that waits for its time, and its slot; return whether there was one."""
-        handle = self._delayed.pop(step, None)
-        if handle is None:
-            return False
-        handle.cancel()
-        self._free_slot(step)
-        return True
-
-    def _free_slot(self, step: str) -> None:
-        if step in self._reserved:
-            self._reserved.discard(step)
-            self._env.slots.free()
-
-    def _start_late(self, state: RunState, step: StepState) -> None:
-        self._delayed.pop(step.id, None)
-        self._start_local(state, step)
-
-    def _start_local(self, state: RunState, step: StepState) -> None:
-        execution = Execution(self._assignment(state, step), stands=self._stands)
-        self._executions[step.id] = execution
-        self._reserved.discard(step.id)
-        job = self._run_local(execution)
-        execution.task = self._actor.partition.spawn(job, f"step {step.name}")
-        # One that is cancelled before it began never comes to its own end.
-        execution.task.add_done_callback(lambda _: self._left(execution))
-
-    async def _stands(self) -> bool:
-        """Whether the run is still this worker's; waits while its lease is in doubt."""
-        try:
-            await self._actor.partition.cleared()
-        except Gone:
-            return False
-        return True
-
-    async def _run_local(self, execution: Execution) -> None:
-        try:
-            fields = await self._env.steps.run(execution)
-        except Exception as error:  # noqa: BLE001 - a step without any outcome would hang its run
-            fields = self._env.steps.broken(execution.assignment, error)
-        finally:
-            self._left(execution)
-        await self._actor.drive("result", fields)
-
-    def _left(self, execution: Execution) -> None:
-        assignment = execution.assignment
-        if self._executions.get(assignment.step) is execution:
-            del self._executions[assignment.step]
-            if not assignment.name.startswith(BUILTIN):
-                self._env.slots.free()
-
-    def _assignment(self, state: RunState, step: StepState) -> Assignment:
-        head = state.head
-        return Assignment(
-            run=run_info(head, state.attributes),
-            lane=self._env.lane,
-            step=step.id,
-            name=step.name,
-            attempt=step.attempt,
-            args=step.args,
-            options=step.options,
-            scheduled=step.scheduled,
-            queued=max(step.due or 0, state.at),
-            trace=head.trace,
-            last_heartbeat=step.beat,
-            repeated=self._resuming,
-        )
 
     async def _send_step(self, state: RunState, step: StepState) -> None:
         if step.cancelling:
             return  # in the turn that asked for it: a task sent now might escape its withdrawal
-        assignment = self._assignment(state, step)
+        assignment = self.local.assignment(state, step, state.at)
         task = StepTask(
             deployment=self._env.lane,
             queue=step.queue,
@@ -324,11 +219,11 @@ class Effects:
             self._stop_step(step, jobs)
 
     def _stop_step(self, step: StepState, jobs: list[Job]) -> None:
-        execution = self._executions.get(step.id)
+        execution = self.local.running(step.id)
         if execution is not None:
             execution.cancel(step.reason)
             self._give_up_after(step, self._env.settings.grace)
-        elif self._drop_delayed(step.id) or step.name.startswith(BUILTIN):
+        elif self.local.drop_delayed(step.id) or step.name.startswith(BUILTIN):
             self._gave_up(step)
         else:
             # Also one that was to run here may have been sent away, for want of a slot.
@@ -476,6 +371,7 @@ class Effects:
         again: it was recorded before this load of the run, so it may have been carried out.
         """
         self.free_alone()
+        await self._env.backend.signals.say(ended_topic(self.run), b"")
         if state.out is not None:
             await self._saying.end(state.out)
         jobs: list[Job] = [
@@ -495,10 +391,10 @@ class Effects:
         return await self._summaries.write(state)
 
     async def _stop_finally(self, step: StepState) -> None:
-        execution = self._executions.get(step.id)
+        execution = self.local.running(step.id)
         if execution is not None:
             execution.cancel("the run has ended")
-        elif not self._drop_delayed(step.id) and not step.name.startswith(BUILTIN):
+        elif not self.local.drop_delayed(step.id) and not step.name.startswith(BUILTIN):
             await self._withdraw(step)
 
     async def _tell_next(self, state: RunState, *, again: bool) -> None:
@@ -527,32 +423,6 @@ class Effects:
 
     # Leaving
 
-    def bodies(self) -> list["asyncio.Task[Any]"]:
-        """Return the step bodies that run here, without the runtime's own: those may run twice."""
-        return [
-            execution.task
-            for execution in self._executions.values()
-            if execution.task is not None and not execution.assignment.name.startswith(BUILTIN)
-        ]
-
-    def working(self) -> bool:
-        """Whether such bodies run, or are about to."""
-        return bool(self._reserved or self.bodies())
-
-    async def abandon(self) -> bool:
-        """Stop the step bodies that run here without a trace; return whether there were any."""
-        bodies = self.bodies()
-        for body in bodies:
-            body.cancel()
-        if bodies:
-            await asyncio.wait(bodies, timeout=LAST_TURN)
-        return bool(bodies)
-
-    def release_reserved(self) -> None:
-        """Give back the slots of steps that were placed in a turn that was not committed."""
-        for step in self._reserved - self._delayed.keys():
-            self._free_slot(step)
-
     def _cancel_alarms(self) -> None:
         for handle in self._waiting.values():
             handle.cancel()
@@ -563,12 +433,7 @@ class Effects:
         """Stop all local work without a trace."""
         self.free_alone()
         self._cancel_alarms()
-        for step in list(self._delayed):
-            self._drop_delayed(step)
-        self.release_reserved()
-        for execution in self._executions.values():
-            if execution.task is not None:
-                execution.task.cancel()
+        self.local.drop()
 
     def _now(self) -> int:
         return self._env.backend.clock.now()

@@ -11,7 +11,9 @@ from .env import Doors, Env
 from .errors import WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
 from .model import (
+    HEAD,
     TOMBSTONE,
+    BlobRef,
     Command,
     Event,
     Head,
@@ -51,13 +53,21 @@ class Memory:
                     return
 
 
-async def read_run(env: Doors, run: str) -> tuple[History | None, Stored | None]:
+async def read_run(
+    env: Doors, run: str, *, new: bool = False
+) -> tuple[History | None, Stored | None]:
     """Read and verify the log of a run; also its tombstone.
+
+    With `new` it is likely that the run has but a head: the newest message is looked at first.
 
     Raises:
         HistoryCorrupted, HistoryLost: the log is not what was written.
         Unsure: the store does not answer.
     """
+    if new:
+        tail = await env.backend.log.tail(run)
+        if tail is None or tail.key == HEAD:
+            return await verified(env, run, [] if tail is None else [tail]), None
     stored = await env.backend.log.history(run)
     tombstone = next((row for row in stored if row.key == TOMBSTONE), None)
     if tombstone is not None:
@@ -130,6 +140,11 @@ async def start_machine(env: Env, state: RunState) -> Machine:
     return machine
 
 
+def has_blobs(event: Event) -> bool:
+    """Whether payloads of an event lie in the blob store."""
+    return BlobRef in map(type, event.data.values())
+
+
 async def resolved(env: Env, run: str, event: Event) -> Event:
     """Return the event with its payloads inline, as the machine takes it."""
     data = await env.blobs.resolve_all(run, event.data)
@@ -175,7 +190,9 @@ async def load(env: Env, history: History) -> Memory:
             for event in record.events:
                 if event.kind in SILENT:
                     continue
-                feed(env, machine, await resolved(env, history.head.run, event), record.at)
+                if has_blobs(event):
+                    event = await resolved(env, history.head.run, event)  # noqa: PLW2901
+                feed(env, machine, event, record.at)
                 memory.replayed += 1
                 if memory.replayed % _BREATH == 0:
                     await asyncio.sleep(0)

@@ -77,6 +77,8 @@ TOMBSTONE = "z"
 _BLOB_EXT = 100
 _RECORD_FIELDS = 9
 _KIND = 6
+# msgpack's own quarter of a megabyte per packer is slow to get.
+_BUFFER = 4096
 
 
 @dataclass(slots=True, frozen=True)
@@ -229,7 +231,7 @@ def _unpack_ext(code: int, data: bytes) -> BlobRef:
 
 def pack(value: object) -> bytes:
     """Encode plain data with payloads in it (records, heads, mail)."""
-    packed: bytes = msgpack.packb(value, default=_pack_default)
+    packed: bytes = msgpack.Packer(default=_pack_default, buf_size=_BUFFER).pack(value)
     return packed
 
 

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 
 from .errors import InvalidOption
@@ -156,12 +157,15 @@ class StepOptions:
     heartbeat: float | None = None
     queue: str = "default"
 
+    @property
+    def limited(self) -> bool:
+        """Whether an attempt must end in time."""
+        return not self.timeout is self.deadline is self.heartbeat is None
+
     def to_wire(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain data (`on` and `never` stay home)."""
-        wire = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in {"retry", "queue"} and getattr(self, f.name) is not None
+        wire: dict[str, Any] = {
+            name: getattr(self, name) for name in _LIMITS if getattr(self, name) is not None
         }
         retry = self.retry
         policy = (
@@ -178,7 +182,9 @@ class StepOptions:
     @classmethod
     def from_wire(cls, wire: dict[str, Any], queue: str = "default") -> "StepOptions":
         """Return the options that `to_wire` wrote."""
-        known = {name: wire[name] for name in ("timeout", "deadline", "heartbeat") if name in wire}
+        if not wire:
+            return _plain(queue)
+        known = {name: wire[name] for name in _LIMITS if name in wire}
         options = cls(queue=queue, **known)
         if "retry" not in wire:
             return options
@@ -186,7 +192,14 @@ class StepOptions:
         return replace(options, retry=Retry(attempts, first, factor, maximum, jitter))
 
 
+_LIMITS = ("timeout", "deadline", "heartbeat")
 _DEFAULT_POLICY = (4, 1.0, 2.0, 60.0, 0.1)
+
+
+@lru_cache(maxsize=256)
+def _plain(queue: str) -> StepOptions:
+    """Return the options of a step that names a queue at most."""
+    return StepOptions(queue=queue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class OwnedPartition:
 
     def working(self) -> bool:
         """Whether bodies of steps run here for its runs."""
-        return any(actor.effects.working() for actor in self.actors.values())
+        return any(actor.effects.local.working() for actor in self.actors.values())
 
     async def hand_over(self, grace: float | None) -> None:
         """Leave without dropping work, and free the mail for the next owner.
@@ -171,7 +171,7 @@ class OwnedPartition:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(grace) as self._limit:
-                while bodies := [b for a in self.actors.values() for b in a.effects.bodies()]:
+                while bodies := [b for a in self.actors.values() for b in a.effects.local.bodies()]:
                     await asyncio.wait(bodies)
                 return self._limit.when() or loop.time() + self.env.settings.grace
         except TimeoutError:

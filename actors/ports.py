@@ -406,6 +406,12 @@ class Signals(Protocol):
         """
         ...
 
+    def follow(
+        self, topic: str
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
+        """Listen to a topic of `say` as `growth` does to a log, with the same care."""
+        ...
+
 
 class Clock(Protocol):
     """Wall time. Delays come from the event loop."""

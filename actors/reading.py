@@ -21,12 +21,11 @@ from .model import (
     encode_record,
     extend_history,
     key_of,
-    may_end,
     read_head,
     read_history,
 )
 from .state import end_in
-from .tombs import Tombstone
+from .tombs import Tombstone, ended_topic
 
 if TYPE_CHECKING:
     from .client import Client
@@ -57,7 +56,7 @@ class Reading:
 
     async def end_of(self, run: str, *, coming: bool = False) -> Command:
         """Wait for the end of a run, which with `coming` need not exist yet."""
-        async with self.listening(run, may_end) as wait:
+        async with self._following(ended_topic(run)) as wait:
             found = await self._end_now(run, coming=coming)
             while found is None:
                 await wait(POLL)
@@ -80,6 +79,12 @@ class Reading:
         growth = self._client.backend.signals.growth
         async with AsyncExitStack() as stack:
             yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
+
+    @asynccontextmanager
+    async def _following(self, topic: str) -> AsyncGenerator[Growth]:
+        follow = self._client.backend.signals.follow
+        async with AsyncExitStack() as stack:
+            yield await again(lambda: stack.enter_async_context(follow(topic)))
 
     async def tail(self, run: str) -> Stored:
         """Return the newest message of a run's log, a record with its body.

@@ -214,8 +214,13 @@ def change_attributes(attributes: dict[str, Any], changes: dict[str, Any]) -> No
             attributes[key] = value
 
 
+_WAITED = frozenset({"timer_fired", "hook_received", "child_ended"})
+
+
 def wait_of(state: RunState, event: Event, at: int) -> list[dict[str, Any]]:
     """Return the wait that an event ends, for the observer, before the event is applied."""
+    if event.kind not in _WAITED:
+        return []
     wait: dict[str, Any] = {"id": event.id, "ended": at}
     if event.kind == "timer_fired" and event.id in state.timers:
         timer = state.timers[event.id]

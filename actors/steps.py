@@ -1,7 +1,6 @@
 """The step actor: runs one attempt of a step body and says how it ended."""
 
 import asyncio
-import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from .again import again
-from .arguments import decode_arguments
+from .arguments import atoms, decode_arguments
 from .blobs import BlobStore
 from .codec import Codec
 from .context import RunInfo, StepContext, StepServices, step_context
@@ -30,6 +29,7 @@ from .errors import (
 )
 from .failures import text_of
 from .model import Payload
+from .names import new_nonce
 from .options import StepOptions, micros
 from .outlet import Outlet, Stands, always
 from .ports import Attempt, Clock, Observer
@@ -122,6 +122,7 @@ class Execution:
 
     `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
     process; `keeping` is the task that puts it there. `lost`: how many workers died with it before.
+    `context` and `arguments` may be there ahead of the attempt.
     """
 
     assignment: Assignment
@@ -138,7 +139,9 @@ class Execution:
     on_beat: Callable[["Execution"], None] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     lost: int = 0
-    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    context: StepContext | None = None
+    arguments: dict[str, Any] | None = None
+    nonce: str = field(default_factory=new_nonce)
 
     def cancel(self, reason: object = None) -> None:
         """Ask the body to stop: it gets CancelledError with the reason."""
@@ -189,6 +192,14 @@ class StepActor:
             # A task that the body made: it has inherited the body's context.
             return task.get_context().get(step_context)
         return known
+
+    def prepare(self, execution: Execution) -> None:
+        """Do ahead of a first attempt what no code of the user has a part in."""
+        a = execution.assignment
+        definition = self._registry.steps.get(a.name)
+        if definition is not None and isinstance(a.args, bytes):
+            execution.arguments = atoms(self._codec, definition.parameters, a.args)
+            execution.context = self._context(execution)
 
     async def run(self, execution: Execution) -> dict[str, Any]:
         """Run an attempt and return the fields of its result message.
@@ -305,7 +316,10 @@ class StepActor:
         kwargs: dict[str, Any],
     ) -> Outcome:
         try:
-            value = await self._bounded(execution, definition, args, kwargs)
+            if definition.is_async and not execution.assignment.options.limited:
+                value = await definition.fn(*args, **kwargs)
+            else:
+                value = await self._bounded(execution, definition, args, kwargs)
         except asyncio.CancelledError as error:
             if execution.cancelling or _told_by_a_scope():
                 return Outcome("cancelled")
@@ -332,18 +346,26 @@ class StepActor:
     ) -> tuple[list[Any], dict[str, Any]]:
         assignment = execution.assignment
         run = assignment.run.id
-        data = await again(lambda: self._blobs.resolve(run, assignment.args))
+        data = assignment.args
+        if not isinstance(data, bytes):
+            reference = data
+            data = await again(lambda: self._blobs.resolve(run, reference))
         if (assignment.repeated or assignment.attempt > 1) and not assignment.last_heartbeat:
             assignment.last_heartbeat = await self._last_beat(run, assignment.step)
             execution.kept = assignment.last_heartbeat is not None
-        self._enter(execution)
-        arguments = decode_arguments(self._codec, definition.parameters, data)
+        context = execution.context or self._context(execution)
+        step_context.set(context)
+        if execution.task is not None:
+            self._contexts[execution.task] = context
+        arguments = execution.arguments
+        if arguments is None:
+            arguments = decode_arguments(self._codec, definition.parameters, data)
         return definition.parameters.call(arguments)
 
-    def _enter(self, execution: Execution) -> None:
+    def _context(self, execution: Execution) -> StepContext:
         a = execution.assignment
         beat = a.last_heartbeat
-        context = StepContext(
+        return StepContext(
             run=a.run,
             id=a.step,
             name=a.name,
@@ -352,9 +374,6 @@ class StepActor:
             services=self._services(execution),
             last_heartbeat=None if beat is None else self._codec.decode(beat),
         )
-        step_context.set(context)
-        if execution.task is not None:
-            self._contexts[execution.task] = context
 
     async def _bounded(
         self,
@@ -364,7 +383,7 @@ class StepActor:
         kwargs: dict[str, Any],
     ) -> Any:  # noqa: ANN401 - a step returns what it likes
         options = execution.assignment.options
-        if options.timeout is None and options.deadline is None and options.heartbeat is None:
+        if not options.limited:
             return await self._call(definition, args, kwargs)
         loop = asyncio.get_running_loop()
         limit, execution.expires, name = self._limits(execution.assignment, loop.time())

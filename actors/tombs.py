@@ -53,6 +53,11 @@ class Tombstone:
         return RunExpired(run, self.status)
 
 
+def ended_topic(run: str) -> str:
+    """Return the topic on which the end of a run is told to those who wait for it."""
+    return f"ended.{run}"
+
+
 async def bury_run(env: Env, run: str, reason: object) -> None:
     """Terminate a run whose log cannot be read; safe to repeat.
 
@@ -64,6 +69,7 @@ async def bury_run(env: Env, run: str, reason: object) -> None:
     tomb = Tombstone("terminated", now, unread=True, reason=text)
     with suppress(Refused):
         await env.backend.log.create(run, TOMBSTONE, tomb.to_bytes())
+    await env.backend.signals.say(ended_topic(run), b"")
     head = await _head_of(env, run)
     if head is not None and head.parent is not None and not head.detached:
         fields = {"status": "terminated", "run": head.origin or run, "reason": text}

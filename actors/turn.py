@@ -46,7 +46,8 @@ class Turn:
     @property
     def kind(self) -> str:
         """The kind of the record that it becomes."""
-        if any(command.kind in ENDS for command in self.commands):
+        # The end of a run is the last thing that it asks for.
+        if self.commands and self.commands[-1].kind in ENDS:
             return "end"
         if len(self.events) == 1 and self.events[0].kind == "owner_changed":
             return "claim"
@@ -67,14 +68,27 @@ Refuses = Callable[[str, Payload], str | None]
 
 @dataclass(slots=True)
 class Context:
-    """What a decision may know: the state, the time, a random number, and how to encode errors."""
+    """What a decision may know: the state, the time, random numbers, and how to encode errors."""
 
     state: RunState
     now: int
-    noise: float
+    noise: Callable[[], float]
     encode_error: Callable[[BaseException], bytes]
     refuses: Refuses
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def order_to_terminate(batch: list[Message]) -> Message | None:
+    """Return the message that ends a run without its code."""
+    for message in batch:
+        if message.kind == "terminate":
+            return message
+    return None
+
+
+def asked_again(batch: list[Message]) -> bool:
+    """Whether somebody asked for everything to be issued again."""
+    return any(message.kind == "nudge" for message in batch)
 
 
 def read_message(delivery: Delivery) -> Message:
@@ -174,7 +188,7 @@ def _next_attempt(step: StepState, fields: dict[str, Any], context: Context) -> 
     after = fields.get("after")
     if after is not None:
         return max(context.now, int(after))
-    return context.now + round(retry.delay(step.attempt, context.noise) * 1_000_000)
+    return context.now + round(retry.delay(step.attempt, context.noise()) * 1_000_000)
 
 
 def _late(step: StepState, context: Context) -> bytes:

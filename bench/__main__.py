@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import platform
 import subprocess
@@ -66,11 +67,9 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await streams.resume(client, 10_000 if quick else 100_000, bare)
         async with (
             offbook.connect(url, namespace="remote") as client,
-            offbook.connect(url, namespace="remote") as other,
             offbook.Worker(client, eager=False, queues=[]),
-            offbook.Worker(other, queues=["elsewhere"]),
         ):
-            found += await rows.remote(client, bare)
+            found += await rows.remote(client, url)
         async with offbook.connect(url, namespace="recovery") as client:
             found += await recovery.measure(client, url, "recovery", 50 if quick else 1000)
     return found
@@ -105,6 +104,7 @@ def main() -> int:
     options = parser.parse_args()
     out = Path(__file__).parent / "out"
     out.mkdir(exist_ok=True)
+    gc.freeze()  # as `offbook worker` does
     for sync in options.sync or ["default", "always"]:
         found = asyncio.run(measure(sync, quick=options.quick))
         show(sync, found)

@@ -1,8 +1,8 @@
 """Log lines with run, step and attempt: quiet until the application sets logging up."""
 
 from .context import AttemptFilter, bound
-from .fanout import Observers
+from .fanout import NOTHING, Observers
 from .logger import get_logger
 from .observer import LogObserver
 
-__all__ = ["AttemptFilter", "LogObserver", "Observers", "bound", "get_logger"]
+__all__ = ["NOTHING", "AttemptFilter", "LogObserver", "Observers", "bound", "get_logger"]

@@ -1,7 +1,6 @@
 """Which attempt the code that logs belongs to."""
 
 import logging
-from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -11,19 +10,38 @@ from offbook.actors.ports import Attempt
 
 _current: ContextVar[Attempt | None] = ContextVar("offbook_attempt", default=None)
 
-Binding = tuple[Token[Attempt | None], Mapping[str, Token[Any]]]
+Binding = tuple[Token[Attempt | None], Token[Any], Token[Any], Token[Any]]
+
+
+def _of_structlog(name: str) -> ContextVar[Any]:
+    """Return the variable in which structlog keeps what is bound to a name."""
+    tokens = bind_contextvars(**{name: None})
+    variable: ContextVar[Any] = tokens[name].var
+    reset_contextvars(**tokens)
+    return variable
+
+
+_run, _step, _attempt = map(_of_structlog, ("run", "step", "attempt"))
 
 
 def bind(attempt: Attempt) -> Binding:
     """Bind run, step and attempt for structlog and for `AttemptFilter`."""
-    tokens = bind_contextvars(run=attempt.run, step=attempt.step, attempt=attempt.attempt)
-    return _current.set(attempt), tokens
+    # Its own functions look each of the variables up again, at each attempt.
+    return (
+        _current.set(attempt),
+        _run.set(attempt.run),
+        _step.set(attempt.step),
+        _attempt.set(attempt.attempt),
+    )
 
 
 def unbind(binding: Binding) -> None:
     """Undo `bind`, in the context that it was called in."""
-    _current.reset(binding[0])
-    reset_contextvars(**binding[1])
+    current, run, step, attempt = binding
+    _current.reset(current)
+    _run.reset(run)
+    _step.reset(step)
+    _attempt.reset(attempt)
 
 
 def bound() -> dict[str, Any]:

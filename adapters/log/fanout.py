@@ -1,7 +1,7 @@
 """Several observers as one, none of which can break a run."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +9,9 @@ from offbook.actors.model import Head
 from offbook.actors.ports import Attempt, Observer, Passage
 
 from .logger import write
+
+NOTHING: AbstractContextManager[None] = nullcontext()
+"""The context of an attempt for an observer that has nothing to do around it."""
 
 
 class Observers:
@@ -84,6 +87,8 @@ class _Nested:
         for observer in self._observers:
             try:
                 context = self._open(observer)
+                if context is NOTHING:
+                    continue
                 context.__enter__()
             except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
                 _failed(observer, self._call, error)

@@ -91,6 +91,18 @@ async def growth(
     store: LogStore, link: Link, run: str, wanted: Callable[[bytes], bool] | None
 ) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
     """Listen to a run's log; what comes while nobody waits is kept for the next waits."""
+    async with kept(store.watchers, link, run, wanted) as wait:
+        yield wait
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    told: dict[str, dict[object, Callable[[bytes], None]]],
+    link: Link,
+    name: str,
+    wanted: Callable[[bytes], bool] | None = None,
+) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
+    """Listen to what is told under a name."""
     grown = asyncio.Queue[bytes]()
 
     async def wait(seconds: float) -> bytes | None:
@@ -105,11 +117,11 @@ async def growth(
             link.push(partial(grown.put_nowait, data))
 
     token = object()
-    watchers = store.watchers.setdefault(run, {})
+    watchers = told.setdefault(name, {})
     watchers[token] = written
     try:
         yield wait
     finally:
         watchers.pop(token, None)
-        if not watchers and store.watchers.get(run) is watchers:
-            del store.watchers[run]
+        if not watchers and told.get(name) is watchers:
+            del told[name]

@@ -8,7 +8,7 @@ from offbook.actors.names import check_name
 from offbook.actors.ports import Entry, Refused
 
 from .link import Attached, Link
-from .log import LogStore, growth
+from .log import LogStore, growth, kept
 from .server import Server, check_size
 
 
@@ -138,6 +138,12 @@ class MemorySignals:
     ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
         """See the port."""
         return growth(self._log, self._link, check_name("run", run), wanted)
+
+    def follow(
+        self, topic: str
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
+        """See the port."""
+        return kept(self._topics.listeners, self._link, _checked(topic))
 
     def _hear(
         self, listening: _Listening, topic: str, heard: Callable[[bytes], None], data: bytes

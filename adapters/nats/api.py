@@ -25,6 +25,8 @@ _OPEN_OUTCOME = frozenset({10023, 10047, 10158, 10164, 10167, 10008, 10009, 1007
 
 _SEQUENCE = re.compile(rb'"seq":\s*(\d+)')
 _ACKED = b'{"stream":'
+_PLACE = re.compile(rb"\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\n")
+_ABSENT = 404
 
 CREATE = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
 """The header block that refuses a subject which holds something."""
@@ -177,6 +179,25 @@ async def leader_get(link: Link, stream: str, body: Mapping[str, Any]) -> Messag
         base64.b64decode(found.get("hdrs", "")),
         base64.b64decode(found.get("data", "")),
     )
+
+
+async def direct_get(link: Link, stream: str, body: Mapping[str, Any]) -> Message | None:
+    """Return one message as `leader_get` does, from any replica: a follower may be behind.
+
+    It costs half as much, on both sides.
+    """
+    subject = f"$JS.API.DIRECT.GET.{stream}".encode()
+    headers, data = await link.ask(subject, json.dumps(body).encode())
+    found = message_of(headers, data)
+    if found is None and status(headers) != _ABSENT:
+        raise Unsure(headers[9:80].decode("utf-8", "replace").strip())
+    return found
+
+
+def message_of(headers: bytes, data: bytes) -> Message | None:
+    """Return the message that a direct get brought; None where it is an answer without one."""
+    place = _PLACE.search(headers)
+    return None if place is None else Message(place[1].decode(), int(place[2]), headers, data)
 
 
 async def purge(link: Link, stream: str, subject: str, upto: int | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from offbook.actors.ports import Unsure
 
-from .api import Message, leader_get, status
+from .api import Message, leader_get, message_of, status
 from .link import Link
 from .wire import failed
 
@@ -25,7 +25,6 @@ _PAGE_BYTES = 4 << 20
 _AT_ONCE = 8
 """Pages in flight on a connection: the server cuts off a client that is 64 MiB behind."""
 
-_PLACE = re.compile(rb"\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\n")
 _PENDING = re.compile(rb"\r\nNats-Num-Pending: (\d+)\r\n")
 
 _END, _ABSENT, _TOO_MANY = 204, 404, 413
@@ -42,9 +41,9 @@ class _Page:
 
     def frame(self, _subject: bytes, _reply: bytes, headers: bytes, data: bytes) -> None:
         if headers[8:9] != b" ":
-            found = _PLACE.search(headers)
+            found = message_of(headers, data)
             if found is not None:
-                self.messages.append(Message(found[1].decode(), int(found[2]), headers, data))
+                self.messages.append(found)
             return
         self.code = status(headers)
         pending = _PENDING.search(headers)
@@ -144,17 +143,16 @@ class Batches:
         raw = json.dumps({**body, **limits}).encode()
         async with self._gate:
             page = _Page()
-            inbox = self._link.inbox()
-            listener = self._link.listen(inbox, page.frame)
+            inbox, stop = self._link.collect(page.frame)
             forget = self._link.on_break(page.fail)
             try:
                 api = f"$JS.API.DIRECT.GET.{stream}".encode()
-                if not self._link.send(api, raw, reply=inbox.encode()):
+                if not self._link.send(api, raw, reply=inbox):
                     raise Unsure("not connected")
                 await self._ended(page)
             finally:
                 forget()
-                listener.stop()
+                stop()
         return page
 
     async def _ended(self, page: _Page) -> None:

@@ -78,6 +78,7 @@ class Link:
         self.breaks = 0
         self._wire: Wire | None = None
         self._pending: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}
+        self._collecting: dict[bytes, Handler] = {}
         self._count = 0
         self._inbox = b""
         self._seconds = target.options.request_seconds
@@ -235,6 +236,16 @@ class Link:
         if wire is not None and wire.usable:
             wire.put(b"PUB %b  %d\r\n%b\r\n" % (subject, len(data), data))
 
+    def collect(self, handler: Handler) -> tuple[bytes, Callable[[], None]]:
+        """Call `handler` for each answer to a reply subject; return it, and the way to stop.
+
+        The subscription for answers takes them: the server is told nothing.
+        """
+        self._count += 1
+        token = b"%d" % self._count
+        self._collecting[token] = handler
+        return self._inbox + token, lambda: self._collecting.pop(token, None) and None
+
     def listen(self, subject: str, handler: Handler) -> Listener:
         """Call `handler` for each message, within the read loop; also after reconnects."""
         return Listener(self.wire, self.wire.listen(subject, handler))
@@ -282,9 +293,14 @@ class Link:
 
     # What the wire calls
 
-    def _answered(self, subject: bytes, _reply: bytes, headers: bytes, data: bytes) -> None:
-        waiting = self._pending.pop(subject[len(self._inbox) :], None)
-        if waiting is not None and not waiting[0].done():
+    def _answered(self, subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
+        token = subject[len(self._inbox) :]
+        waiting = self._pending.pop(token, None)
+        if waiting is None:
+            handler = self._collecting.get(token)
+            if handler is not None:
+                handler(subject, reply, headers, data)
+        elif not waiting[0].done():
             waiting[0].set_result((headers, data))
 
     def _sweep(self) -> None:

@@ -48,6 +48,10 @@ class NatsSignals:
         """
         return self._growth(self._names.growth(run), wanted)
 
+    def follow(self, topic: str) -> AbstractAsyncContextManager[Grown]:
+        """Listen to a topic, without a round trip: see `growth`."""
+        return self._growth(self._names.signal(topic), None)
+
     @asynccontextmanager
     async def _growth(
         self, subject: str, wanted: Callable[[bytes], bool] | None

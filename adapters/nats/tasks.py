@@ -144,7 +144,8 @@ class NatsTaskSource:
             self._refill()
 
     def _refill(self) -> None:
-        if self._pull is not None and self._pull.owed < self._wanted:
+        # Not for each task: a request costs the server as much as a delivery.
+        if self._pull is not None and self._pull.owed <= self._wanted // 2 < self._wanted:
             self._pull.request(self._wanted - self._pull.owed)
 
     def _arrived(self, subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
@@ -152,6 +153,7 @@ class NatsTaskSource:
             self._link.tell(reply, _RELEASE)
             return
         self._wanted -= 1
+        self._refill()
         _, _, deployment, queue, run, step, attempt = subject.decode().split(".")
         found = origin(reply)
         own = {k: v for k, v in read_headers(headers).items() if not k.startswith("Nats-")}

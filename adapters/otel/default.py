@@ -3,19 +3,18 @@
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from offbook.actors.model import Head
 from offbook.actors.ports import Attempt, Passage
 
-from ..log import LogObserver, Observers
+from ..log import NOTHING, LogObserver, Observers
 from .real import is_real
 
 if TYPE_CHECKING:
     from .observer import OtelObserver
 
-_NOTHING = nullcontext()
 _APIS = (
     ("opentelemetry.trace", "get_tracer_provider"),
     ("opentelemetry.metrics", "get_meter_provider"),
@@ -50,12 +49,12 @@ class WhenConfigured:
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Pass an attempt on."""
         observer = self._observer or self._wake()
-        return observer.attempt(attempt) if observer else _NOTHING
+        return observer.attempt(attempt) if observer else NOTHING
 
     def span(self, passage: Passage) -> AbstractContextManager[None]:
         """Pass a part of a step on."""
         observer = self._observer or self._wake()
-        return observer.span(passage) if observer else _NOTHING
+        return observer.span(passage) if observer else NOTHING
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Pass a turn on."""

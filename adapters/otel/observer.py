@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, StatusCode, TracerProvider, set_span_in_co
 from offbook.actors.model import Head
 from offbook.actors.ports import Attempt, Passage
 
+from ..log import NOTHING
 from . import briefs, faults
 from .ids import Mode
 from .meters import Meters
@@ -24,7 +25,6 @@ from .spans import Spans
 if TYPE_CHECKING:
     from contextvars import Token
 
-_NOTHING = nullcontext()
 _PROBLEMS = frozenset({"warning", "error", "critical"})
 
 
@@ -76,13 +76,13 @@ class OtelObserver:
         """Surround a step's body with its span, which is current within."""
         spans, meters = self._find_spans(), self._find_meters()
         if spans is None and meters is None:
-            return _NOTHING
+            return NOTHING
         return _Observed(attempt, spans, meters)
 
     def span(self, passage: Passage) -> AbstractContextManager[None]:
         """Surround a part of a step with a span inside the current one."""
         spans = self._find_spans()
-        return _NOTHING if spans is None else spans.within(passage)
+        return NOTHING if spans is None else spans.within(passage)
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Write the waits that ended, the activation if this turn began one, and the sizes."""

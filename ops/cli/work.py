@@ -1,6 +1,7 @@
 """`offbook worker`: serves what a module registers, until it is told to stop."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -87,6 +88,9 @@ async def _serve(  # noqa: PLR0913 - one for each option
             made = await make_worker(client, target, options)
             async with made:
                 ending.serves(made)
+                # What was imported stays as long as the process: the collector may pass it by.
+                gc.collect()
+                gc.freeze()
                 _ready(setup, made)
                 guard = asyncio.create_task(_follow(parent, made)) if parent else None
                 await made.serve()

@@ -363,6 +363,26 @@ def test_plain_is_what_json_can_hold(value: object, plain: object) -> None:
     assert codec.plain(codec.encode(value)) == plain
 
 
+@given(
+    scalars() | values(),
+    st.sampled_from([Any, object, int, float, str, bytes, bool, int | None, list[int], list, Item]),
+)
+def test_an_atom_is_what_decoding_gives(value: object, annotation: Any) -> None:
+    data = codec.encode(value)
+    try:
+        atom = codec.atom(data, annotation)
+    except (TypeError, ValueError):
+        return
+    assert alike(atom, codec.decode(data, annotation))
+
+
+@pytest.mark.parametrize("value", [0, -1, "text", b"bytes", True, None, 1.5])
+def test_plain_values_are_atoms_of_their_types(value: object) -> None:
+    assert codec.atom(codec.encode(value), type(value)) == value
+    with pytest.raises(TypeError):
+        codec.atom(codec.encode([value]), list)
+
+
 def test_codecs_read_what_another_one_wrote() -> None:
     makers: list[Callable[[], Codec]] = [Codec, lambda: Codec(total_limit=10_000)]
     written = [make().encode({"a": (1, {2})}) for make in makers]

@@ -186,3 +186,42 @@ def test_only_deaths_count_against_a_step_that_travels_not_the_drains_between_th
             assert not tables.hooks.entries, "nothing is left of the count"
 
     run(main())
+
+
+@step
+async def doubles(n: int) -> int:
+    return 2 * n
+
+
+@workflow
+async def doubles_often(times: int) -> int:
+    value = 1
+    for _ in range(times):
+        value = await doubles(value)
+    return value
+
+
+class Writes:
+    """Counts the summaries that are written."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, point: str, phase: str) -> Action:
+        self.count += phase == "after" and point in {"runs.create", "runs.swap"}
+        return Action.GO
+
+
+def test_a_run_whose_steps_travel_writes_a_summary_when_it_rests() -> None:
+    async def main() -> None:
+        async with Environment(eager=False) as env:
+            backend = env.workers[0].client.backend
+            assert isinstance(backend, MemoryBackend)
+            backend.seam = writes = Writes()
+            handle = await env.client.start(doubles_often, 8)
+            assert await handle.result() == 256
+            while not writes.count:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(1)
+            assert writes.count == 1
+
+    run(main())

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Any
 
 from offbook import CancelScope, Run, sleep, step, stream, workflow
+from offbook.actors.model import HEAD, Stored
 from offbook.actors.state import first_state
 from support.notes import note, notes
 from support.worlds import CatalogueEnvironment
@@ -26,13 +27,19 @@ class Activations:
         self._env = env
         self._loads: Counter[str] = Counter()
         log: Any = env.workers[0].client.backend.log
-        real = log.history
+        real, newest = log.history, log.tail
 
         def history(run: str) -> Any:  # noqa: ANN401 - of the log
             self._loads[run] += 1
             return real(run)
 
-        log.history = history
+        async def tail(run: str) -> Stored | None:
+            found: Stored | None = await newest(run)
+            # Of a run that has only just begun there is nothing else to read.
+            self._loads[run] += found is not None and found.key == HEAD
+            return found
+
+        log.history, log.tail = history, tail
 
     async def of(self, run: Run[Any]) -> int:
         """Return how often a run that has ended was activated."""

@@ -16,7 +16,7 @@ from offbook.testing import Environment, run
 
 CLIENTS = {
     "backend.health", "deployments.scan", "hooks.scan", "log.tail", "mail.starts", "mail.waiting",
-    "runs.scan", "signals.growth", "streams.page", "streams.watch",
+    "runs.scan", "signals.follow", "signals.growth", "streams.page", "streams.watch",
 }  # fmt: skip
 REMOVAL = {
     "blobs.clear", "deployments.delete", "hooks.delete", "log.erase", "runs.delete",

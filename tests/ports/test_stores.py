@@ -193,6 +193,21 @@ async def test_growth_ends_after_its_time(backend_factory: Factory) -> None:
         assert await wait(0.05) is None
 
 
+async def test_who_follows_a_topic_is_woken_by_what_is_said_there(
+    backend_factory: Factory,
+) -> None:
+    async with (
+        backend_factory() as one,
+        backend_factory() as other,
+        other.signals.follow("ended.r") as wait,
+    ):
+        assert await other.log.tail("r") is None, "what is said after a read is heard"
+        await one.signals.say("ended.s", b"not ours")
+        await one.signals.say("ended.r", b"over")
+        assert await wait(15) == b"over"
+        assert await wait(0.05) is None
+
+
 async def test_namespaces_are_apart(backend_factory: Factory, namespace: str) -> None:
     async with backend_factory() as one, backend_factory(namespace=f"{namespace}_b") as other:
         await one.log.create("r", "0", b"")
