@@ -125,7 +125,7 @@ def _show(error: BaseException, found: dict[str, Any]) -> None:
         click.echo(f"  at {safe(line)}" if line else "  the line is not known", err=True)
         click.echo(f"  the traceback: offbook show {error.run}", err=True)
     elif isinstance(error, errors.OffbookError):
-        click.echo(f"  see docs/errors/{found['code']}.md", err=True)
+        click.echo(f"  why, and what to do: offbook explain {found['code']}", err=True)
 
 
 def said(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from offbook.actors.client import Client
@@ -27,9 +28,21 @@ from offbook.actors.worker import Worker
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory import MemoryBackend, Noise, World
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
-from offbook.adapters.memory.time import run
+from offbook.adapters.memory.time import Deadlock, run
 
-__all__ = ["CrashAt", "Environment", "History", "Noise", "Recorder", "World", "replay", "run"]
+from ._standstill import Standstill
+
+__all__ = [
+    "CrashAt",
+    "Deadlock",
+    "Environment",
+    "History",
+    "Noise",
+    "Recorder",
+    "World",
+    "replay",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -73,6 +86,7 @@ class Environment:
         self._burials: list[asyncio.Future[None]] = []
         self._deaths: dict[Worker, asyncio.Event] = {}
         self._fakes: dict[str, Callable[..., Any]] = {}
+        self._standstill: Standstill | None = None
         self.client = self.make_client()
 
     def __repr__(self) -> str:
@@ -81,12 +95,34 @@ class Environment:
     async def __aenter__(self) -> Self:
         """Open the client and start the workers."""
         await self.client.__aenter__()
+        self._standstill = Standstill(self.client, self.settings.lease)
         for _ in range(self._count):
             await self.add_worker()
+        if self._count:
+            self._standstill.begin()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        """Stop the workers, restore the steps, close the clients."""
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Stop the workers, restore the steps, close the clients.
+
+        Raises:
+            Deadlock: on virtual time, where the block waited for a run, and all runs waited for
+                hooks that nobody was left to resume, or were blocked.
+        """
+        failure = None
+        if self._standstill is not None:
+            await self._standstill.end()
+            failure = self._standstill.failure(error)
+        await self._close()
+        if failure is not None:
+            raise failure from None
+
+    async def _close(self) -> None:
         for client in self._clients:
             if client.is_open and isinstance(client.backend, MemoryBackend):
                 client.backend.seam = None

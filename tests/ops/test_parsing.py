@@ -86,7 +86,8 @@ def test_the_help_lists_every_command() -> None:
     shown = offbook("--help").stdout
     for name in (
         "dev", "worker", "start", "runs", "show", "events", "result", "cancel", "terminate", "wake",
-        "resume", "purge", "check", "health", "doctor", "server", "namespace", "completion",
+        "resume", "purge", "check", "health", "doctor", "server", "namespace",
+        "explain", "completion",
     ):  # fmt: skip
         assert f"\n  {name} " in shown
 
@@ -204,7 +205,7 @@ def test_a_server_that_is_not_there_is_exit_code_4() -> None:
 
 
 def test_an_error_names_its_page() -> None:
-    assert "see docs/errors/invalid-name.md" in offbook("runs", "--namespace", "a.b").stderr
+    assert "offbook explain invalid-name" in offbook("runs", "--namespace", "a.b").stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

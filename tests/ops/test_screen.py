@@ -10,6 +10,7 @@ import pytest
 from offbook import hook, workflow
 from offbook.actors.run import RunEvent
 from offbook.ops.cli import cli
+from offbook.ops.cli.explain import known, page_of
 from offbook.ops.cli.group import Commands
 from offbook.ops.cli.output import count, due, size
 from offbook.ops.cli.show import event_line
@@ -127,3 +128,28 @@ def test_a_worker_that_is_stopped_while_it_connects_ends_without_a_traceback(
             with connection:
                 assert worker.stop(number) == 0
             assert "Traceback" not in worker.errors.read_text()
+
+
+# Errors
+
+
+def test_the_page_of_an_error_is_printed_by_code_and_by_class(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "errors" / "run-blocked.md").read_text()
+    assert place.inside("explain", "run-blocked").out == page
+    assert place.inside("explain", "offbook.RunBlocked").out == page
+    shown = place.inside("explain", "run-blocked", "--json").data
+    assert (shown["class"], shown["page"]) == ("RunBlocked", page)
+
+
+def test_the_codes_are_listed_and_a_wrong_one_is_told_a_right_one(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    listed = place.inside("explain").out
+    assert all(f"\n{code} " in listed for code in known())
+    wrong = place.inside("explain", "run-bloked")
+    assert (wrong.code, "did you mean 'run-blocked'?" in wrong.err) == (2, True)
+
+
+def test_every_error_has_its_page_here() -> None:
+    assert [c for c, cls in known().items() if not page_of(cls).startswith("# ")] == []
+    assert len(known()) > 40
