@@ -27,6 +27,8 @@ class LogObserver:
     text too, which may hold what a user entered.
     """
 
+    _details = False  # also of a subclass whose __init__ says nothing of it
+
     def __init__(self, *, details: bool = False) -> None:
         self._details = details
 

@@ -14,7 +14,7 @@ from offbook.testing import Environment, run
 from support.agents import NOTES, builder
 
 LOCAL = {("log.append", "before"), ("log.append", "after"), ("streams.append", "after")}
-TRAVELLING = {("log.append", "after")}
+TRAVELLING = {("log.append", "before"), ("log.append", "after")}
 
 
 async def listen(handle: offbook.Run[Any]) -> list[Any]:
