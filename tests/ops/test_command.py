@@ -249,7 +249,7 @@ def test_the_state_of_the_server_has_no_secrets(shop: Place) -> None:
     secret = password.partition('"')[0]
     assert len(secret) > 20
     for words in (("server", "status"), ("health",), ("doctor", "--json"), ("health", "--json")):
-        assert secret not in shop(*words).out
+        assert secret not in shop.inside(*words).out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
