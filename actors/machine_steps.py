@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
 
 from .arguments import encode_arguments
 from .failures import message_of
@@ -28,7 +29,8 @@ class StepCalls:
     ) -> Coroutine[Any, Any, Any]:
         """Bind and encode the arguments now; the coroutine asks for the step when it runs."""
         bound = step.parameters.bind(args, kwargs)
-        call = self._run(step, encode_arguments(self._core.codec, step.parameters, bound))
+        arguments = encode_arguments(self._core.codec, step.parameters, bound)
+        call = cast("CoroutineType[Any, Any, Any]", self._run(step, arguments))
         # What Python says of a call that is never awaited.
         call.__qualname__ = f"step {step.name}"  # type: ignore[attr-defined] # typeshed has it at coroutines only
         return call

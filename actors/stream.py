@@ -274,6 +274,21 @@ class Stream(Generic[T]):
         backend = await self._backend("reading a stream")
         return await self._reader(backend, "effective", follow=False).count() - 1
 
+    async def ended(self) -> bool:
+        """Return whether nothing more can come: it was closed, or its run has ended.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run.
+        """
+        backend = await self._backend("reading a stream")
+        if await self._has_ended():
+            return True
+        reader = self._reader(backend, "effective", follow=False)
+        async with aclosing(reader.entries(None)) as entries:
+            async for _ in entries:
+                pass
+        return reader.closed is not None
+
     async def page(self, cursor: str | None = None, limit: int = 100) -> Page[T]:
         """Return up to `limit` chunks after a cursor, of those that are there now.
 

@@ -10,6 +10,7 @@ from .conversation import Conversation, Turn
 from .errors import ModelError, OutputInvalid
 from .handing import handoff
 from .human import Answer, Human, Question, ask_human
+from .mcp import McpTools
 from .messages import (
     File,
     Message,
@@ -26,6 +27,7 @@ from .messages import (
 from .plan import AgentResult, AgentStep, Callbacks, Plan, ToolFinished
 from .ready import sleep_tool
 from .tools import Tool, ToolContext, tool
+from .toolset import Found, Toolset
 from .trim import trim
 
 __all__ = [
@@ -39,7 +41,9 @@ __all__ = [
     "ChatState",
     "Conversation",
     "File",
+    "Found",
     "Human",
+    "McpTools",
     "Message",
     "ModelError",
     "ModelRequest",
@@ -58,6 +62,7 @@ __all__ = [
     "ToolFinished",
     "ToolResult",
     "ToolSpec",
+    "Toolset",
     "Turn",
     "Usage",
     "ask_human",

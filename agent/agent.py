@@ -21,6 +21,7 @@ from .models.base import Model
 from .output import Output
 from .plan import AgentResult, Callbacks, Compact, Options, Prepare, StopWhen, settled
 from .tools import Duration, Tool, tools_of
+from .toolset import SetOfTools, Toolset
 from .using import tool_step
 
 T = TypeVar("T", default=str)
@@ -40,7 +41,8 @@ class Agent(Generic[T]):
     Args:
         model: Who is asked.
         name: What its steps, its workflow and its spans are called. Keep it: histories hold it.
-        tools: Functions, or what `tool` has made of them; also steps, and workflows as children.
+        tools: Functions, or what `tool` has made of them; also steps, workflows as children, and
+            tool sets such as `McpTools`.
         instructions: What the model is told first; a function is called in the workflow's body.
         output: The type of the answer; text by default.
         settings: How the model is to answer.
@@ -66,7 +68,7 @@ class Agent(Generic[T]):
         model: Model,
         *,
         name: str,
-        tools: Iterable[Tool | Callable[..., Any]] = (),
+        tools: Iterable[Tool | Toolset | Callable[..., Any]] = (),
         instructions: Instructions = "",
         output: type[T] | None = None,
         settings: Settings | None = None,
@@ -89,7 +91,12 @@ class Agent(Generic[T]):
         self.model = model
         self.models = dict(models or {})
         self.instructions = instructions
-        self.tools = tools_of(tools)
+        given = tuple(tools)
+        self.tools = tools_of(one for one in given if not isinstance(one, Toolset))
+        self.sets = tuple(
+            SetOfTools(name, self._home, one) for one in given if isinstance(one, Toolset)
+        )
+        _check_names([*(tool.name for tool in self.tools), *(one.name for one in self.sets)])
         self.output = Output(output)
         self.output_retries = output_retries
         self.options = Options(
@@ -118,7 +125,8 @@ class Agent(Generic[T]):
     @property
     def steps(self) -> tuple[Step[..., Any], ...]:
         """Its steps, for a worker that names what it serves."""
-        return (self.ask, self.heard, *self.steps_of_tools.values())
+        sets = (step for one in self.sets for step in (one.find, one.use))
+        return (self.ask, self.heard, *self.steps_of_tools.values(), *sets)
 
     async def run(  # noqa: PLR0913 - the options of one call
         self,
@@ -206,7 +214,7 @@ class Agent(Generic[T]):
 
     async def find_tools(self) -> tuple[Tool, ...]:
         """Return the tools that are known only once somebody has asked for them."""
-        return ()
+        return tuple([tool for one in self.sets for tool in await one.tools()])
 
     def _request(self, ask: Ask) -> tuple[Model, ModelRequest]:
         own = self.instructions if isinstance(self.instructions, str) else ""
@@ -236,6 +244,13 @@ class Agent(Generic[T]):
 
         name = f"{self.name}.chat"
         return workflow(name=name)(at_home(chat, self._home, name))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Each is a part of the name of a step."""
+    for n, name in enumerate(names):
+        if name in {"model", "heard", *names[:n]}:
+            raise InvalidOption("tools", name, "names that differ, and not `model` or `heard`")
 
 
 def conversation(prompt: Prompt) -> list[Message]:

@@ -262,6 +262,8 @@ class Loop(Generic[T]):
             return await self._failed(call, failure_text(error))
 
     async def _run_tool(self, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON data
+        if tool.run is not None:
+            return await tool.run(Use(call, self._voice.name))
         if not tool.inline:
             return await self.agent.steps_of_tools[tool.name](Use(call, self._voice.name))
         context = ToolContext(call, self.agent.name, self._voice.name)

@@ -50,7 +50,8 @@ class Tool:
     `options` are those of its step. An `inline` tool has none: it runs in the workflow's body.
     `approval`: who must agree before it runs. `on_error`: whether the model is told of an error,
     or the run gets it. `handoff`: the agent that goes on with the conversation after it. `home`:
-    the module of its function, whose exceptions a run knows as themselves.
+    the module of its function, whose exceptions a run knows as themselves. `run`: asks for its
+    step, where that is not the agent's own.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Tool:
     on_error: OnError = "tell"
     handoff: Agent[Any] | None = None
     home: str = __name__
+    run: Callable[[Any], Awaitable[Any]] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -19,11 +19,12 @@ import pytest
 from opentelemetry.metrics import NoOpMeter
 
 import offbook
+from offbook import agent as agents
 from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
-from offbook.adapters import log, otel
+from offbook.adapters import ai_sdk, log, otel
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
 from offbook.agent import errors as agent
@@ -302,8 +303,8 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    for module in (offbook, testing, otel, log, models):
-        for name in module.__all__:
+    for module in (offbook, testing, otel, log, agents, models, ai_sdk):
+        for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)
 

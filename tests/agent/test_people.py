@@ -175,7 +175,7 @@ async def answer_all(env: Environment, answer: Answer) -> None:
             await env.client.resume(f"more:b:budget-{number}", answer)
             number += 1
         except HookNotFound:
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.virtual

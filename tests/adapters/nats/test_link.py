@@ -155,11 +155,11 @@ async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: st
             await asyncio.sleep(0)
             server.kill()
             await until(lambda: all(future.done() for future in asked))
-            for read in reads:
-                read.cancel()
+            cancelled = [read.cancel() for read in reads]
+            assert len(cancelled) == len(reads)
             await asyncio.wait(reads)
             asked.clear()
-            del reads, read
+            reads.clear()
             gc.collect()
             await asyncio.sleep(0)
     assert unheard == []
