@@ -8,7 +8,7 @@ import pytest
 
 from support.commands import Place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SHOP = """
 import asyncio
