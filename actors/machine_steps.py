@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .arguments import encode_arguments
 from .failures import message_of
@@ -30,7 +29,7 @@ class StepCalls:
         """Bind and encode the arguments now; the coroutine asks for the step when it runs."""
         bound = step.parameters.bind(args, kwargs)
         arguments = encode_arguments(self._core.codec, step.parameters, bound)
-        call = cast("CoroutineType[Any, Any, Any]", self._run(step, arguments))
+        call = self._run(step, arguments)
         # What Python says of a call that is never awaited.
         call.__qualname__ = f"step {step.name}"
         return call
