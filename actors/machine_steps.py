@@ -31,7 +31,8 @@ class StepCalls:
         arguments = encode_arguments(self._core.codec, step.parameters, bound)
         call = self._run(step, arguments)
         # What Python says of a call that is never awaited.
-        call.__qualname__ = f"step {step.name}"  # type: ignore[attr-defined] # typeshed has it at coroutines only
+        named: Any = call
+        named.__qualname__ = f"step {step.name}"
         return call
 
     def ended(self, event: Event) -> None:

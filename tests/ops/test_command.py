@@ -8,7 +8,7 @@ import pytest
 
 from support.commands import Place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SHOP = """
 import asyncio
@@ -96,11 +96,11 @@ def test_a_run_goes_from_start_to_result(shop: Place) -> None:
     line = next(i for i, text in enumerate(SHOP.splitlines(), 1) if "approved = await" in text)
     assert view["where"] == [f"0: {shop.folder / 'shop.py'}:{line} in checkout"]
 
-    assert shop("resume", "approve:7", "true", "--id", "mine").out == "seven\n"
-    assert shop("result", "seven").out == "receipt for 7: True\n"
-    again = shop("resume", "approve:7", "true", "--id", "mine", "--json")
+    assert shop.inside("resume", "approve:7", "true", "--id", "mine").out == "seven\n"
+    assert shop.inside("result", "seven").out == "receipt for 7: True\n"
+    again = shop.inside("resume", "approve:7", "true", "--id", "mine", "--json")
     assert again.data == {"run": "seven"}
-    kinds = [event["type"] for event in shop("events", "seven", "--json").lines]
+    kinds = [event["type"] for event in shop.inside("events", "seven", "--json").lines]
     assert kinds[0] == "run_created"
     assert kinds[-1] == "run_completed"
 
@@ -115,22 +115,24 @@ def test_a_failed_run_is_exit_code_1_and_says_why(shop: Place) -> None:
     assert cause["line"] == f"{shop.folder / 'shop.py'}:{line} in charge"
 
     run = failed.error["run"]
-    told = shop("result", run).err.splitlines()
+    told = shop.inside("result", run).err.splitlines()
     assert told == [
         f"error: run {run!r} failed: ValueError: an amount below zero",
         f"  at shop.py:{line} in charge",
         f"  the traceback: offbook show {run}",
     ]
-    shown = shop("show", run).out
+    shown = shop.inside("show", run).out
     assert f"traceback, at shop.py:{line} in charge\n" in shown
     assert '    raise ValueError("an amount below zero")\n' in shown
-    error = shop("show", run, "--json").data["error"]
+    error = shop.inside("show", run, "--json").data["error"]
     assert error == cause
 
 
 def test_what_is_not_there_is_exit_code_3(shop: Place) -> None:
-    assert shop("show", "nobody", "--json").error["code"] == "run-not-found"
-    codes = [shop(*words).code for words in (("result", "nobody"), ("resume", "nothing", "1"))]
+    assert shop.inside("show", "nobody", "--json").error["code"] == "run-not-found"
+    codes = [
+        shop.inside(*words).code for words in (("result", "nobody"), ("resume", "nothing", "1"))
+    ]
     assert codes == [3, 3]
 
 
@@ -144,11 +146,11 @@ def test_an_id_that_is_taken_is_a_conflict(shop: Place) -> None:
 
 def test_waiting_for_a_result_can_time_out(shop: Place) -> None:
     shop("start", "shop:nap", "3600", "--id", "sleeper")
-    late = shop("result", "sleeper", "--timeout", "200ms", "--json")
+    late = shop.inside("result", "sleeper", "--timeout", "200ms", "--json")
     assert (late.code, late.error["code"]) == (5, "timeout")
     seen(shop, "sleeper", "timer_started")
-    assert shop("wake", "sleeper", "--json").data == {"run": "sleeper", "woken": 1}
-    assert shop("result", "sleeper", "--json").data["result"] == "awake"
+    assert shop.inside("wake", "sleeper", "--json").data == {"run": "sleeper", "woken": 1}
+    assert shop.inside("result", "sleeper", "--json").data["result"] == "awake"
 
 
 def test_runs_are_listed_by_filter_and_cursor(shop: Place) -> None:
@@ -157,61 +159,65 @@ def test_runs_are_listed_by_filter_and_cursor(shop: Place) -> None:
         options = ("--attribute", "tenant=acme", "--attribute", f"n={number}", "--id", name)
         assert shop("start", "shop:nap", "3600", *options).code == 0
         seen(shop, name, "timer_started")
-    first = shop("runs", "--attribute", "tenant=acme", "--limit", "2", "--json").lines
+    first = shop.inside("runs", "--attribute", "tenant=acme", "--limit", "2", "--json").lines
     assert [run["id"] for run in first] == ["listed-2", "listed-1"]
-    rest = shop("runs", "--attribute", "tenant=acme", "--cursor", first[-1]["cursor"], "--json")
+    rest = shop.inside(
+        "runs", "--attribute", "tenant=acme", "--cursor", first[-1]["cursor"], "--json"
+    )
     assert [run["id"] for run in rest.lines] == ["listed-0"]
-    shown = shop("runs", "--attribute", "n=2", "--workflow", "shop.nap", "--since", "1h").out
+    shown = shop.inside("runs", "--attribute", "n=2", "--workflow", "shop.nap", "--since", "1h").out
     assert "listed-2  shop.nap" in shown
     assert "tenant=acme n=2" in shown
-    assert shop("runs", "--attribute", "n=2", "--status", "completed", "--json").out == ""
+    assert shop.inside("runs", "--attribute", "n=2", "--status", "completed", "--json").out == ""
 
 
 def test_runs_are_cancelled_and_purged(shop: Place) -> None:
     shop("start", "shop:family", "--id", "parent")
     seen(shop, "kid", "timer_started")
-    children = shop("show", "parent", "--json").data["children"]
+    children = shop.inside("show", "parent", "--json").data["children"]
     assert [(c["run"], c["status"]) for c in children] == [("kid", "running")]
-    refused = shop("cancel", "--workflow", "shop.family")
+    refused = shop.inside("cancel", "--workflow", "shop.family")
     assert (refused.code, "Say --yes" in refused.err) == (2, True)
-    done = shop("cancel", "--workflow", "shop.family", "--yes", "--reason", "enough", "--json")
+    done = shop.inside(
+        "cancel", "--workflow", "shop.family", "--yes", "--reason", "enough", "--json"
+    )
     assert done.data == {"cancelled": ["parent"]}
-    ended = shop("result", "parent", "--json")
+    ended = shop.inside("result", "parent", "--json")
     assert (ended.code, ended.error["code"]) == (1, "run-cancelled")
     assert "enough" in ended.error["message"]
-    assert shop("result", "kid").code == 1
+    assert shop.inside("result", "kid").code == 1
 
-    assert shop("purge", "kid").code == 2
-    assert shop("purge", "kid", "--yes", "--json").data == {"purged": ["kid"]}
-    gone = shop("result", "kid", "--json")
+    assert shop.inside("purge", "kid").code == 2
+    assert shop.inside("purge", "kid", "--yes", "--json").data == {"purged": ["kid"]}
+    gone = shop.inside("result", "kid", "--json")
     assert (gone.code, gone.error["code"]) == (3, "run-expired")
 
 
 def test_a_run_that_goes_on_is_not_purged_but_terminated(shop: Place) -> None:
     shop("start", "shop:nap", "3600", "--id", "living")
-    assert shop("purge", "living", "--yes", "--json").error["code"] == "run-not-ended"
-    assert shop("terminate", "living", "--reason", "over").out == "living\n"
-    assert shop("result", "living", "--json").error["code"] == "run-terminated"
+    assert shop.inside("purge", "living", "--yes", "--json").error["code"] == "run-not-ended"
+    assert shop.inside("terminate", "living", "--reason", "over").out == "living\n"
+    assert shop.inside("result", "living", "--json").error["code"] == "run-terminated"
 
 
 def test_health_and_doctor_find_nothing_wrong(shop: Place) -> None:
-    health = shop("health", "--json")
+    health = shop.inside("health", "--json")
     assert (health.code, health.data["problems"]) == (0, [])
     (deployment,) = health.data["deployments"]
     (worker,) = deployment["workers"]
     assert worker["partitions"] == list(range(16))
-    doctor = shop("doctor", "--json")
+    doctor = shop.inside("doctor", "--json")
     assert (doctor.code, doctor.data["findings"]) == (0, [])
-    assert shop("doctor").out.endswith("all is well\n")
+    assert shop.inside("doctor").out.endswith("all is well\n")
 
 
 def test_the_doctor_finds_runs_that_nobody_serves(shop: Place) -> None:
     shop("start", "shop:nap", "1", "--deployment", "next", "--id", "early", "--namespace", "other")
-    doctor = shop("doctor", "--json", "--namespace", "other")
+    doctor = shop.inside("doctor", "--json", "--namespace", "other")
     assert doctor.code == 1
     (finding,) = doctor.data["findings"]
     assert (finding["code"], finding["runs"]) == ("no-worker", ["early"])
-    assert shop("health", "--namespace", "other").code == 0
+    assert shop.inside("health", "--namespace", "other").code == 0
 
 
 def test_where_no_worker_is_live_commands_say_so(shop: Place) -> None:
@@ -235,21 +241,21 @@ def test_where_no_worker_is_live_commands_say_so(shop: Place) -> None:
 
 
 def test_a_namespace_is_made_once(shop: Place) -> None:
-    made = shop("namespace", "init", "--namespace", "small", "--partitions", "2", "--json")
+    made = shop.inside("namespace", "init", "--namespace", "small", "--partitions", "2", "--json")
     assert made.data["partitions"] == 2
-    other = shop("--json", "namespace", "init", "--namespace", "small", "--partitions", "3")
+    other = shop.inside("--json", "namespace", "init", "--namespace", "small", "--partitions", "3")
     assert (other.code, other.error["code"]) == (4, "namespace-mismatch")
-    assert shop("namespace", "status", "--namespace", "small", "--json").data["runs"] == {}
+    assert shop.inside("namespace", "status", "--namespace", "small", "--json").data["runs"] == {}
 
 
 def test_the_state_of_the_server_has_no_secrets(shop: Place) -> None:
-    status = shop("server", "status", "--json")
+    status = shop.inside("server", "status", "--json")
     assert (status.code, status.data["ready"]) == (0, True)
     password = (shop.folder / ".offbook" / "server.json").read_text().split('"password": "')[1]
     secret = password.partition('"')[0]
     assert len(secret) > 20
     for words in (("server", "status"), ("health",), ("doctor", "--json"), ("health", "--json")):
-        assert secret not in shop(*words).out
+        assert secret not in shop.inside(*words).out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,14 +1,17 @@
 """What people see: help, events as lines, times to come, names that are nearly right."""
 
+import re
 import signal
 import socket
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from offbook import hook, workflow
-from offbook.actors.run import RunEvent
+from offbook.actors.run import RunEvent, RunView, StepView
+from offbook.actors.summary import Summary
 from offbook.ops.cli import cli
 from offbook.ops.cli.explain import known, page_of
 from offbook.ops.cli.group import Commands
@@ -153,3 +156,25 @@ def test_the_codes_are_listed_and_a_wrong_one_is_told_a_right_one(tmp_path: Path
 def test_every_error_has_its_page_here() -> None:
     assert [c for c, cls in known().items() if not page_of(cls).startswith("# ")] == []
     assert len(known()) > 40
+
+
+# The documents of --json
+
+
+def documented(row: str) -> set[str]:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row}"))
+    return set(re.findall(r"`(\w+)`", line.split(" | ", 1)[1]))
+
+
+@pytest.mark.parametrize(
+    ("row", "cls", "more"),
+    [
+        ("`runs` (lines)", Summary, {"cursor"}),
+        ("`show`", RunView, {"children", "where", "where_note"}),
+        ("… each of `steps`", StepView, set[str]()),
+        ("`events` (lines)", RunEvent, set[str]()),
+    ],
+)
+def test_the_page_names_the_fields_of_the_documents(row: str, cls: type, more: set[str]) -> None:
+    assert documented(row) == {f.name for f in fields(cls)} | more
