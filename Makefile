@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +24,10 @@ $(STAMP): pyproject.toml constraints/dev.txt
 demo: $(STAMP) ## run the audit example; options in ARGS="..."
 	$(BIN)/python examples/audit/demo.py $(ARGS)
 
-test: $(STAMP) ## run all tests, in random order on two processes
+outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages
+	PYTHONPATH=tests $(BIN)/python -m support.outfit
+
+test: $(STAMP) outfit ## run all tests, in random order on two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-core: $(STAMP) ## run the tests that are quick and need no browser
@@ -46,5 +49,5 @@ bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
 
 clean: ## remove all that make and the tools have made, .venv too
 	rm -rf .venv build dist bench/out .coverage .hypothesis .import_linter_cache \
-		.mypy_cache .pytest_cache .ruff_cache
+		.mypy_cache .pytest_cache .ruff_cache tests/npm/*/node_modules
 	find actors adapters agent bench examples ops src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -89,6 +89,11 @@ def line_of(frame: FrameType | None) -> str:
     return f"{found.f_code.co_filename}:{found.f_lineno}"
 
 
+def is_written(file: str) -> bool:
+    """Return whether a file is the user's own: of no package, not the library's, not offbook's."""
+    return not file.startswith(_STDLIB) and not file.startswith(_PACKAGES)
+
+
 def _is_package(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     return file.startswith(_PACKAGES) and not file.startswith(_OFFBOOK)

@@ -265,7 +265,7 @@ class RunActor:
             self._done(batch)
             return
         if memory.state.end is not None:
-            await self._finish(memory.state, batch)
+            await self._finish(memory.state, batch, again=True)
             return
         order = order_to_terminate(batch)
         if order is not None:
@@ -415,6 +415,8 @@ class RunActor:
                 state.take(event)
                 turn.events.append(event)
                 turn.commands += await self._feed(memory, event, turn.at)
+                if memory.machine is not None:
+                    turn.spans += memory.machine.passages.take()
             if state.end is not None:
                 break
         if memory.machine is not None and memory.machine.stuck is not None:
@@ -517,11 +519,11 @@ class RunActor:
         self._tell.turn(memory, turn)
         await self._finish(memory.state, batch)
 
-    async def _finish(self, state: RunState, batch: list[Message]) -> None:
+    async def _finish(self, state: RunState, batch: list[Message], *, again: bool = False) -> None:
         if not self._settled:
             self._drop_machine()
             await self.partition.cleared()
-            news = await self.effects.end(state)
+            news = await self.effects.end(state, again=again)
             self._settled, self._owes = True, False
             if news:
                 self._tell.end(state)

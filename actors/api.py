@@ -8,17 +8,18 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from .attributes import check_attributes, merged_changes
 from .context import RunInfo, body_of, current_body, step_context
-from .define import Bound, Workflow
-from .errors import InvalidOption, NotInRun
+from .define import Bound, Workflow, workflow_call
+from .errors import NotInRun
 from .machine_hooks import Hook
 from .machine_webhooks import RespondWith, Webhook, create_webhook
 from .model import digest_of, pack
-from .names import check_name
+from .names import check_topic
 from .options import UNSET, Duration, micros, retention_of
 from .ports import Channel
 from .run import Run
 from .scope import CancelScope
 from .stream import Stream, stream_of
+from .values import flag
 
 __all__ = [
     "CancelScope",
@@ -201,24 +202,19 @@ async def start(
 
     Raises:
         NotInRun: the caller is not a workflow body.
-        ChildConflict: the id is taken by a run that is not this one's child.
+        ChildConflict: the id is taken, by another run or by an earlier start of this one.
+        InvalidOption, InvalidName, InvalidArguments, InvalidAttributes: what was passed cannot be.
     """
     children = body_of("start()").children
-    found, bound = _bind(workflow, args, kwargs)
-    kept = retention_of(retention)
+    found, bound = workflow_call(workflow, args, kwargs)
     return await children.start(
-        found, bound, run=id, detached=detached, attributes=attributes, retention=kept
+        found,
+        bound,
+        run=id,
+        detached=flag("detached", detached),
+        attributes=merged_changes(attributes, {}),
+        retention=retention_of(retention),
     )
-
-
-def _bind(
-    workflow: Workflow[..., Any] | Bound[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Workflow[..., Any], dict[str, Any]]:
-    if not isinstance(workflow, Bound):
-        return workflow, workflow.parameters.bind(args, kwargs)
-    if args or kwargs:
-        raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
-    return workflow.workflow, workflow.arguments
 
 
 class _Landed:
@@ -273,7 +269,7 @@ def topic(  # noqa: PLR0913 - each has a default
         InvalidName: the name cannot be one.
     """
     writer = current_run().id if author is None else author
-    channel = Channel(check_name("topic", name))
+    channel = Channel(check_topic(name))
     return Stream(channel, type, start=start, follow=follow, author=writer, authors=authors)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .errors import InvalidAttributes
+from .errors_base import shown
 from .model import pack
 
 KEY_LENGTH = 256
@@ -57,7 +58,7 @@ def check_attributes(
 
 def _check_key(key: object, *, reserved: bool) -> None:
     if not isinstance(key, str) or not 1 <= len(key) <= KEY_LENGTH or not _is_text(key):
-        raise InvalidAttributes(str(key), f"a key is text of 1 to {KEY_LENGTH} characters")
+        raise InvalidAttributes(shown(key), f"a key is text of 1 to {KEY_LENGTH} characters")
     if key.startswith("$") and not reserved:
         raise InvalidAttributes(key, "keys that begin with $ are reserved")
 
@@ -66,7 +67,10 @@ def _stored(key: str, value: object) -> str | int | float | bool | None:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidAttributes(key, "a datetime must be aware: give it a tzinfo")
-        return value.astimezone(UTC).isoformat()
+        try:
+            return value.astimezone(UTC).isoformat()
+        except OverflowError:
+            raise InvalidAttributes(key, "a datetime must lie in the years 1 to 9999 UTC") from None
     if isinstance(value, str):
         if not _is_text(value) or len(value.encode()) > VALUE_BYTES:
             raise InvalidAttributes(key, f"text may take {VALUE_BYTES} bytes of UTF-8")
@@ -82,7 +86,7 @@ def _number(key: str, value: object) -> int | float:
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
     rule = "a value is text, a finite number of 64 bits, a bool, an aware datetime, or None"
-    raise InvalidAttributes(key, f"{rule}, not {type(value).__name__} {str(value)[:40]}")
+    raise InvalidAttributes(key, f"{rule}, not {shown(value)}")
 
 
 def _is_text(value: str) -> bool:

@@ -3,8 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
 
@@ -15,62 +14,48 @@ from .blobs import BlobStore
 from .chunks import Source
 from .codec import Codec
 from .context import current_body, reading_client
-from .define import Bound, Workflow
+from .define import Bound, Workflow, check_workflow, workflow_call
 from .errors import (
     ClientClosed,
     HookNotFound,
     HookRejected,
-    InvalidOption,
     NotInWorkflowBody,
     RunCancelled,
-    RunConflict,
-    RunExpired,
     RunFailed,
     RunNotEnded,
     RunNotFound,
     RunTerminated,
-    WorkflowNotRegistered,
 )
-from .lists import list_runs
-from .manifest import read_manifest
+from .groups import WEEK, create_group, make_group
+from .lists import filters, list_runs
 from .model import (
     HEAD,
     TOMBSTONE,
     Command,
-    Head,
     History,
     pack,
 )
-from .names import check_name, check_token, new_run_id, token_key
-from .options import UNSET, Duration, Settings, retention_of
+from .names import check_caller, check_name, check_token, check_topic, new_run_id, token_key
+from .options import UNSET, Duration, Settings, check_settings, retention_of
 from .outlet import Outlet
 from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
 from .removal import remove_run
 from .run import Run, RunEvent, RunView
-from .start import Doors, StartOptions, launch, make_head
+from .start import ON_CONFLICT, StartOptions, early_payloads
+from .starting import Starting
 from .state import ENDS, FINAL, state_of
 from .stream import Stream
 from .summary import Summary, read_summary
-from .tokens import TokenRecord
+from .taskset import end_of, unbroken
+from .tokens import HookInfo, TokenRecord
 from .tombs import Tombstone
-from .turn import early_key, payload_key
+from .values import flag, one_of
 from .view import Viewer
 from .webhooks import Webhooks
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class HookInfo:
-    """What is known of a hook by its token."""
-
-    run: str
-    id: str
-    open: bool
-    metadata: Any = None
-    schema: Any = None
 
 
 class Client:
@@ -88,15 +73,15 @@ class Client:
         register_references()
         self.observer = observer
         self.deployment = check_name("deployment", deployment)
-        self.settings = settings or Settings()
+        self.settings = Settings() if settings is None else check_settings("settings", settings)
         self.codec = codec or Codec(total_limit=self.settings.total_limit)
         self._connect = connection
         self._connection: AbstractAsyncContextManager[Backend] | None = None
         self._backend: Backend | None = None
-        self._known: set[tuple[str, str]] = set()
         self._viewer = Viewer(self.codec)
         self._log = Reading(self)
         self.webhooks = Webhooks(self, self._log)
+        self._starting = Starting(self, self._log)
         self._outlet: Outlet | None = None
 
     def __repr__(self) -> str:
@@ -130,8 +115,9 @@ class Client:
             ServerMissing, ServerTooOld, ServerUnfit, ServerUnavailable, NamespaceMismatch: why not.
         """
         if self._backend is None:
-            self._connection = self._connect()
-            self._backend = await self._connection.__aenter__()
+            connection = self._connect()
+            self._backend = await connection.__aenter__()
+            self._connection = connection
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -139,13 +125,17 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection; safe to repeat."""
+        """Close the connection; safe to repeat. Where it is cancelled, it closes at once."""
         outlet, self._outlet = self._outlet, None
-        if outlet is not None:
-            await outlet.finish(self.settings.grace)
-        connection, self._connection, self._backend = self._connection, None, None
-        if connection is not None:
-            await connection.__aexit__(None, None, None)
+        try:
+            if outlet is not None:
+                await outlet.finish(self.settings.grace)
+        finally:
+            if outlet is not None:
+                outlet.drop()
+            connection, self._connection, self._backend = self._connection, None, None
+            if connection is not None:
+                await end_of(unbroken(_exit(connection)))
 
     @property
     def outlet(self) -> Outlet:
@@ -224,119 +214,22 @@ class Client:
             ServerUnavailable: not acknowledged in time; starting again with the same id is safe.
         """
         self._outside("client.start", "use offbook.start, which makes a durable child")
-        if on_conflict not in {"same", "raise", "attach", "supersede"}:
-            expected = "'same', 'raise', 'attach' or 'supersede'"
-            raise InvalidOption("on_conflict", on_conflict, expected)
-        definition, arguments = self._bind(workflow, args, kwargs)
+        definition, arguments = workflow_call(workflow, args, kwargs)
         payload = encode_arguments(self.codec, definition.parameters, arguments)
         options = StartOptions(
             run=new_run_id() if id is None else check_name("id", id),
-            deployment=check_name("deployment", deployment or self.deployment),
+            deployment=self._deployment(deployment),
             attributes=merged_changes(attributes, {}),
-            allow_reserved=allow_reserved,
+            allow_reserved=flag("allow_reserved", allow_reserved),
             at=at,
             retention=retention_of(retention),
-            on_conflict=on_conflict,
-            early=self._early(resume, resume_id),
+            on_conflict=one_of("on_conflict", on_conflict, ON_CONFLICT),
+            early=early_payloads(self.codec, resume, resume_id),
         )
-        await self._check_known(definition.name, options.deployment)
-        run_id = await self._start(definition.name, payload, options)
-        return Run(self, run_id, definition)
+        return Run(self, await self._starting.start(definition.name, payload, options), definition)
 
-    def _bind(
-        self,
-        workflow: Workflow[..., Any] | Bound[Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Workflow[..., Any], dict[str, Any]]:
-        if isinstance(workflow, Bound):
-            return workflow.workflow, workflow.arguments
-        if not isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidOption("workflow", workflow, "a function decorated with @workflow")
-        return workflow, workflow.parameters.bind(args, kwargs)
-
-    def _early(self, resume: tuple[str, Any] | None, caller: str | None) -> list[dict[str, Any]]:
-        if resume is None:
-            return []
-        token, payload = resume
-        return [
-            {
-                "token": token_key(check_token(token)),
-                "payload": self.codec.encode(payload, "payload"),
-                "caller": caller or secrets.token_hex(8),
-            }
-        ]
-
-    async def _check_known(self, workflow: str, deployment: str) -> None:
-        if (workflow, deployment) in self._known:
-            return
-        manifest = await self._log.again(
-            lambda: read_manifest(self.backend, deployment), "starting"
-        )
-        if manifest is not None and workflow not in manifest["workflows"]:
-            raise WorkflowNotRegistered(workflow, deployment)
-        if manifest is not None:
-            self._known.add((workflow, deployment))
-
-    async def _start(self, workflow: str, payload: bytes, options: StartOptions) -> str:
-        if options.on_conflict == "supersede":
-            return await self._supersede(workflow, payload, options)
-        doors = Doors(self.backend, self.observer, self.blobs)
-        head = await make_head(doors, workflow, payload, options)
-        new = await launch(doors, head, options.on_conflict)
-        if not new:
-            for early in options.early:
-                await self._resume_early(options.run, early)
-        return options.run
-
-    async def _resume_early(self, run: str, early: dict[str, Any]) -> None:
-        """Send a payload to a run that existed before.
-
-        Raises:
-            HookNotFound: the run is over, and has not had the payload.
-        """
-        head, token, caller = await self._log.head(run), early["token"], early["caller"]
-        record = await self._token(token)
-        if record is not None and record.run == run and not record.spent:
-            sent = Sent(run, record.hook, token, caller)
-            if await self.deliver(record, sent, early["payload"]):
-                return
-        if not await self._is_over(run):
-            await self._send(head.deployment, run, "hook", {**early, "early": True})
-        if await self._is_over(run) and not await self._had(run, head, token, caller):
-            raise HookNotFound
-
-    async def _is_over(self, run: str) -> bool:
-        status = await self.status_of(run)
-        return status in FINAL and status != "continued"
-
-    async def _had(self, run: str, head: Head, token: str, caller: str) -> bool:
-        if any((e["token"], e["caller"]) == (token, caller) for e in head.early):
-            return True
-        with suppress(RunExpired, RunTerminated):
-            seen = state_of(await self._log.history(run)).seen
-            return bool({payload_key(token, caller), early_key(token, caller)} & seen)
-        return False
-
-    async def _supersede(self, workflow: str, payload: bytes, options: StartOptions) -> str:
-        base, number = options.run, 0
-        options.on_conflict = "raise"
-        while True:
-            try:
-                return await self._start(workflow, payload, options)
-            except RunConflict:
-                if not await self._is_newest(base, number):
-                    number += 1
-                    options.run = f"{base[:118]}-s{number}"
-                    continue
-            await self.cancel_run(options.run, "superseded")
-            with suppress(RunExpired, RunTerminated):
-                await self._log.last_end(options.run)
-            number += 1
-            options.run = f"{base[:118]}-s{number}"
-
-    async def _is_newest(self, base: str, number: int) -> bool:
-        return not await self.exists(f"{base[:118]}-s{number + 1}")
+    def _deployment(self, name: str | None) -> str:
+        return self.deployment if name is None else check_name("deployment", name)
 
     # Handles and lists
 
@@ -344,9 +237,9 @@ class Client:
         """Return a handle, without I/O; without the workflow its result is plain data.
 
         Raises:
-            InvalidName: the id cannot be one.
+            InvalidName: the id cannot be one. InvalidOption: the workflow is none.
         """
-        return Run(self, check_name("id", id), workflow)
+        return Run(self, id, None if workflow is None else check_workflow("workflow", workflow))
 
     def runs(  # noqa: PLR0913 - each has a default
         self,
@@ -363,19 +256,21 @@ class Client:
         """Yield summaries of runs, newest first, filtered.
 
         since, until: bounds of the creation. cursor: `Summary.cursor` of the last one seen.
+
+        Raises:
+            InvalidOption, InvalidName, InvalidAttributes: a filter has a value that it cannot have.
         """
-        name = workflow.name if isinstance(workflow, Workflow) else workflow
-        return list_runs(
-            self.backend,
-            workflow=name,
+        wanted = filters(
+            workflow=workflow,
             status=status,
-            attributes=dict(attributes or {}),
+            attributes=attributes,
             since=since,
             until=until,
             deployment=deployment,
             limit=limit,
             cursor=cursor,
         )
+        return list_runs(self.backend, wanted)
 
     # Hooks
 
@@ -391,23 +286,29 @@ class Client:
             ServerUnavailable: nobody could say so in time; sending again with the same id is safe.
             HookRejected: the payload does not fit the hook's type.
             NotSerializable, PayloadTooLarge: the payload cannot be stored.
+            InvalidOption: the token is not 1 to 1,024 bytes of text, or the id not 1 to 256.
         """
         self._outside("client.resume", "call it in a @step")
+        caller = secrets.token_hex(8) if id is None else check_caller("id", id)
         data = self.codec.encode(payload, "payload")
         key = token_key(check_token(token))
-        record = await self._token(key)
+        record = await self.token_record(key)
         if record is None:
             raise HookNotFound
         if record.web is not None:
             raise HookRejected("a webhook takes HTTP requests, not payloads")
+        earlier = record.took(caller)
+        if earlier is not None:
+            return earlier
         if record.schema is not None and not record.spent:
             self.codec.check_json(record.schema, data)
-        sent = Sent(record.run, record.hook, key, id or secrets.token_hex(8))
+        sent = Sent(record.run, record.hook, key, caller)
         if not await self.deliver(record, sent, data):
             raise HookNotFound
         return record.run
 
-    async def _token(self, key: str) -> TokenRecord | None:
+    async def token_record(self, key: str) -> TokenRecord | None:
+        """Return what is known of a token, by its key."""
         entry = await self._log.again(lambda: self.backend.hooks.get(key), "reading a hook")
         return None if entry is None else TokenRecord.read(entry.value)
 
@@ -419,7 +320,7 @@ class Client:
         stored = await self.blobs.offload(record.run, data)
         fields = {"hook": record.hook, "payload": stored, "caller": sent.caller}
         return await acceptance.deliver(
-            sent, lambda: self._send(record.lane, record.run, "hook", fields)
+            sent, lambda: self.send(record.lane, record.run, "hook", fields)
         )
 
     async def hook(self, token: str) -> HookInfo:
@@ -428,7 +329,7 @@ class Client:
         Raises:
             HookNotFound: no hook has, or lately had, this token.
         """
-        record = await self._token(token_key(check_token(token)))
+        record = await self.token_record(token_key(check_token(token)))
         if record is None:
             raise HookNotFound
         meta = None if record.metadata is None else self.codec.decode(record.metadata)
@@ -482,12 +383,36 @@ class Client:
         """Return a handle of a topic, without I/O; see `Stream`. authors: read only theirs.
 
         Raises:
-            InvalidName: the name cannot be one.
+            InvalidName: the name cannot be one. InvalidOption: an option cannot be what it is.
         """
-        channel = Channel(check_name("topic", name))
+        channel = Channel(check_topic(name))
         return Stream(
             channel, type, self, start=start, follow=follow, author=author, authors=authors
         )
+
+    async def create_topics(
+        self,
+        group: str,
+        *,
+        keep: Duration | None = WEEK,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        """Create the group of the topics `group.…`, with limits of its own; again is no error.
+
+        keep: for how long (seven days; None: for ever). max_messages: of each topic. max_bytes: of
+        all together. The oldest messages go first. replicas: copies; None: as the namespace.
+
+        Raises:
+            TopicGroupMismatch: it is there with other settings.
+            ServerUnfit: there are fewer servers than replicas.
+        """
+        self._outside("client.create_topics", "call it in a @step")
+        wanted = make_group(
+            group, keep=keep, max_messages=max_messages, max_bytes=max_bytes, replicas=replicas
+        )
+        await create_group(self.backend, wanted)
 
     async def status_of(self, run: str) -> str:
         """Return the status of a run."""
@@ -518,7 +443,7 @@ class Client:
     async def cancel_run(self, run: str, reason: str | None) -> None:
         """Send a cancel."""
         head = await self._log.head(run)
-        await self._send(
+        await self.send(
             head.deployment, run, "cancel", {"id": secrets.token_hex(8), "reason": reason}
         )
 
@@ -526,7 +451,7 @@ class Client:
         """Send a terminate."""
         head = await self._log.head(run)
         fields = {"id": secrets.token_hex(8), "reason": reason}
-        await self._send(head.deployment, run, "terminate", fields)
+        await self.send(head.deployment, run, "terminate", fields)
 
     async def wake_run(self, run: str, timers: tuple[str, ...] | list[str]) -> int:
         """Send a wake; return how many sleeps were pending."""
@@ -535,7 +460,7 @@ class Client:
         ids = [t.id for t in state.timers.values() if (t.id in timers if timers else t.sleep)]
         if ids:
             fields = {"id": secrets.token_hex(8), "ids": ids}
-            await self._send(history.head.deployment, run, "wake", fields)
+            await self.send(history.head.deployment, run, "wake", fields)
         return len(ids)
 
     async def purge_run(self, run: str) -> None:
@@ -551,7 +476,7 @@ class Client:
     async def nudge_run(self, run: str) -> None:
         """Have the owner issue everything again that has no outcome."""
         head = await self._log.head(run)
-        await self._send(head.deployment, run, "nudge", {"id": secrets.token_hex(8)})
+        await self.send(head.deployment, run, "nudge", {"id": secrets.token_hex(8)})
 
     async def view_run(self, run: Run[Any]) -> RunView:
         """Return everything about a run."""
@@ -574,11 +499,13 @@ class Client:
                 else:
                     await self._log.grow(run, history)
 
-    async def history(self, run: str) -> History:
-        """Return the verified history of a run, for replay in tests and for the doctor."""
-        return await self._log.history(run)
+    async def history(self, run: str, *, whole: bool = False) -> History:
+        """Return the verified history of a run; with `whole`, large payloads are in it too."""
+        history = await self._log.history(run)
+        return await self._log.whole(history) if whole else history
 
-    async def _send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
+    async def send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
+        """Send mail to a run; returns once it cannot be lost."""
         data = pack(fields)
         await self._log.again(
             lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}"
@@ -588,6 +515,10 @@ class Client:
     def _outside(what: str, cure: str) -> None:
         if current_body() is not None:
             raise NotInWorkflowBody(what, cure)
+
+
+async def _exit(connection: AbstractAsyncContextManager[Backend]) -> None:
+    await connection.__aexit__(None, None, None)
 
 
 def _has_ended(history: History) -> bool:

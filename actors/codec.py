@@ -16,7 +16,13 @@ import pydantic
 from . import failures, wire
 from .decoding import PlainUnpacking, Unpacking
 from .encoding import Forms, Packing
-from .errors import FatalError, NotSerializable, PayloadMismatch, PayloadTooLarge
+from .errors import (
+    FatalError,
+    InvalidOption,
+    NotSerializable,
+    PayloadMismatch,
+    PayloadTooLarge,
+)
 from .explain import Explainer
 from .jsonable import jsonable
 from .paths import joined
@@ -215,12 +221,14 @@ def register(
 
     Raises:
         DuplicateName: another class has the name.
-        TypeError: only one of encode and decode is given.
+        InvalidOption: it is no class, or only one of encode and decode is given.
     """
     if (encode is None) != (decode is None):
-        raise TypeError("register() needs both encode and decode, or neither")
+        raise InvalidOption("encode and decode", encode or decode, "given both, or neither")
     if cls is None:
         return partial(register, name=name, encode=encode, decode=decode)
+    if not isinstance(cls, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidOption("the registered object", cls, "a class")
     DEFAULT.register(cls, name, encode, decode)
     return cast("Any", cls)
 

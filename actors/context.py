@@ -2,6 +2,7 @@
 
 from asyncio import events
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,7 @@ from .errors import NotInRun
 if TYPE_CHECKING:
     from .machine import Machine
     from .outlet import Outlet
+    from .ports import Passage
     from .scope import CancelScope
 
 
@@ -66,6 +68,10 @@ class StepServices(Protocol):
 
     def outlet(self) -> "Outlet":
         """Return the attempt's way to write to streams."""
+        ...
+
+    def span(self, passage: "Passage") -> AbstractContextManager[None]:
+        """Surround a part of the body with a span."""
         ...
 
     @property

@@ -18,8 +18,9 @@ from .codec import know_module
 from .context import current_body
 from .errors import DuplicateName, InvalidArguments, InvalidOption
 from .names import check_name
-from .options import Duration, Retry, StepOptions, retry_of, seconds
+from .options import Duration, Retry, StepOptions, classes_of, retry_of, seconds
 from .records import resolved
+from .values import text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,10 @@ _UNRESOLVED = (
     "%s: the annotation of %r, %r, cannot be resolved (%s), so that its values arrive as plain "
     "data: import what it names at run time, not only under TYPE_CHECKING"
 )
+_OWN = "offbook."
+"""So begin the names of the runtime's own steps."""
+
+_NAME_BYTES = 256
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -48,7 +53,12 @@ class Parameters:
         self._kinds = {p.name: p.kind for p in parameters}
 
     def __repr__(self) -> str:
-        return f"Parameters({self.name}{self._signature})"
+        return f"Parameters({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """The call as people read it: `shop.pay(order: Order, times: int = 1)`."""
+        return f"{self.name}{self._signature}"
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -136,8 +146,10 @@ class _NoOwner:
 
 def _unwrap(fn: object) -> Callable[..., Any]:
     inner = getattr(fn, "__func__", fn)
-    if not callable(inner):
+    if not callable(inner) or isinstance(inner, type):
         raise InvalidOption("the decorated object", fn, "a function")
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidOption("the decorated object", fn, "a function that returns, not a generator")
     return MethodType(inner, _NoOwner) if isinstance(fn, classmethod) else inner
 
 
@@ -156,6 +168,13 @@ def _default_name(fn: Callable[..., Any]) -> str:
     return f"{_module_name(fn)}.{fn.__qualname__}".replace(".<locals>", "")
 
 
+def _checked_name(name: object, fn: Callable[..., Any]) -> str:
+    found = text("name", name, 1, _NAME_BYTES)
+    if found.startswith(_OWN) and not _module_name(fn).startswith(_OWN):
+        raise InvalidOption("name", name, f"one that does not begin with {_OWN!r}")
+    return found
+
+
 class Definition(Generic[P, R]):
     """A named function: the common half of `Step` and `Workflow`.
 
@@ -169,7 +188,7 @@ class Definition(Generic[P, R]):
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
         self.fn = fn
-        self.name = name or _default_name(fn)
+        self.name = _default_name(fn) if name is None else _checked_name(name, fn)
         self.parameters = Parameters(self.name, fn)
         update_wrapper(self, fn)
 
@@ -257,6 +276,38 @@ class Workflow(Definition[P, R]):
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """Check the arguments and keep them for `client.start`."""
         return Bound(self, self.parameters.bind(args, dict(kwargs)))
+
+
+def workflow_call(
+    workflow: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Workflow[..., Any], dict[str, Any]]:
+    """Return the workflow that a start names, and its arguments by name.
+
+    Raises:
+        InvalidOption: it is none, or arguments are given to one that has them already.
+        InvalidArguments: they do not fit its signature.
+    """
+    if isinstance(workflow, Bound):
+        if args or kwargs:
+            raise InvalidOption("arguments", args or kwargs, "left out: they are bound already")
+        return workflow.workflow, workflow.arguments  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - of any result
+    found = check_workflow("workflow", workflow)
+    return found, found.parameters.bind(args, kwargs)
+
+
+def check_workflow(field: str, value: object) -> Workflow[..., Any]:
+    """Return a workflow.
+
+    Raises:
+        InvalidOption: it is none.
+    """
+    if not isinstance(value, Workflow):
+        expected = "a function decorated with @workflow"
+        if inspect.iscoroutine(value):
+            value.close()
+            expected += ", with its arguments after it and not called with them"
+        raise InvalidOption(field, value, expected)
+    return typing.cast("Workflow[..., Any]", value)
 
 
 class Registry:
@@ -401,7 +452,7 @@ def step(  # noqa: PLR0913 - a step has that many options
     )
     made: Step[..., Any] = Step(_unwrap(fn), name, options)
     made.takes_object = not isinstance(fn, staticmethod | classmethod)
-    for cls in raises:
+    for cls in classes_of("raises", raises):
         know_module(cls.__module__)
     _register(made)
     return made

@@ -356,7 +356,7 @@ def _unserved(lane: Lane, mine: list[Summary]) -> Iterator[Finding]:
     cure = f"start one: offbook worker MODULE --deployment {lane.name}"
     nobody = "no live worker runs its workflows"
     if mine:
-        message = f"{_count(mine)} of deployment {lane.name} wait, and {nobody}"
+        message = f"{_count(mine)} of deployment {lane.name} {_wait(mine)}, and {nobody}"
         yield Finding("no-worker", "error", message, cure, lane.name, _ids(mine))
     elif lane.waiting:
         message = f"{lane.waiting:,} messages wait for deployment {lane.name}, and {nobody}"
@@ -379,7 +379,7 @@ def _unknown(lane: Lane, mine: list[Summary]) -> Iterator[Finding]:
         if lane.known is not None and summary.workflow not in lane.known:
             by_name[summary.workflow].append(summary)
     for name, runs in by_name.items():
-        message = f"no worker of {lane.name} knows workflow {name}: {_count(runs)} wait"
+        message = f"no worker of {lane.name} knows workflow {name}: {_count(runs)} {_wait(runs)}"
         cure = f"start a worker of {lane.name} that imports its module"
         yield Finding("workflow-not-registered", "error", message, cure, lane.name, _ids(runs))
 
@@ -388,7 +388,8 @@ def _blocked(facts: Facts) -> Iterator[Finding]:
     for run in facts.active:
         if run.status == "blocked":
             reason = run.reason or "unknown"
-            message = f"run {run.id} is blocked ({reason}): {run.detail or 'see offbook show'}"
+            detail = (run.detail or "see offbook show").removeprefix(f"run {run.id!r}, ")
+            message = f"run {run.id} is blocked ({reason}): {detail}"
             cure = _CURES.get(reason, "mend the cause, then `offbook doctor --fix`")
             yield Finding(
                 "run-blocked", "error", message, cure, run.deployment, (run.id,), (run.id,)
@@ -483,6 +484,10 @@ def _queue_cure(lane: Lane) -> str:
 
 def _count(runs: list[Summary]) -> str:
     return f"{len(runs):,} run{'s' if len(runs) != 1 else ''}"
+
+
+def _wait(runs: list[Summary]) -> str:
+    return "wait" if len(runs) != 1 else "waits"
 
 
 def _ids(runs: list[Summary]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from .ports import StepTask, Unsure
 from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
 from .summary import Summaries
-from .tokens import ACCEPTED_MAX, Tokens, forget_notes, leaves_notes, scope_key
+from .taskset import together
+from .tokens import ACCEPTED_MAX, Tokens, forget_notes, has_ended, leaves_notes, scope_key
 from .tombs import bury_run, ended_topic
 from .turn import START_TIMER, deadline_timer
 
@@ -61,7 +62,7 @@ class Effects:
             command.data["keep"] = hook.data.get("keep")
         if command.kind != "step" or command.name.startswith(BUILTIN):
             return
-        if not self.local.reserve(command.id, command.data["queue"]):
+        if not self.local.reserve(command.id, command.name, command.data["queue"]):
             command.data["remote"] = True
 
     def note(self, state: RunState, event: Event) -> None:
@@ -146,12 +147,7 @@ class Effects:
         if len(jobs) == 1:
             await jobs[0]
         elif jobs:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for job in jobs:
-                        group.create_task(_await(job))
-            except BaseExceptionGroup as failed:
-                raise failed.exceptions[0] from None
+            await together(jobs)
 
     async def _surely(self, act: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         """Do it until the answer comes, for as long as this worker may."""
@@ -289,7 +285,7 @@ class Effects:
             jobs.append(self._open_hook(state, hook))
 
     async def _open_hook(self, state: RunState, hook: HookState) -> None:
-        owner = await self._surely(lambda: self._tokens.take(self.run, hook, state.hooks))
+        owner = await self._surely(lambda: self._tokens.take(hook, state))
         fields: dict[str, Any] = {"hook": hook.id}
         if owner is not None:
             fields["owner"] = owner
@@ -328,7 +324,8 @@ class Effects:
             jobs.append(self._cancel_run(state, child.run, child.reason))
 
     async def _cancel_run(self, state: RunState, run: str, reason: object) -> None:
-        fields = pack({"id": f"{state.head.run}-{run}"[:128], "reason": reason})
+        parent = state.head.run
+        fields = pack({"id": f"{parent}-{run}"[:128], "reason": reason, "parent": parent})
         await self._mail(state.head.deployment, run, "cancel", fields)
 
     async def _mail(self, lane: str, run: str, kind: str, data: bytes) -> None:
@@ -368,8 +365,11 @@ class Effects:
 
     # The end
 
-    async def end(self, state: RunState) -> bool:
-        """Carry out the end of a run, safe to repeat; return whether that is news."""
+    async def end(self, state: RunState, *, again: bool) -> bool:
+        """Carry out the end of a run, safe to repeat; return whether that is news.
+
+        again: it was recorded before this load of the run, so it may have been carried out.
+        """
         self.free_alone()
         await self._env.backend.signals.say(ended_topic(self.run), b"")
         if state.out is not None:
@@ -385,7 +385,7 @@ class Effects:
             if not child.data.get("detached")
         ]
         jobs += [self._disarm(t) for t in (*state.timers, *self.alarms.held())]
-        jobs.append(self._tell_next(state))
+        jobs.append(self._tell_next(state, again=again))
         self._cancel_alarms()
         await self._all(jobs)
         return await self._summaries.write(state)
@@ -397,7 +397,7 @@ class Effects:
         elif not self.local.drop_delayed(step.id) and not step.name.startswith(BUILTIN):
             await self._withdraw(step)
 
-    async def _tell_next(self, state: RunState) -> None:
+    async def _tell_next(self, state: RunState, *, again: bool) -> None:
         end, parent = state.end, state.head.parent
         if end is None:
             return
@@ -408,6 +408,8 @@ class Effects:
             head.input = await self._env.blobs.offload(head.run, payload)
             await self._surely(lambda: launch(self._env, head))
         elif parent is not None and parent.command and not state.head.detached:
+            if again and await self._surely(lambda: has_ended(self._env.backend, parent.run)):
+                return  # it would cancel its children again, and they would tell it again, for ever
             fields = await self._surely(lambda: outcome_fields(self._env, state, parent.run))
             await self._mail(parent.lane, parent.run, "child", pack(fields))
 
@@ -452,7 +454,3 @@ class Effects:
 
 def _scope_mail(reason: object, **fields: object) -> bytes:
     return pack({"id": secrets.token_hex(8), "reason": reason, **fields})
-
-
-async def _await(job: Job) -> None:
-    await job

@@ -25,6 +25,8 @@ from .errors_setup import ServerTooOld as ServerTooOld
 from .errors_setup import ServerUnavailable as ServerUnavailable
 from .errors_setup import ServerUnfit as ServerUnfit
 from .errors_setup import ServerUnsupported as ServerUnsupported
+from .errors_setup import TopicGroupMismatch as TopicGroupMismatch
+from .errors_setup import TopicGroupMissing as TopicGroupMissing
 
 # Payloads
 
@@ -258,13 +260,13 @@ class RunNotEnded(RunError):
 
 @dataclass(eq=False)
 class ChildConflict(RunError):
-    """The id of a child is taken by a run that is not this parent's."""
+    """The id of a child is taken: by another run, or by an earlier start of this one."""
 
     code = "child-conflict"
     run: str
 
     def __str__(self) -> str:
-        return f"run {self.run!r} exists and is not a child of this run: choose another id"
+        return f"run {self.run!r} exists already, by another start: choose another id"
 
 
 # History
@@ -421,7 +423,10 @@ class HookNotFound(OffbookError, LookupError):
     code = "hook-not-found"
 
     def __str__(self) -> str:
-        return "no open hook has this token: it is unknown, spent, or its run has ended"
+        return (
+            "no open hook has this token: the run has not opened it yet, or it is unknown or "
+            "spent, or its run has ended"
+        )
 
 
 @dataclass(eq=False)

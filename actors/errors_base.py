@@ -12,6 +12,15 @@ def _rebuild(
     return error
 
 
+def shown(value: object) -> str:
+    """Return a value as errors show it: its type and a little of its text."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - it is a value of any class, and an error must be told of
+        text = "that cannot be shown"
+    return f"{type(value).__name__} {text[:80]}"
+
+
 class OffbookError(Exception):
     """The root of every error that offbook raises itself."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .errors_base import OffbookError
+from .errors_base import OffbookError, shown
 
 
 class ConfigurationError(OffbookError):
@@ -20,10 +20,9 @@ class InvalidName(ConfigurationError, ValueError):
     value: object
 
     def __str__(self) -> str:
-        shown = repr(self.value)[:80]
         return (
             f"{self.field} must be 1 to 128 characters of A-Z, a-z, 0-9, _ and -, "
-            f"got {type(self.value).__name__} {shown}"
+            f"got {shown(self.value)}"
         )
 
 
@@ -37,8 +36,7 @@ class InvalidOption(ConfigurationError, ValueError):
     expected: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)[:80]
-        return f"{self.field} must be {self.expected}, got {type(self.value).__name__} {shown}"
+        return f"{self.field} must be {self.expected}, got {shown(self.value)}"
 
 
 @dataclass(eq=False)
@@ -198,6 +196,39 @@ class ServerRefused(OffbookError, PermissionError):
         return (
             f"the server refuses {self.what}: {self.reason}; check the credentials and the "
             "permissions of this user on the server"
+        )
+
+
+@dataclass(eq=False)
+class TopicGroupMissing(ConfigurationError):
+    """A topic is in a group that nobody created."""
+
+    code = "topic-group-missing"
+    topic: str
+    group: str
+
+    def __str__(self) -> str:
+        return (
+            f"topic {self.topic!r} is in the group {self.group!r}, which is not there: create it "
+            f"once with client.create_topics({self.group!r}), or write the name without a dot"
+        )
+
+
+@dataclass(eq=False)
+class TopicGroupMismatch(ConfigurationError):
+    """A topic group exists with other settings."""
+
+    code = "topic-group-mismatch"
+    group: str
+    setting: str
+    found: object
+    asked: object
+
+    def __str__(self) -> str:
+        return (
+            f"topic group {self.group!r} was created with {self.setting}={self.found}, asked for "
+            f"{self.asked}: leave it as it is, change its stream on the server, or choose another "
+            "group"
         )
 
 

@@ -26,7 +26,8 @@ FRAMES = 50
 TEXT = 8_192
 
 _HERE = f"{Path(__file__).parent}{os.sep}"
-_AGAIN = "\nRaised again, in another process:\n"
+AGAIN = "\nRaised again, in another process:\n"
+"""Between the frames of the process that raised first and of the one that raised again."""
 _HEAP_TYPE = 1 << 9
 _REMOTE = "remote_traceback"
 # Of builtin classes: stored apart, or (`obj`) a whole foreign object.
@@ -171,13 +172,18 @@ def _clean(text: str) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
+def traceback_of(error: BaseException) -> str:
+    """Return the frames of an exception as text, those of other processes first."""
+    return _traceback_of(error, local=True)
+
+
 def _traceback_of(error: BaseException, *, local: bool) -> str:
     remote = error.__dict__.get(_REMOTE)
     earlier = remote if isinstance(remote, str) else ""
     here = _frames_of(error) if local else ""
     if not earlier or not here:
         return _clean(here or earlier)
-    return _clean(f"{earlier.split(_AGAIN)[0]}{_AGAIN}{here}")
+    return _clean(f"{earlier.split(AGAIN)[0]}{AGAIN}{here}")
 
 
 def _frames_of(error: BaseException) -> str:

@@ -30,7 +30,7 @@ _ALLOWED: dict[str, dict[str, _Types]] = {
         "beat": (bytes,), "kept": (bool,), "changes": (list,), "streams": (list,),
     },
     "hook": {"hook": (str,), "token": (str,), "early": (bool,)},
-    "cancel": {"reason": _MAYBE_TEXT},
+    "cancel": {"reason": _MAYBE_TEXT, "parent": (str,)},
     "terminate": {"reason": _MAYBE_TEXT},
     "child": {"result": _PAYLOAD, "error": _PAYLOAD, "reason": _MAYBE_TEXT},
     "wake": {"ids": (list, _NONE)},

@@ -2,55 +2,98 @@
 
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+from .attributes import check_attributes, merged_changes
+from .define import Workflow
 from .errors import InvalidOption
 from .model import HEAD, decode_head
+from .names import check_name
 from .ports import Backend
+from .state import ENDS
 from .summary import Summary
+from .values import aware, one_of, text, whole
+
+STATUSES = ("pending", "running", *ENDS.values(), "blocked")
+"""What the status of a run can be."""
+
+_MOST = 2**31
 
 
-def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
+def _read_cursor(cursor: object) -> tuple[int, str]:
     try:
-        created, _, run = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        created, _, run = base64.urlsafe_b64decode(text("cursor", cursor)).decode().partition(":")
         return int(created), run
     except ValueError as error:
         raise InvalidOption("cursor", cursor, "a cursor of an earlier list") from error
 
 
-async def list_runs(  # noqa: PLR0913 - the filters of client.runs
-    backend: Backend,
+@dataclass(slots=True, frozen=True)
+class Filters:
+    """Which runs a list shows. Times in microseconds since 1970."""
+
+    workflow: str | None
+    status: str | None
+    attributes: dict[str, Any]
+    since: float | None
+    until: float | None
+    deployment: str | None
+    limit: int | None
+    after: tuple[int, str] | None
+
+    def passes(self, summary: Summary) -> bool:
+        """Return whether a run is shown."""
+        created = summary.created
+        return (
+            (self.workflow is None or summary.workflow == self.workflow)
+            and (self.status is None or summary.status == self.status)
+            and (self.deployment is None or summary.deployment == self.deployment)
+            and all(summary.attributes.get(k) == v for k, v in self.attributes.items())
+            and (self.since is None or created >= self.since)
+            and (self.until is None or created < self.until)
+            and (self.after is None or (created, summary.id) < self.after)
+        )
+
+
+def filters(  # noqa: PLR0913 - the filters of client.runs
     *,
-    workflow: str | None,
+    workflow: object,
     status: str | None,
-    attributes: dict[str, Any],
+    attributes: object,
     since: datetime | None,
     until: datetime | None,
     deployment: str | None,
     limit: int | None,
     cursor: str | None,
-) -> AsyncIterator[Summary]:
+) -> Filters:
+    """Return what the arguments of `client.runs` mean.
+
+    Raises:
+        InvalidOption, InvalidName, InvalidAttributes: one has a value that it cannot have.
+    """
+    name = cast("Any", workflow).name if isinstance(workflow, Workflow) else workflow
+    if name is not None and not isinstance(name, str):
+        raise InvalidOption("workflow", name, "a function decorated with @workflow, or its name")
+    return Filters(
+        workflow=name,
+        status=None if status is None else one_of("status", status, STATUSES),
+        attributes=check_attributes(merged_changes(attributes, {}), {}, reserved=True),
+        since=None if since is None else aware("since", since).timestamp() * 1e6,
+        until=None if until is None else aware("until", until).timestamp() * 1e6,
+        deployment=None if deployment is None else check_name("deployment", deployment),
+        limit=None if limit is None else whole("limit", limit, 0, _MOST),
+        after=None if cursor is None else _read_cursor(cursor),
+    )
+
+
+async def list_runs(backend: Backend, wanted: Filters) -> AsyncIterator[Summary]:
     """Yield the summaries that pass, newest first."""
-    after = _read_cursor(cursor)
-    found: list[Summary] = []
     seen: set[str] = set()
-    async for summary in _all(backend, seen):
-        passes = (
-            (workflow is None or summary.workflow == workflow)
-            and (status is None or summary.status == status)
-            and (deployment is None or summary.deployment == deployment)
-            and all(summary.attributes.get(k) == v for k, v in attributes.items())
-            and (since is None or summary.created >= since.timestamp() * 1e6)
-            and (until is None or summary.created < until.timestamp() * 1e6)
-            and (after is None or (summary.created, summary.id) < after)
-        )
-        if passes:
-            found.append(summary)
+    found = [s async for s in _all(backend, seen) if wanted.passes(s)]
     found.sort(key=lambda s: (s.created, s.id), reverse=True)
-    for summary in found if limit is None else found[:limit]:
+    for summary in found[: wanted.limit]:
         yield summary
 
 
@@ -92,5 +135,6 @@ async def _pending(backend: Backend, run: str) -> Summary | None:
         n=0,
         parent=known.parent.run if known.parent else None,
         root=known.root or None,
+        next_wake=known.start_at if tail.key == HEAD else None,
         retention=known.retention,
     )

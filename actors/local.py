@@ -39,9 +39,10 @@ class LocalSteps:
 
     # Slots
 
-    def reserve(self, step: str, queue: str) -> bool:
+    def reserve(self, step: str, name: str, queue: str) -> bool:
         """Keep a slot for a step; return whether it may run here: not where its owner leaves."""
-        if self._actor.partition.leaving or not self._env.slots.local(queue):
+        leaving, known = self._actor.partition.leaving, name in self._env.registry.steps
+        if leaving or not known or not self._env.slots.local(queue):
             return False
         self._env.slots.take()
         self._reserved.add(step)
@@ -73,7 +74,7 @@ class LocalSteps:
         if step.id in self._executions or step.id in self._delayed:
             return True
         local = step.id in self._reserved or step.name.startswith(BUILTIN)
-        if not local and (step.remote or not self.reserve(step.id, step.queue)):
+        if not local and (step.remote or not self.reserve(step.id, step.name, step.queue)):
             return False
         now = self._env.backend.clock.now()
         delay = 0.0 if step.due is None else (step.due - now) / 1e6

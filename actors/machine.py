@@ -26,6 +26,7 @@ from .machine_scopes import Scopes
 from .machine_steps import StepCalls
 from .machine_streams import BodyStreams
 from .model import Command, Event
+from .spans import Passages
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -65,6 +66,7 @@ class Machine(Core):
         self.scopes = Scopes(self)
         self.streams = BodyStreams(self)
         self.ending = Ending(self)
+        self.passages = Passages(self)
         self._arguments = arguments
         self._limit = limit
         self._random: random.Random | None = None

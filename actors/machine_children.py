@@ -63,7 +63,7 @@ class Children:
         """Ask for a child run; return its handle once it exists.
 
         Raises:
-            ChildConflict: the id is another run's.
+            ChildConflict: the id is taken, by another run or by an earlier start.
         """
         core = self._core
         args = encode_arguments(core.codec, workflow.parameters, arguments)
@@ -76,7 +76,8 @@ class Children:
             "run": child.run, "args": args, "detached": detached,
             "attributes": changes, "retention": retention,
         }  # fmt: skip
-        self._commands[command] = self._runs[child.run] = child
+        self._commands[command] = child
+        self._know(child)
         self.open += 1
         # An automatic id holds the run's own: it must not count, or no fork could replay it.
         digest = digest_of(pack([run, args, detached, changes, retention]))
@@ -86,6 +87,12 @@ class Children:
         if child.conflict:
             raise ChildConflict(child.run)
         return core.run_handle(child.run, workflow)
+
+    def _know(self, child: Child) -> None:
+        """Let the run's id mean this start of it, unless an earlier one stands."""
+        known = self._runs.get(child.run)
+        if known is None or known.conflict:
+            self._runs[child.run] = child
 
     def owns(self, run: str) -> bool:
         """Return whether this run has started that one."""
@@ -135,6 +142,9 @@ class Children:
         if child is not None and not child.conflict:
             child.conflict = True
             self.open -= 1
+            for other in self._commands.values():
+                if other.run == child.run and not other.conflict:
+                    self._know(other)
             _wake(child)
 
     def ended(self, event: Event) -> None:

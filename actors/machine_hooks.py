@@ -8,15 +8,15 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .errors import HookConflict, HookDisposed, InvalidOption, PayloadError
+from .errors import HookConflict, HookDisposed, PayloadError
 from .loop_tasks import Timer, WorkflowFuture
 from .machine_core import Core
 from .model import Event, digest_of, pack
+from .names import check_token
 from .options import Duration, micros, seconds
+from .values import annotation, flag
 
 T = TypeVar("T")
-
-_TOKEN_LIMIT = 1024
 
 
 class Hook(Generic[T]):
@@ -169,11 +169,13 @@ class Hooks:
         web: how requests reach it, where it is a webhook. make: what it becomes.
         """
         core = self.core
-        _check_token(token)
+        if token is not None:
+            check_token(token)
+        flag("once", once)
         due = None if expires is None else micros("expires", expires, core.loop.now)
         kept = None if keep is None else seconds("keep", keep)
         noted = None if metadata is None else core.codec.encode(metadata, "metadata")
-        schema = core.codec.schema(type_)
+        schema = core.codec.schema(annotation("type", type_))
         hook_id = core.loop.next_id()
         made = make(self, hook_id, token or self._new_token(hook_id), type_)
         data: dict[str, Any] = {
@@ -237,10 +239,3 @@ class Hooks:
             hook_id.encode(), key=self.core.seed[:64], person=b"offbook-token", digest_size=32
         )
         return base64.urlsafe_b64encode(raw.digest()).rstrip(b"=").decode()
-
-
-def _check_token(token: object) -> None:
-    if token is None:
-        return
-    if not isinstance(token, str) or not 1 <= len(token.encode()) <= _TOKEN_LIMIT:
-        raise InvalidOption("token", token, f"text of 1 to {_TOKEN_LIMIT} bytes")

@@ -28,7 +28,11 @@ class StepCalls:
     ) -> Coroutine[Any, Any, Any]:
         """Bind and encode the arguments now; the coroutine asks for the step when it runs."""
         bound = step.parameters.bind(args, kwargs)
-        return self._run(step, encode_arguments(self._core.codec, step.parameters, bound))
+        arguments = encode_arguments(self._core.codec, step.parameters, bound)
+        call = self._run(step, arguments)
+        # What Python says of a call that is never awaited.
+        call.__qualname__ = f"step {step.name}"  # type: ignore[attr-defined] # typeshed has it at coroutines only
+        return call
 
     def ended(self, event: Event) -> None:
         """Take the outcome of a step; one of a step that is not open is no news."""

@@ -14,11 +14,12 @@ from .ports import Channel
 class BodyStreams:
     """What the body of a run writes to channels."""
 
-    __slots__ = ("_closed", "_core")
+    __slots__ = ("_closed", "_core", "heard")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._closed: set[Channel] = set()
+        self.heard: dict[str, Any] = {}
 
     def write(self, channel: Channel, values: Iterable[Any], author: str) -> None:
         """Ask for chunks; each is encoded now, so that what cannot be stored raises here.

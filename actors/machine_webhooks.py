@@ -1,6 +1,7 @@
 """Webhooks: hooks whose payloads are HTTP requests."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -8,9 +9,12 @@ from urllib.parse import urlsplit
 from .codec import Codec
 from .errors import InvalidOption
 from .machine_hooks import Hook, Hooks
+from .model import History
 from .names import check_name
 from .options import Duration, seconds
 from .requests import TOKEN_MARK, Request, Response, Sent, read_json
+from .state import state_of
+from .values import annotation, several, text
 
 T = TypeVar("T")
 
@@ -90,6 +94,7 @@ def create_webhook(  # noqa: PLR0913 - a webhook has that many options
 ) -> Webhook[Any]:
     """Register a webhook."""
     place = _base(base)
+    annotation("type", type_)
     web: dict[str, Any] = {
         "methods": _methods(methods),
         "signed": None if signed is None else check_name("signed", signed),
@@ -110,9 +115,36 @@ def create_webhook(  # noqa: PLR0913 - a webhook has that many options
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a run listens: the hook's id, what callers are given, and how they may call."""
+
+    hook: str
+    url: str
+    methods: tuple[str, ...]
+
+
+def addresses(history: History, base: str | None = None) -> list[Address]:
+    """Return the addresses of a run's open webhooks, oldest first.
+
+    base: where the edge is served, as for `webhook()`; None: bare paths.
+
+    Raises:
+        InvalidOption: `base` is no address.
+    """
+    place, state = _base(base), state_of(history)
+    open_ = state.hooks if state.end is None else {}
+    commands = (c for record in history.records for c in record.commands if c.id in open_)
+    return [
+        Address(c.id, f"{place}/webhook/{c.data['token']}", tuple(c.data["web"]["methods"]))
+        for c in commands
+        if c.kind == "hook" and c.data.get("web")
+    ]
+
+
 def _methods(methods: Iterable[str]) -> list[str]:
-    found = sorted({str(method).upper() for method in methods})
-    if isinstance(methods, str) or not found or not _METHODS.issuperset(found):
+    found = sorted({str(method).upper() for method in several("methods", methods, "methods")})
+    if not found or not _METHODS.issuperset(found):
         raise InvalidOption("methods", methods, f"some of {', '.join(sorted(_METHODS))}")
     return found
 
@@ -120,7 +152,7 @@ def _methods(methods: Iterable[str]) -> list[str]:
 def _respond(respond_with: RespondWith) -> Any:  # noqa: ANN401 - plain data
     if isinstance(respond_with, Response):
         return [respond_with.status, respond_with.headers, respond_with.body]
-    if respond_with not in (None, MANUAL):
+    if respond_with is not None and respond_with != MANUAL:
         raise InvalidOption("respond_with", respond_with, "None, a Response, or 'manual'")
     return respond_with
 
@@ -128,7 +160,10 @@ def _respond(respond_with: RespondWith) -> Any:  # noqa: ANN401 - plain data
 def _base(base: str | None) -> str:
     if base is None:
         return WELL_KNOWN
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(text("base", base))
+    except ValueError as error:
+        raise InvalidOption("base", base, "an http or https address without a query") from error
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
         raise InvalidOption("base", base, "an http or https address without a query")
     return base.rstrip("/") if parts.path.strip("/") else base.rstrip("/") + WELL_KNOWN

@@ -6,10 +6,12 @@ import random
 import re
 import time
 
-from .errors import InvalidName, InvalidOption
+from .errors import InvalidName
+from .values import text
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _HOOK_TOKEN_BYTES = 1024
+_CALLER_BYTES = 256
 
 
 def check_name(field: str, value: object) -> str:
@@ -23,15 +25,42 @@ def check_name(field: str, value: object) -> str:
     raise InvalidName(field, value)
 
 
+def check_topic(value: object) -> str:
+    """Return the name of a topic if it is a name, or `group.name`.
+
+    Raises:
+        InvalidName: it is neither.
+    """
+    if (
+        isinstance(value, str)
+        and value.count(".") == 1
+        and all(map(_TOKEN.match, value.split(".")))
+    ):
+        return value
+    return check_name("topic", value)
+
+
+def group_of(topic: str) -> str:
+    """Return the group of a topic's name, or nothing."""
+    return topic.rpartition(".")[0]
+
+
 def check_token(token: object) -> str:
     """Return a hook's token if it is text of 1 to 1,024 bytes.
 
     Raises:
         InvalidOption: it is not.
     """
-    if isinstance(token, str) and 1 <= len(token.encode("utf-8", "replace")) <= _HOOK_TOKEN_BYTES:
-        return token
-    raise InvalidOption("token", token, "a text of 1 to 1,024 bytes")
+    return text("token", token, 1, _HOOK_TOKEN_BYTES)
+
+
+def check_caller(field: str, value: object) -> str:
+    """Return a sender's own id of a payload if it is text of 1 to 256 bytes.
+
+    Raises:
+        InvalidOption: it is not.
+    """
+    return text(field, value, 1, _CALLER_BYTES)
 
 
 _noise = random.Random(os.urandom(32))  # noqa: S311 - not for secrets

@@ -1,6 +1,6 @@
 """How often, how long, how large: the options of steps and the settings of workers."""
 
-import math
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import Any, cast
 
 from .errors import InvalidOption
+from .values import aware, flag, whole
 
+_MOST = 1_000_000
 Duration = timedelta | float | int
 """A span of time: a timedelta, or seconds."""
 
@@ -40,9 +42,7 @@ def micros(field: str, value: object, now: int) -> int:
         InvalidOption: the datetime is naive, the value is neither, or too far away.
     """
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise InvalidOption(field, value, "an aware datetime: give it a tzinfo")
-        found = round(value.timestamp() * 1_000_000)
+        found = round(aware(field, value).timestamp() * 1_000_000)
         if found - now > LONGEST * 1_000_000:
             raise InvalidOption(field, value, "at most 200 years from now")
         return found
@@ -88,11 +88,14 @@ class Retry:
     never: type[BaseException] | Iterable[type[BaseException]] = ()
 
     def __post_init__(self) -> None:
-        if not _is_number(self.attempts) or self.attempts % 1 or self.attempts < 1:
-            raise InvalidOption("retry.attempts", self.attempts, "a whole number, 1 or more")
-        if not _is_number(self.factor) or self.factor < 1:
+        if not _within(self.attempts, 1, _MOST) or self.attempts % 1:
+            expected = "a whole number, 1 or more and at most 1,000,000"
+            raise InvalidOption("retry.attempts", self.attempts, expected)
+        if not _within(self.factor, 1, sys.float_info.max):
             raise InvalidOption("retry.factor", self.factor, "a finite number, 1 or more")
-        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+        if self.factor > _MOST:
+            object.__setattr__(self, "factor", float(self.factor))
+        if not _within(self.jitter, 0, 1):
             raise InvalidOption("retry.jitter", self.jitter, "a number between 0 and 1")
         seconds("retry.first", self.first)
         seconds("retry.maximum", self.maximum)
@@ -120,24 +123,28 @@ def classes_of(field: str, value: object) -> tuple[type[BaseException], ...]:
         InvalidOption: it is something else.
     """
     given: Any = value
-    found = tuple(given) if isinstance(value, Iterable) else (given,)
+    found: tuple[Any, ...] = (given,)
+    if isinstance(value, Iterable) and not isinstance(value, type):
+        found = tuple(given)
     for cls in found:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise InvalidOption(field, given, "a class of exceptions, or several")
     return found
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and value is not True and abs(value) < math.inf
+def _within(value: object, least: float, most: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return least <= value <= most
 
 
 def retry_of(value: object) -> Retry:
     """Return the policy that `retry=` means: a number counts retries after the first attempt."""
     if isinstance(value, Retry):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and _within(value, 0, _MOST - 1):
         return Retry(attempts=value + 1)
-    raise InvalidOption("retry", value, "a number of retries (0 or more) or a Retry")
+    raise InvalidOption("retry", value, "a number of retries (0 to 999,999) or a Retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +204,7 @@ def _plain(queue: str) -> StepOptions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker can be told. Times in seconds, sizes in bytes.
+    """What a worker can be told. Times in seconds (or timedeltas), sizes in bytes.
 
     short_timer: timers up to this length are kept in memory by the owner of the run.
     lease: time to live of the worker's lease; a dead worker's runs move after it.
@@ -211,6 +218,9 @@ class Settings:
     retention: how long an ended run is kept, unless its start says otherwise.
     last_look: it is kept at least so long, that those who wait for its end may read it.
     strict_ids: keep the id of a removed run taken for ever.
+
+    Raises:
+        InvalidOption: one of them has a value that it cannot have.
     """
 
     short_timer: float = 5.0
@@ -227,3 +237,33 @@ class Settings:
     strict_ids: bool = True
     summary_delay: float = 0.5
     gc_interval: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in _TIMES:
+            value = getattr(self, name)
+            if value is not None or name != "retention":
+                object.__setattr__(self, name, seconds(name, value))
+        for name in ("lease", "gc_interval", "blocked_loop"):
+            if not getattr(self, name):
+                raise InvalidOption(name, getattr(self, name), "more than 0 seconds")
+        for name, least in _SIZES.items():
+            whole(name, getattr(self, name), least, 2**40)
+        flag("strict_ids", self.strict_ids)
+
+
+_TIMES = (
+    *("short_timer", "lease", "grace", "idle", "blocked_loop", "retention", "last_look"),
+    *("summary_delay", "gc_interval"),
+)
+_SIZES = {"inline_limit": 0, "total_limit": 1, "record_limit": 1, "poison": 1}
+
+
+def check_settings(field: str, value: object) -> Settings:
+    """Return settings.
+
+    Raises:
+        InvalidOption: it is something else.
+    """
+    if isinstance(value, Settings):
+        return value
+    raise InvalidOption(field, value, "made by offbook.Settings(…)")

@@ -23,6 +23,7 @@ from .chunks import (
 from .codec import Codec
 from .errors import PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
 from .feed import read
+from .groups import check_group
 from .model import TOMBSTONE, Payload, Stored, unpack_map
 from .ports import Backend, Channel
 from .state import end_in
@@ -221,7 +222,7 @@ class Outlet:
 
         Raises:
             StreamClosed: it was closed, or the attempt is over.
-            RunNotFound, RunExpired: there is no such run.
+            RunNotFound, RunExpired: there is no such run. TopicGroupMissing: see its text.
         """
         if self._over:
             raise StreamClosed(str(channel), "the step that wrote to it is over")
@@ -250,6 +251,7 @@ class Outlet:
         if not await self.stands():
             raise StreamClosed(str(channel), "another worker runs the step that wrote to it")
         if not channel.run:
+            await check_group(self.backend, channel)
             return
         foreign = channel.run != self.source.run
         over = foreign and end_in(await check_run(self.backend, channel.run)) is not None

@@ -13,10 +13,13 @@ from .env import Env, Gone
 from .errors import OffbookError
 from .model import unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
-from .taskset import TaskSet
+from .taskset import TaskSet, together
 
 _TICKS = 12
 """Looks at the own lease within its time to live."""
+
+_GOODBYE = 1.0
+"""Seconds in which a worker that stops at once says that its partitions are free."""
 
 _FALL_BACK = 0.5
 """Seconds after which a free partition is taken beyond the quota."""
@@ -140,6 +143,13 @@ class OwnedPartition:
         until = await self._bodies_ended(grace)
         self._settled()
         inbox, self._inbox = self._inbox, None
+        try:
+            await self._leave(inbox, until)
+        except asyncio.CancelledError:
+            self._inbox = inbox  # whoever broke it off closes it
+            raise
+
+    async def _leave(self, inbox: Inbox | None, until: float) -> None:
         if inbox is not None:
             with suppress(Unsure):
                 await inbox.close(delete=False)
@@ -210,13 +220,34 @@ class Owner:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait((self._loop,))
-        if self._unwatch is not None:
-            self._unwatch()
+        self._end_watch()
         for partition in list(self.partitions.values()):
             self._give(partition, grace)
             partition.hurry(grace)
         if self._releases:
             await asyncio.wait(self._releases.values())
+
+    async def drop(self) -> None:
+        """Let go of all partitions at once; safe to repeat."""
+        self._end_watch()
+        ending = [*self._releases.values(), *([] if self._loop is None else [self._loop])]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+        left = list(self.partitions.values())
+        self.partitions.clear()
+        for partition in left:
+            await partition.lose()
+        with suppress(TimeoutError):
+            # Else the next owners would count a death, of which each run may have been the cause.
+            async with asyncio.timeout(_GOODBYE):
+                await together(self._disown(partition) for partition in left)
+
+    def _end_watch(self) -> None:
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     def actor(self, run: str) -> RunActor | None:
         """Return the actor of a run that is in memory here."""
@@ -287,7 +318,7 @@ class Owner:
         partitions = self.env.backend.namespace.partitions
         busy = {n for n, p in self.partitions.items() if p.working() and not p.leaving}
         todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy)
-        await asyncio.gather(*(self._take(number, seen) for number, seen in todo.take))
+        await together(self._take(number, seen) for number, seen in todo.take)
         for number in todo.give:
             # One that was being handed over may have gone meanwhile.
             if number in self.partitions:
@@ -324,15 +355,16 @@ class Owner:
         except (Refused, Unsure):
             return
         partition = OwnedPartition(self, number, epoch, died=bool(seen.worker), lapses=lapses)
+        self.partitions[number] = partition
         try:
             await partition.open()
         except (Unsure, Refused):
-            with suppress(Unsure, Refused):
-                await leases.claim(self.env.lane, number, "", epoch)
+            del self.partitions[number]
+            await self._disown(partition)
             return
-        self.partitions[number] = partition
+        level = "info" if partition.died else "debug"
         self.env.observer.log(
-            "info", "partition_taken", partition=number, epoch=epoch, died=partition.died
+            level, "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
 
     def _give(self, partition: OwnedPartition, grace: float | None) -> None:
@@ -349,9 +381,12 @@ class Owner:
         await partition.hand_over(grace)
         if self.partitions.get(number) is partition:
             del self.partitions[number]
+        await self._disown(partition)
+
+    async def _disown(self, partition: OwnedPartition) -> None:
         with suppress(Unsure, Refused):
             leases = self.env.backend.leases
-            await leases.claim(self.env.lane, number, "", partition.epoch)
+            await leases.claim(self.env.lane, partition.number, "", partition.epoch)
 
 
 def _may_own(info: bytes, lane: str) -> bool:

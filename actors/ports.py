@@ -324,6 +324,33 @@ class Posted:
     data: bytes
 
 
+@dataclass(slots=True, frozen=True)
+class TopicGroup:
+    """Topics that have limits and copies of their own: `<name>.<topic>`. None: no limit.
+
+    keep: seconds. max_messages: of each topic. max_bytes: of all of them. replicas: None: as the
+    namespace.
+    """
+
+    name: str
+    keep: float | None
+    max_messages: int | None
+    max_bytes: int | None
+    replicas: int | None
+
+
+class Groups(Protocol):
+    """Topic groups."""
+
+    async def create(self, group: TopicGroup) -> TopicGroup:
+        """Create a group, or leave it as it is; return what is there."""
+        ...
+
+    async def get(self, name: str) -> TopicGroup | None:
+        """Return a group."""
+        ...
+
+
 class Streams(Protocol):
     """Output streams of runs, and topics: append-only, read by many from anywhere."""
 
@@ -411,6 +438,23 @@ class Attempt:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class Passage:
+    """A named part of a step or of a body, as told to the observer.
+
+    Those of bodies are told when they have ended, with an `id` that is unique in the run, and
+    times in microseconds since 1970; `fault` is the class of the error that left it.
+    """
+
+    name: str
+    kind: str
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    id: str = ""
+    began: int = 0
+    ended: int = 0
+    fault: str = ""
+
+
 class Observer(Protocol):
     """Telemetry: what happened. No call may raise or wait."""
 
@@ -422,8 +466,12 @@ class Observer(Protocol):
         """Surround a step's body; `outcome` and `error` are set before it is left."""
         ...
 
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Surround a part of a step's body; attributes may be added until it is left."""
+        ...
+
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
-        """Tell of a committed turn: n, events, commands, bytes, commit_seconds, replayed, waits."""
+        """Tell of a committed turn: n, events, commands, bytes, commit_seconds, waits, spans."""
         ...
 
     def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
@@ -446,6 +494,7 @@ class Backend(Protocol):
     leases: Leases
     blobs: Blobs
     streams: Streams
+    groups: Groups
     signals: Signals
     clock: Clock
     runs: Table

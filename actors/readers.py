@@ -14,6 +14,9 @@ from .fold import Closed, Fold, Item, Key, Missed, Settled, Withdrawn
 from .ports import Channel, Posted, Streams
 from .positions import Positions
 
+_EXPECTED = "an index, 'begin', 'now', or a cursor of this stream"
+_SEQS = range(2**63)
+
 VIEWS = ("effective", "attempts", "raw")
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.5, 15.0
@@ -231,7 +234,9 @@ class Cursor:
         try:
             seq, offset, index, known = map(int, text.split("."))
         except ValueError:
-            raise InvalidOption("start", text, "an index, or a cursor of this stream") from None
+            raise InvalidOption("start", text, _EXPECTED) from None
+        if seq not in _SEQS or known not in _SEQS or offset < -1 or index < 0:
+            raise InvalidOption("start", text, _EXPECTED)
         return cls(Place(seq, offset), index, known)
 
 

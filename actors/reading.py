@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +12,7 @@ from .model import (
     HEAD,
     TOMBSTONE,
     Command,
+    Event,
     Head,
     History,
     Payload,
@@ -120,6 +122,25 @@ class Reading:
         if history is None:
             raise RunNotFound(run)
         return history
+
+    async def whole(self, history: History) -> History:
+        """Return a history with all payloads in it that its code is given, for replay.
+
+        Raises:
+            HistoryCorrupted, HistoryLost: one is not what was kept.
+        """
+        head = history.head
+        found = replace(history, head=replace(head, input=await self.resolve(head.run, head.input)))
+        found.records = [
+            replace(record, events=[await self._inline(head.run, e) for e in record.events])
+            for record in history.records
+        ]
+        return found
+
+    async def _inline(self, run: str, event: Event) -> Event:
+        blobs = self._client.blobs
+        data = await patiently(lambda: blobs.resolve_all(run, event.data), "reading a run")
+        return event if data is event.data else replace(event, data=data)
 
     async def grow(self, run: str, history: History) -> None:
         """Read what was written after a history, and only that."""

@@ -8,6 +8,7 @@ from typing import Any
 from .again import again
 from .env import Env
 from .errors import OffbookError, StepLost
+from .manifest import read_manifest
 from .model import pack, unpack
 from .ports import TaskDelivery, TaskSource, Unsure
 from .steps import Assignment, Execution
@@ -20,6 +21,9 @@ _PROGRESS = 1.5
 
 _GOODBYE = 1.0
 """Seconds in which a worker that stops says which tasks it hands back."""
+
+_PASS_ON, _PASS_ON_MAX = 0.01, 2.0
+"""Seconds for which a task is held that only other workers can run: they double."""
 
 Key = tuple[str, str, int]
 """Run, step and attempt."""
@@ -34,6 +38,8 @@ class RemoteSteps:
         self._running: dict[Key, tuple[Execution, TaskDelivery]] = {}
         self._sources: list[TaskSource] = []
         self._stops: list[Any] = []
+        self._strange: dict[Key, TaskDelivery] = {}
+        self._elsewhere: set[str] = set()
         self._draining = False
         self._busy = asyncio.Event()
         self._tries = Tries(env.backend)
@@ -56,9 +62,10 @@ class RemoteSteps:
     async def stop(self, grace: float) -> None:
         """Take nothing more, let running bodies end within the grace, hand the rest back."""
         self._draining = True
-        for source in self._sources:
+        for source in list(self._sources):
             with suppress(Unsure):
                 await source.close()
+            self._sources = [other for other in self._sources if other is not source]
         tasks = [e.task for e, _ in self._running.values() if e.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -67,8 +74,8 @@ class RemoteSteps:
             delivery.release()
             if execution.task is not None:
                 execution.task.cancel()
-        for stop in self._stops:
-            stop()
+        while self._stops:
+            self._stops.pop()()
 
     async def _hand_back(self) -> None:
         """Say which tasks come again though no worker died of them."""
@@ -98,11 +105,59 @@ class RemoteSteps:
             self._env.observer.log("warning", "task_refused", run=task.run, reason=str(error))
             delivery.ack()
             return
+        if assignment.name in self._env.registry.steps:
+            self._begin(assignment, key, delivery)
+        elif key in self._strange:
+            self._strange[key] = delivery
+        else:
+            self._strange[key] = delivery
+            job = self._pass_on(assignment, key)
+            self._tasks.spawn(job, f"pass on {assignment.name}")
+
+    def _begin(self, assignment: Assignment, key: Key, delivery: TaskDelivery) -> None:
         self._env.slots.take()
         execution = Execution(assignment)
         self._running[key] = execution, delivery
         self._busy.set()
         self._tasks.spawn(self._run(execution, key), f"step {assignment.name}")
+
+    async def _pass_on(self, assignment: Assignment, key: Key) -> None:
+        """Give back the task of a step that only others know, so that one of them takes it.
+
+        Where no worker of the deployment ever knew the step, that is the step's failure.
+        """
+        unknown = False
+        try:
+            if len(self._strange) <= self._env.slots.total:
+                self._want()  # it takes no slot, and must not keep out what can run here
+            unknown = not await self._is_known(assignment.name)
+            if not unknown:
+                await self._put_off(key)
+        finally:
+            delivery = self._strange.pop(key)
+            if not unknown or self._draining:
+                delivery.release()
+        if unknown and not self._draining:
+            self._begin(assignment, key, delivery)
+        self._want()
+
+    async def _is_known(self, name: str) -> bool:
+        if name not in self._elsewhere:
+            env = self._env
+            manifest = await again(lambda: read_manifest(env.backend, env.lane))
+            if manifest is None or name not in manifest["steps"]:
+                return False
+            self._elsewhere.add(name)
+            cure = "import its module in all workers of the queue, or give it a queue of its own"
+            env.observer.log("warning", "step_passed_on", name=name, cure=cure)
+        return True
+
+    async def _put_off(self, key: Key) -> None:
+        deliveries = self._strange[key].deliveries
+        if deliveries == 1:
+            # It comes again, though no worker died of it.
+            await self._tries.note(*key, 0)
+        await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))
 
     async def _run(self, execution: Execution, key: Key) -> None:
         try:

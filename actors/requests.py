@@ -66,7 +66,7 @@ class Response:
         if json is not UNSET and body is not None:
             raise InvalidOption("body", body, "left out where json= is given")
         data, kind = _body(body, json)
-        checked = _checked(headers or {})
+        checked = _checked({} if headers is None else headers)
         if data and kind and "content-type" not in checked:
             checked["content-type"] = kind
         if isinstance(status, bool) or status not in _STATUS:
@@ -92,6 +92,8 @@ def _body(body: bytes | str | None, json: object) -> tuple[bytes, str]:
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidOption("headers", headers, "a mapping of names to values")
     found: dict[str, str] = {}
     for name, value in headers.items():
         lower = str(name).lower()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .context import current_body, current_step
 from .define import Workflow, step
-from .errors import InvalidOption, NotInWorkflowBody
+from .errors import NotInWorkflowBody
+from .names import check_name
 from .stream import Stream, stream_names, stream_of
+from .values import flag, text
 
 if TYPE_CHECKING:
     from .client import Client
@@ -78,7 +80,7 @@ class Run(Generic[R]):
     def __init__(
         self, client: "Client | None", run_id: str, workflow: Workflow[..., R] | None = None
     ) -> None:
-        self.id = run_id
+        self.id = check_name("id", run_id)
         self.workflow = workflow
         self._client = client
 
@@ -156,7 +158,13 @@ class Run(Generic[R]):
             await self._door("terminate").terminate_run(self.id, reason)
 
     async def wake(self, *timers: str) -> int:
-        """End all pending sleeps of the run, or those named; return how many."""
+        """End all pending sleeps of the run, or those named; return how many.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run. InvalidOption: a name is no text.
+        """
+        for timer in timers:
+            text("timers", timer)
         if current_body() is not None:
             return await _wake(self.id, list(timers))
         return await self._door("wake").wake_run(self.id, timers)
@@ -182,7 +190,7 @@ class Run(Generic[R]):
 
     def events(self, *, follow: bool = False) -> AsyncIterator[RunEvent]:
         """Yield the run's history, oldest first; with `follow`, go on until the run ends."""
-        return self._door("events").run_events(self.id, follow=follow)
+        return self._door("events").run_events(self.id, follow=flag("follow", follow))
 
     def stream(
         self,
@@ -199,7 +207,7 @@ class Run(Generic[R]):
         `Stream.read`. It can be written to as well.
 
         Raises:
-            InvalidName: the name cannot be one.
+            InvalidName: the name cannot be one. InvalidOption: an option cannot be what it is.
         """
         channel = stream_of(self.id, name)
         return Stream(channel, type, self._client, start=start, follow=follow, view=view)
@@ -221,8 +229,8 @@ class Run(Generic[R]):
 
 
 def _check_reason(reason: object) -> None:
-    if reason is not None and not isinstance(reason, str):
-        raise InvalidOption("reason", reason, "text, or None")
+    if reason is not None:
+        text("reason", reason)
 
 
 def _client() -> "Client":

@@ -14,6 +14,8 @@ from .errors import HookRejected
 
 # Empty, so that a reference which leads out of its schema is never fetched.
 _NOWHERE = cast("Any", referencing).Registry()
+_TOLD = 3
+"""Misfits of one payload that are told."""
 _best = cast("Any", best_match)
 
 
@@ -56,8 +58,15 @@ def check(schema: dict[str, Any], value: Any) -> None:  # noqa: ANN401 - plain d
     try:
         cls = validator_for(schema, default=Draft202012Validator)
         validator = cls(schema, registry=_NOWHERE)
-        error = cast("ValidationError | None", _best(validator.iter_errors(value)))
+        errors = list(validator.iter_errors(value))
+        best = cast("ValidationError | None", _best(errors))
     except Exception as broken:
         raise HookRejected(f"its stored schema cannot be used: {str(broken)[:200]}") from broken
-    if error is not None:
-        raise HookRejected(f"{error.json_path.replace('$', 'payload', 1)}: {error.message[:300]}")
+    if best is not None:
+        plain = [] if any(error.context for error in errors) else errors
+        others = [error for error in plain if error is not best]
+        raise HookRejected("; ".join(map(_told, [best, *others][:_TOLD])))
+
+
+def _told(error: "ValidationError") -> str:
+    return f"{error.json_path.replace('$', 'payload', 1)}: {error.message[:300]}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from .codec import extend
 from .context import current_body, step_context
-from .errors import NotSerializable
+from .errors import InvalidOption, NotSerializable
 
 Reference = dict[str, Any]
 
@@ -67,6 +67,8 @@ class CancelScope:
         self._cancelling = 0
         self._delivered = False
         for parent in parents:
+            if not isinstance(parent, CancelScope):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidOption("a parent", parent, "a CancelScope")
             parent._children.append(self)  # noqa: SLF001 - of this class
             if parent.cancelled and not self.cancelled:
                 self.cancelled, self.reason = True, parent.reason
@@ -102,6 +104,8 @@ class CancelScope:
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call back once the scope is cancelled: before `cancel` returns, or now if it is."""
+        if not callable(callback):
+            raise InvalidOption("callback", callback, "a function without arguments")
         if self.cancelled:
             callback()
         else:
@@ -123,7 +127,7 @@ class CancelScope:
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         if task is None or self._task is not None:
-            raise RuntimeError("a CancelScope is entered once at a time, in a task")
+            raise InvalidOption("a CancelScope", self, "entered once at a time, in a task")
         self._declare_in_body()
         self._task = task
         self._cancelling = task.cancelling()

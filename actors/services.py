@@ -4,6 +4,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from .again import again
 from .chunks import Source
 from .model import pack, unpack
 from .outlet import Outlet
-from .ports import Unsure
+from .ports import Passage, Unsure
 from .tokens import Tokens, beat_key, scope_key
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class ExecutionServices:
     def client(self) -> Any:  # noqa: ANN401 - the Client, which knows steps itself
         """The worker's client."""
         return self._owner.client
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Surround a part of the body with a span."""
+        return self._owner.env.observer.span(passage)
 
     def outlet(self) -> Outlet:
         """Return the attempt's way to write to streams."""

@@ -10,14 +10,21 @@ from .again import again
 from .attributes import check_attributes
 from .blobs import BlobStore
 from .children import PYTHON, input_digest
-from .errors import RunConflict, ServerUnavailable
+from .codec import Codec
+from .errors import InvalidOption, RunConflict, ServerUnavailable
 from .model import HEAD, TOMBSTONE, Head, encode_head, read_head
+from .names import check_caller, check_token, token_key
 from .options import Duration, micros
 from .ports import Backend, Observer, Refused, Unsure
 from .tombs import Tombstone
 
+_PAIR = 2
 _PATIENCE = 10.0
 """Seconds in which a start must be accepted."""
+
+
+ON_CONFLICT = ("same", "raise", "attach", "supersede")
+"""What a start may do where its id is taken."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,6 +48,30 @@ class StartOptions:
     retention: float | None = None
     on_conflict: str = "same"
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def early_payloads(codec: Codec, resume: object, caller: str | None) -> list[dict[str, Any]]:
+    """Return what `resume=` and `resume_id=` of a start mean: a payload before its hook, or none.
+
+    Raises:
+        InvalidOption: they are not a token with a payload, and an id.
+        NotSerializable, PayloadTooLarge: the payload cannot be stored.
+    """
+    if resume is None:
+        if caller is not None:
+            raise InvalidOption("resume_id", caller, "left out where there is no resume=")
+        return []
+    given: Any = resume
+    if not isinstance(resume, tuple) or len(given) != _PAIR:
+        raise InvalidOption("resume", given, "a tuple of a hook's token and the payload")
+    token, payload = given
+    return [
+        {
+            "token": token_key(check_token(token)),
+            "payload": codec.encode(payload, "payload"),
+            "caller": secrets.token_hex(8) if caller is None else check_caller("resume_id", caller),
+        }
+    ]
 
 
 async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:

@@ -13,6 +13,7 @@ from .codec import Codec
 from .context import current_body, step_context
 from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
+from .groups import check_group
 from .model import TOMBSTONE, moment
 from .names import check_name
 from .outlet import Outlet, check_run
@@ -21,11 +22,16 @@ from .readers import VIEWS, Cursor, Entry, Reader, Shown
 from .state import FINAL
 from .subscribing import Recorded, read_topic
 from .summary import read_summary
+from .values import annotation, flag, one_of, several, text, whole
 
 if TYPE_CHECKING:
     from .client import Client
 
 T = TypeVar("T")
+
+_WORDS = ("begin", "now")
+_AUTHOR_BYTES = 1024
+_PAGE_MOST = 1_000_000
 
 DEFAULT = "default"
 """The name of a run's stream that was given none."""
@@ -91,13 +97,13 @@ class Stream(Generic[T]):
         authors: Collection[str] | None = None,
     ) -> None:
         self.channel = channel
-        self.type = type_
-        self.author = author
+        self.type = annotation("type", type_)
+        self.author = text("author", author, 0, _AUTHOR_BYTES)
         self._client = client
-        self._start = start
-        self._follow = follow
-        self._view = view
-        self._authors = None if authors is None else sorted(authors)
+        self._start = _checked(start)
+        self._follow = flag("follow", follow)
+        self._view = one_of("view", view, VIEWS)
+        self._authors = None if authors is None else _names(authors)
 
     def __repr__(self) -> str:
         return f"<Stream {self.channel}>"
@@ -134,6 +140,8 @@ class Stream(Generic[T]):
 
     async def write_many(self, values: Iterable[T]) -> None:
         """Add several chunks at once. Raises as `write`."""
+        if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("values", values, "an iterable")
         body = current_body()
         if body is not None:
             body.streams.write(self.channel, values, self.author)
@@ -148,6 +156,8 @@ class Stream(Generic[T]):
 
     async def write_from(self, values: AsyncIterable[T]) -> None:
         """Add a chunk for each value that comes. Raises as `write`."""
+        if not isinstance(values, AsyncIterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("values", values, "an async iterable; for others say write_many")
         async for value in values:
             await self.write(value)
 
@@ -174,6 +184,8 @@ class Stream(Generic[T]):
         """
         if not self.channel.run:
             raise InvalidOption("close", self.name, "a run's stream: a topic does not end")
+        if error is not None and not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("error", error, "an exception, or None")
         body = current_body()
         if body is not None:
             body.streams.close(self.channel, error)
@@ -216,7 +228,8 @@ class Stream(Generic[T]):
 
         Raises:
             StreamFailed: its writer ended it with an error. RunNotFound, RunExpired: there is no
-            such run. PayloadMismatch: a chunk is not of the stream's type.
+            such run. PayloadMismatch: a chunk is not of the stream's type. InvalidOption: an
+            option cannot be what it is.
         """
         async with aclosing(self.chunks(start, follow=follow, view=view)) as chunks:
             async for chunk in chunks:
@@ -227,14 +240,18 @@ class Stream(Generic[T]):
     ) -> AsyncGenerator[Chunk[T] | Reset]:
         """Yield the chunks with their indices and cursors. For the rest see `read`."""
         body = current_body()
-        place = self._start if start is None else start
-        goes_on = self._follow if follow is None else follow
+        place = self._start if start is None else _checked(start)
+        goes_on = self._follow if follow is None else flag("follow", follow)
         if body is not None and not self.channel.run:
-            async for taken in read_topic(self.channel, place, self._authors, follow=goes_on):
-                yield self._taken(body.codec, taken)
+            heard = body.streams.heard
+            reading = read_topic(self.channel, place, self._authors, heard, follow=goes_on)
+            async with aclosing(reading) as recorded:
+                async for taken in recorded:
+                    yield self._taken(body.codec, taken)
             return
         backend = await self._backend("reading a stream")
-        reader = self._reader(backend, self._view if view is None else view, goes_on)
+        seen = self._view if view is None else one_of("view", view, VIEWS)
+        reader = self._reader(backend, seen, goes_on)
         async with aclosing(reader.entries(_place_of(place))) as entries:
             async for entry in entries:
                 if self._wants(entry):
@@ -257,21 +274,36 @@ class Stream(Generic[T]):
         backend = await self._backend("reading a stream")
         return await self._reader(backend, "effective", follow=False).count() - 1
 
+    async def ended(self) -> bool:
+        """Return whether nothing more can come: it was closed, or its run has ended.
+
+        Raises:
+            RunNotFound, RunExpired: there is no such run.
+        """
+        backend = await self._backend("reading a stream")
+        if await self._has_ended():
+            return True
+        reader = self._reader(backend, "effective", follow=False)
+        async with aclosing(reader.entries(None)) as entries:
+            async for _ in entries:
+                pass
+        return reader.closed is not None
+
     async def page(self, cursor: str | None = None, limit: int = 100) -> Page[T]:
         """Return up to `limit` chunks after a cursor, of those that are there now.
 
         Raises:
             RunNotFound, RunExpired: there is no such run. InvalidOption: the limit is below 1.
         """
-        if limit < 1:
-            raise InvalidOption("limit", limit, "a number of at least 1")
+        whole("limit", limit, 1, _PAGE_MOST)
+        place = _place_of(0 if cursor is None else _checked(cursor))
         backend = await self._backend("reading a stream")
         reader = self._reader(backend, "effective", follow=False)
         over = await self._has_ended()
         chunks: list[Chunk[T]] = []
         gone: tuple[int, ...] = ()
         more = False
-        async with aclosing(reader.entries(_place_of(0 if cursor is None else cursor))) as entries:
+        async with aclosing(reader.entries(place)) as entries:
             async for entry in entries:
                 if len(chunks) == limit:
                     more = True
@@ -288,8 +320,6 @@ class Stream(Generic[T]):
     # Inside
 
     def _reader(self, backend: Backend, view: str, follow: bool) -> Reader:  # noqa: FBT001
-        if view not in VIEWS:
-            raise InvalidOption("view", view, "'effective', 'attempts' or 'raw'")
         return Reader(
             backend.streams,
             self.channel,
@@ -309,6 +339,7 @@ class Stream(Generic[T]):
         backend = self._owner().backend
         if self.channel.run:
             await patiently(lambda: check_run(backend, self.channel.run), doing)
+        await patiently(lambda: check_group(backend, self.channel), doing)
         return backend
 
     async def _chunk(self, entry: Entry, cursor: str) -> Chunk[T] | Reset:
@@ -352,6 +383,25 @@ class Stream(Generic[T]):
         if context is not None:
             return context.services.outlet()
         return self._owner().outlet
+
+
+def _checked(start: object) -> int | str:
+    """Return where a reading begins.
+
+    Raises:
+        InvalidOption: it is no index, no word for a place, and no cursor.
+    """
+    if isinstance(start, int) and not isinstance(start, bool):
+        return start
+    if isinstance(start, str):
+        if start not in _WORDS:
+            Cursor.parse(start)
+        return start
+    raise InvalidOption("start", start, "an index, 'begin', 'now', or a cursor of this stream")
+
+
+def _names(authors: object) -> list[str]:
+    return sorted(text("authors", author) for author in several("authors", authors, "names"))
 
 
 def _place_of(start: int | str) -> int | Cursor | None:

@@ -6,14 +6,16 @@ So it is recorded, and a replay reads the same. While a body waits, its run stay
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from .again import again
-from .chunks import Place
+from .chunks import Place, Source
 from .context import current_step
 from .define import step
 from .errors import InvalidOption
-from .names import check_name
+from .groups import check_group
+from .names import check_topic
 from .ports import Channel
 from .readers import Cursor, Reader
 
@@ -33,23 +35,53 @@ class Recorded:
     author: str
 
 
+class Heard:
+    """What a body has had of a topic, by writer: a message that was sent again counts once.
+
+    A batch begins where the one before ended and knows nothing of what was before it.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[bytes, int] = {}
+
+    def has(self, writer: bytes, i: int) -> bool:
+        """Return whether this was had before; from now on it was."""
+        if i < self._next.get(writer, 0):
+            return True
+        self._next[writer] = i + 1
+        return False
+
+
 async def read_topic(
-    channel: Channel, start: int | str, authors: list[str] | None, *, follow: bool
+    channel: Channel,
+    start: int | str,
+    authors: list[str] | None,
+    heard: dict[str, Heard],
+    *,
+    follow: bool,
 ) -> AsyncGenerator[Recorded]:
     """Yield the chunks of a topic in a workflow body.
+
+    heard: of the places at which the body stopped reading, what it had had there.
 
     Raises:
         InvalidOption: the start is neither "begin", "now" nor a cursor.
     """
     place = await _place_of(channel.name, start)
+    had = heard.pop(f"{channel.name} {place}", None) or Heard()
     index = 0
-    while True:
-        batch = await _batch(channel.name, place, authors, follow)
-        for data, place, at, writer, author in batch:
-            yield Recorded(index, data, place, at, writer, author)
-            index += 1
-        if not batch and not follow:
-            return
+    try:
+        while True:
+            batch = await _batch(channel.name, place, authors, follow)
+            for data, after, at, step_id, author, writer, i in batch:
+                place = after
+                if not had.has(writer, i):
+                    yield Recorded(index, data, place, at, step_id, author)
+                    index += 1
+            if not batch and not follow:
+                return
+    finally:
+        heard[f"{channel.name} {place}"] = had
 
 
 async def _place_of(topic: str, start: int | str) -> str:
@@ -66,7 +98,7 @@ async def _place_of(topic: str, start: int | str) -> str:
 async def _end(topic: str) -> str:
     """Return the place of what was written last."""
     streams = current_step().client.backend.streams
-    channel = Channel(check_name("topic", topic))
+    channel = await _channel(topic)
     tail = await again(lambda: streams.tail(channel))
     return str(Cursor(Place(0 if tail is None else tail.seq + 1, -1), 0, 0))
 
@@ -92,7 +124,7 @@ async def _fill(
 ) -> Place:
     """Add chunks until there are so many; wait for them where one is the most."""
     streams = current_step().client.backend.streams
-    channel = Channel(check_name("topic", topic))
+    channel = await _channel(topic)
     reader = Reader(streams, channel, "effective", follow=most == 1, ended=_never)
     async with aclosing(reader.onward(after)) as chunks:
         async for shown in chunks:
@@ -100,10 +132,28 @@ async def _fill(
             if authors is None or chunk.author in authors:
                 after = chunk.place
                 place = str(Cursor(after, 0, 0))
-                found.append([chunk.payload, place, chunk.at, chunk.source.step, chunk.author])
+                found.append(
+                    [
+                        *(chunk.payload, place, chunk.at, chunk.source.step, chunk.author),
+                        *(_mark_of(chunk.source), chunk.i),
+                    ]
+                )
             if len(found) >= most:
                 break
     return after
+
+
+def _mark_of(source: Source) -> bytes:
+    """Return who wrote, in few bytes: it is recorded with each chunk."""
+    text = f"{source.run} {source.step} {source.attempt} {source.nonce}"
+    return blake2b(text.encode(), digest_size=8).digest()
+
+
+async def _channel(topic: str) -> Channel:
+    channel = Channel(check_topic(topic))
+    backend = current_step().client.backend
+    await again(lambda: check_group(backend, channel))
+    return channel
 
 
 async def _never() -> bool:

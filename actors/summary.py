@@ -89,9 +89,13 @@ def summarize(state: RunState) -> Summary:
         root=head.root or None,
         reason=end.data.get("error_code") if end else None,
         waits=tuple(islice(waits, 5)) if end is None else (),
-        next_wake=None if end else state.dues.first(),
+        next_wake=None if end else state.dues.first() or _start_of(state),
         retention=head.retention,
     )
+
+
+def _start_of(state: RunState) -> int | None:
+    return None if state.started else state.head.start_at
 
 
 _NONE = "", -1

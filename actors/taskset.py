@@ -1,9 +1,47 @@
 """Background tasks with an owner."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from typing import Any
+
+Job = Coroutine[Any, Any, None]
+
+_alone: set["asyncio.Task[None]"] = set()
+
+
+def unbroken(job: Job) -> "asyncio.Task[None]":
+    """Start a job that is not to stop half-way, such as a close: see `end_of`."""
+    task = asyncio.get_running_loop().create_task(job)
+    _alone.add(task)  # the event loop alone would not keep it
+    task.add_done_callback(_alone.discard)
+    return task
+
+
+async def end_of(task: "asyncio.Task[None]") -> None:
+    """Await a task. A caller that is cancelled still waits for its end.
+
+    One that is cancelled again does not, and then the task goes on alone.
+    """
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def together(jobs: Iterable[Awaitable[Any]]) -> None:
+    """Await several jobs; where one fails the others are ended first, then its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(_await(job))
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _await(job: Awaitable[Any]) -> None:
+    await job
 
 
 class TaskSet:
@@ -23,7 +61,7 @@ class TaskSet:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+    def spawn(self, job: Job, name: str) -> "asyncio.Task[None]":
         """Start a task."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(job, name=name, context=self.context.copy())

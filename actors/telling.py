@@ -32,6 +32,7 @@ class Telling:
             "replayed": memory.replayed,
             "replay_seconds": memory.replay_seconds,
             "waits": turn.waits,
+            "spans": turn.spans,
             "epoch": self._partition.epoch,
             "worker": self._env.worker,
         }

@@ -1,18 +1,31 @@
 """Hook tokens: which run and hook a token wakes. The token itself is stored nowhere."""
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
+from .errors import HistoryCorrupted, HistoryLost
+from .loading import read_run
 from .model import HEAD, TOMBSTONE, Event, kind_of, pack, unpack_map
 from .names import token_key
 from .ports import Backend, Refused, Table
-from .state import SETTLED, HookState
+from .state import SETTLED, HookState, RunState, state_of
 
 ACCEPTED_MAX = 1000
 """Callers' ids that a spent token remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookInfo:
+    """What is known of a hook by its token."""
+
+    run: str
+    id: str
+    open: bool
+    metadata: Any = None
+    schema: Any = None
 
 
 @dataclass(slots=True)
@@ -20,7 +33,8 @@ class TokenRecord:
     """What the table holds of a token; `until` (µs) keeps a spent one taken.
 
     `closing`: the run may be about to close the hook, so only its log says what it still took.
-    `web` says how requests reach it, where it is a webhook's.
+    `web` says how requests reach it, where it is a webhook's. `before` is what earlier hooks of the
+    token took: runs with the ids of senders.
     """
 
     run: str
@@ -33,6 +47,21 @@ class TokenRecord:
     until: int = 0
     accepted: list[str] = field(default_factory=list[str])
     web: dict[str, Any] | None = None
+    before: list[tuple[str, list[str]]] = field(default_factory=list[tuple[str, list[str]]])
+
+    def took(self, caller: str) -> str | None:
+        """Return the run that took a sender's payload while the token was an earlier hook's."""
+        return next((run for run, callers in self.before if caller in callers), None)
+
+    def carry(self, held: "TokenRecord", accepted: Sequence[str]) -> None:
+        """Keep what the token's hook before this one took, and those before it: the newest ids."""
+        room = ACCEPTED_MAX
+        self.before = []
+        for run, callers in ((held.run, accepted), *reversed(held.before)):
+            kept = list(callers)[-room:] if room else []
+            if kept:
+                self.before.insert(0, (run, kept))
+            room -= len(kept)
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
@@ -116,56 +145,74 @@ class Tokens:
         self._env = env
         self._table = env.backend.hooks
 
-    async def take(self, run: str, hook: HookState, others: Container[str]) -> str | None:
-        """Take the token for a hook; return its owner where another hook holds it.
+    async def take(self, hook: HookState, state: RunState) -> str | None:
+        """Take the token for a hook of a run; return its owner where another hook holds it.
 
-        `others` are the run's open hooks: a token that a closed one of them held is free, though
-        its record may not say so yet.
+        A token that a closed hook of the run held is free, though its record may not say so yet.
 
         Raises:
             Unsure: an answer was lost; taking again is no change.
         """
         data = hook.data
         record = TokenRecord(
-            run,
+            state.head.run,
             self._env.lane,
             hook.id,
             data.get("schema"),
             data.get("metadata"),
             web=data.get("web"),
-        ).to_bytes()
+        )
         key = token_key(hook.token)
         while True:
             try:
-                await self._table.create(key, record)
+                await self._table.create(key, record.to_bytes())
             except Refused:
-                owner = await self._contest(key, record, run, hook.id, others)
+                owner = await self._contest(key, record, state)
                 if owner is not None:
                     return owner or None
             else:
                 return None
 
-    async def _contest(
-        self, key: str, record: bytes, run: str, hook: str, others: Container[str]
-    ) -> str | None:
+    async def _contest(self, key: str, record: TokenRecord, state: RunState) -> str | None:
         """Return the owner, nothing ("") where it is ours now, or None: look again."""
         entry = await self._table.get(key)
         if entry is None:
             return None
         held = TokenRecord.read(entry.value)
-        if held is not None and (held.run, held.hook, held.spent) == (run, hook, False):
+        own = (record.run, record.hook, False)
+        if held is not None and (held.run, held.hook, held.spent) == own:
             return ""
-        if held is not None and not await self._free(held, run, others):
+        if held is not None and not await self._free(held, state):
             return held.run
+        if held is not None:
+            record.carry(held, await self._accepted(held, state))
         try:
-            await self._table.swap(key, record, entry.revision)
+            await self._table.swap(key, record.to_bytes(), entry.revision)
         except Refused:
             return None
         return ""
 
-    async def _free(self, held: TokenRecord, run: str, others: Container[str]) -> bool:
-        if held.run == run:
-            return held.spent or held.hook not in others
+    async def _accepted(self, held: TokenRecord, state: RunState) -> Sequence[str]:
+        """Return whose payloads a hook took that does not hold its token any more."""
+        if held.spent:
+            return held.accepted
+        if held.run != state.head.run:
+            try:
+                history, _ = await read_run(self._env, held.run)
+            except (HistoryCorrupted, HistoryLost):
+                history = None
+            if history is None:
+                return ()
+            state = state_of(history)
+        hook = state.hooks.get(held.hook)
+        if hook is not None:
+            return hook.accepted
+        closed: Sequence[str] = state.closed.get(held.hook, {}).get("accepted", ())
+        return closed
+
+    async def _free(self, held: TokenRecord, state: RunState) -> bool:
+        if held.run == state.head.run:
+            return held.spent or held.hook not in state.hooks
         if held.spent:
             return held.until <= self._env.backend.clock.now()
         return await has_ended(self._env.backend, held.run)

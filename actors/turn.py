@@ -13,7 +13,7 @@ from .errors import StepTimeout
 from .letters import check_letter
 from .model import Command, Event, Payload, unpack_map
 from .names import token_key
-from .ports import Delivery
+from .ports import Delivery, Passage
 from .state import ENDS, HookState, RunState, StepState
 
 
@@ -34,6 +34,7 @@ class Turn:
     events: list[Event] = field(default_factory=list[Event])
     commands: list[Command] = field(default_factory=list[Command])
     waits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    spans: list[Passage] = field(default_factory=list[Passage])
     size: int = 0
     commit_seconds: float = 0.0
 
@@ -260,6 +261,9 @@ def _unclaimed(fields: dict[str, Any], caller: str, context: Context) -> Decisio
 
 
 def _cancel(fields: dict[str, Any], context: Context) -> Decision:
+    parent = context.state.head.parent
+    if "parent" in fields and (parent is None or parent.run != fields["parent"]):
+        return []  # it asked for a child of this id, and has not heard that it is another's
     if context.state.cancel_requested:
         return []
     data = {"reason": fields.get("reason")}

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .codec import Codec
-from .errors import OffbookError
+from .errors import OffbookError, StepFailed
 from .model import BlobRef, Event, History, Payload, moment, unpack
 from .run import RunEvent, RunView, StepView
 from .state import RunState, state_of
+from .turn import START_TIMER
 
 _COMMAND_EVENTS = {
     "step": "step_scheduled",
@@ -63,7 +64,7 @@ class Viewer:
                 continue
             if key == "error":
                 error = self.error(value)
-                shown[key] = f"{type(error).__name__}: {error}" if error else self.plain(value)
+                shown[key] = _said(error) if error else self.plain(value)
             else:
                 shown[key] = self._shown(key, value)
         return shown
@@ -139,12 +140,20 @@ class Viewer:
         )
 
     def _waits(self, state: RunState) -> Iterator[dict[str, Any]]:
+        if not state.started and state.head.start_at is not None:
+            yield {"kind": "start", "id": START_TIMER, "due": moment(state.head.start_at)}
         for timer in state.timers.values():
             yield {"kind": "timer", "id": timer.id, "due": moment(timer.due)}
         for hook in state.hooks.values():
             yield {"kind": "hook", "id": hook.id, "since": moment(hook.since), "open": hook.opened}
         for child in state.children.values():
             yield {"kind": "child", "id": child.id, "run": child.run, "name": child.name}
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, StepFailed):
+        return f"{error.type}: {error.message}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _reason(state: RunState) -> str | None:

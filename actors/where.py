@@ -1,18 +1,21 @@
-"""Where a workflow is: the user's line that runs now, or that a task waits in."""
+"""Where a workflow is: the user's line that runs now, that a task waits in, that raised."""
 
 import asyncio
 import gc
+import re
 import sys
 import sysconfig
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .active import line_of
+from .active import is_written, line_of
+from .failures import AGAIN, traceback_of
 
 _HERE = str(Path(__file__).parent)
 _LIBRARY = (_HERE, sysconfig.get_path("stdlib"), "<frozen ")
 _LOOP = ("offbook.actors.loop", "offbook.actors.loop_doors")
+_FRAME = re.compile(r'^  File "(.+)", line (\d+)(?:, in (.*))?$', re.MULTILINE)
 _PACKAGES = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
@@ -40,6 +43,19 @@ def waiting_line(task: "asyncio.Task[Any]") -> str:
             found = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
         at = _awaited_by(at)
     return found
+
+
+def raising_line(error: BaseException) -> str:
+    """Return `file:line in function` of the user's line that an exception came from.
+
+    It may have been raised in another process; it is empty where no frame of it is known.
+    """
+    frames = _FRAME.findall(traceback_of(error).partition(AGAIN)[0])
+    own = [frame for frame in frames if is_written(frame[0]) and "site-packages" not in frame[0]]
+    if not frames:
+        return ""
+    file, line, function = (own or frames)[-1]
+    return f"{file}:{line}" + (f" in {function}" if function else "")
 
 
 def _is_users(frame: FrameType) -> bool:

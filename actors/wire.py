@@ -108,6 +108,19 @@ def _integers(text: str) -> list[int]:
     return [int(part, 16) for part in text.split(",")]
 
 
+_EXPONENT_MAX = 1_000_000
+
+
+def _bounded(value: Decimal) -> Decimal:
+    """Return a number whose digits, were they all written out, would not fill the memory.
+
+    Pydantic writes them out where an integer is wanted, and a few bytes may stand for any count.
+    """
+    if value.is_finite() and abs(value.adjusted()) > _EXPONENT_MAX:
+        raise ValueError(f"its exponent is above {_EXPONENT_MAX:,}")
+    return value
+
+
 def _is_url(value: object) -> bool:
     return isinstance(value, type) and value.__name__.endswith(("Url", "Dsn"))
 
@@ -123,7 +136,7 @@ _STANDARD: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = 
         lambda value: f"{value.days:x},{value.seconds:x},{value.microseconds:x}",
         lambda text: dt.timedelta(*_integers(text)),
     ),
-    "Decimal": (Decimal, str, Decimal),
+    "Decimal": (Decimal, lambda value: str(_bounded(value)), lambda text: _bounded(Decimal(text))),
     "UUID": (UUID, lambda value: value.hex, UUID),
     "complex": (complex, str, complex),
     "range": (

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .again import again
 from .blobs import BlobStore
+from .client import Client
 from .context import StepServices
 from .define import Definition, Registry, registry
 from .env import Env, Slots
@@ -23,18 +24,18 @@ from .janitor import Janitor
 from .manifest import publish_manifest
 from .model import pack, unpack
 from .names import check_name
-from .options import Duration, Settings, seconds
+from .options import Duration, Settings, check_settings, seconds
 from .owner import OwnedPartition, Owner
-from .ports import Lease, Unsure
+from .ports import Backend, Lease, Unsure
 from .remote import RemoteSteps
 from .services import Services
 from .stalls import Stalls
 from .steps import Execution, StepActor
-from .taskset import TaskSet
+from .taskset import TaskSet, end_of, together, unbroken
+from .values import flag, several, whole
 from .watchdog import Watchdog
 
-if TYPE_CHECKING:
-    from .client import Client
+_SLOTS_MOST = 1_000_000
 
 
 class Worker:
@@ -47,11 +48,14 @@ class Worker:
     all through the queues. lease: seconds until others take over what a dead worker served
     (default 3). grace: seconds that a drain waits for steps (default 30). settings: the rest of
     what can be told (default: the client's).
+
+    Raises:
+        InvalidOption, InvalidName: an option has a value that it cannot have.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
         self,
-        client: "Client",
+        client: Client,
         *,
         workflows: Iterable[object] | None = None,
         steps: Iterable[object] | None = None,
@@ -63,20 +67,23 @@ class Worker:
         grace: Duration | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if slots < 1:
-            raise InvalidOption("slots", slots, "1 or more")
+        if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("client", client, "made by offbook.connect(…)")
+        whole("slots", slots, 1, _SLOTS_MOST)
+        names = [check_name("queue", q) for q in several("queues", queues, "names")]
         self.client = client
-        self.deployment = check_name("deployment", deployment or client.deployment)
+        given = client.deployment if deployment is None else deployment
+        self.deployment = check_name("deployment", given)
         self.id = f"{socket.gethostname().split('.')[0][:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self.id = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.id)
-        base = settings if settings is not None else client.settings
+        base = client.settings if settings is None else check_settings("settings", settings)
         self.settings = replace(
             base,
             lease=base.lease if lease is None else seconds("lease", lease),
             grace=base.grace if grace is None else seconds("grace", grace),
         )
         self._registry = _choose(workflows, steps)
-        self._slots = Slots(slots, frozenset(check_name("queue", q) for q in queues), eager=eager)
+        self._slots = Slots(slots, frozenset(names), eager=flag("eager", eager))
         self._stop = asyncio.Event()
         self._tasks: TaskSet | None = None
         self._lease: Lease | None = None
@@ -84,6 +91,8 @@ class Worker:
         self._remote: RemoteSteps | None = None
         self._actor: StepActor | None = None
         self._stops: list[Any] = []
+        self._ending: asyncio.Task[None] | None = None
+        self._killed = False
 
     def __repr__(self) -> str:
         owned = sorted(p.number for p in self.partitions())
@@ -110,14 +119,26 @@ class Worker:
     async def start(self) -> None:
         """Take a lease, a share of the partitions, and the step queues.
 
+        Where it fails or is cancelled, nothing of it stays.
+
         Raises:
             ClientClosed: the client is not open.
         """
+        if self._tasks is not None:
+            return
         backend = self.client.backend
+        try:
+            await self._begin(backend)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _begin(self, backend: Backend) -> None:
         install()
         for definition in self._registry.workflows.values():
             prepare_module(sys.modules[definition.fn.__module__])
         self._registry.resolve()
+        self._slots.on_free.clear()
         self._tasks = TaskSet(self._failed)
         env = self._make_env()
         self._remote = RemoteSteps(env, self._tasks)
@@ -210,24 +231,47 @@ class Worker:
         self.client.observer.log("error", "task_failed", task=name, error=repr(error))
 
     async def aclose(self) -> None:
-        """Drain: finish or hand back the steps within the grace, hand the partitions over."""
+        """Drain: finish or hand back the steps within the grace, hand the partitions over.
+
+        Safe to repeat. Where it is cancelled, it stops at once, as far as bodies of steps do.
+        """
         self._stop.set()
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
-        async with asyncio.TaskGroup() as group:
-            if self._remote is not None:
-                group.create_task(self._remote.stop(self.settings.grace))
-            if self._owner is not None:
-                group.create_task(self._owner.stop(self.settings.grace))
-        if self._tasks is not None:
-            await self._tasks.close()
+        self._hear_no_more()
+        grace = self.settings.grace
+        try:
+            await together(part.stop(grace) for part in (self._remote, self._owner) if part)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        if self._killed:
+            return
+        if self._ending is None or self._ending.done():
+            self._ending = unbroken(self._let_go())
+        await end_of(self._ending)
+
+    def _hear_no_more(self) -> None:
+        while self._stops:
+            self._stops.pop()()
+
+    async def _let_go(self) -> None:
+        """End whatever is left of it."""
+        self._hear_no_more()
+        if self._remote is not None:
+            await self._remote.stop(0.0)
+        if self._owner is not None:
+            await self._owner.drop()
         if self._lease is not None:
             with suppress(Unsure):
                 await self._lease.close()
+        if self._tasks is not None:
+            await self._tasks.close()
         if self._actor is not None:
             self._actor.close()
-        self._owner = self._remote = self._lease = self._actor = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._owner = self._remote = self._lease = self._actor = self._tasks = None
 
     def partitions(self) -> list[OwnedPartition]:
         """Return the partitions that it serves now."""
@@ -235,10 +279,11 @@ class Worker:
 
     async def kill(self) -> None:
         """Stop without any hand-over, as a crash would: for tests."""
+        self._killed = True
         self._stop.set()
-        for stop in self._stops:
-            stop()
-        self._stops.clear()
+        self._hear_no_more()
+        if self._ending is not None:
+            self._ending.cancel()
         if self._tasks is not None:
             await self._tasks.close()
         if self._owner is not None:
@@ -247,7 +292,7 @@ class Worker:
                     actor.drop()
         if self._actor is not None:
             self._actor.close()
-        self._owner = self._remote = self._lease = self._actor = None
+        self._forget()
 
 
 def _choose(workflows: Iterable[object] | None, steps: Iterable[object] | None) -> Registry:
@@ -258,7 +303,10 @@ def _choose(workflows: Iterable[object] | None, steps: Iterable[object] | None) 
         *registry.steps.values(),
     ]
     chosen: list[object] = []
-    chosen += [d for d in everything if d.kind == "workflow"] if workflows is None else workflows
-    chosen += [d for d in everything if d.kind == "step"] if steps is None else steps
+    for field, given, kind in (("workflows", workflows, "workflow"), ("steps", steps, "step")):
+        if given is None:
+            chosen += [d for d in everything if d.kind == kind]
+        else:
+            chosen += several(field, given, f"functions decorated with @{kind}")
     builtins = [d for d in everything if d.name.startswith("offbook.")]
     return registry.subset([*chosen, *builtins])

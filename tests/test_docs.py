@@ -19,19 +19,22 @@ import pytest
 from opentelemetry.metrics import NoOpMeter
 
 import offbook
+from offbook import agent as agents
 from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
-from offbook.adapters import log, otel
+from offbook.adapters import ai_sdk, log, otel
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
+from offbook.agent import errors as agent
+from offbook.agent import models
 from offbook.ops.cli import cli
 from offbook.ops.cli import failures as endings
 from support.commands import Place, environment
 from support.pages import ROOT, Block, Stage, blocks, inline_code, page_names, text_of
 
-if not (ROOT / "docs").exists():
+if not (ROOT / "docs" / "cli.md").exists():
     pytest.skip("no docs in this tree", allow_module_level=True)
 
 PAGES = page_names()
@@ -125,6 +128,28 @@ def test_the_first_page_works_as_it_is_written(tmp_path: Path) -> None:
         assert place("result", started.out.strip()).out.strip() == "HELLO, ADA"
         listed = place(*commands["runs"][1:])
         assert listed.out.count("hello.welcome") == 2, listed.out
+        assert worker.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_the_quick_start_of_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
+    page = blocks("README.md")
+    script = next(block for block in page if "asyncio.run(main())" in block.text)
+    (tmp_path / "shop.py").write_text(script.text)
+    place = Place(tmp_path)
+    commands = {line[1]: line[1:] for block in page for line in command_lines(block)}
+    with place.background("--json", *commands["worker"][:2]) as worker:
+        worker.until(ready=True)
+        call = [sys.executable, "shop.py"]
+        subprocess.run(call, cwd=tmp_path, env=environment(), check=True, timeout=50)
+        with place.background("events", "order-42", "--follow", "--json") as events:
+            events.until(type="timer_started")
+            assert "timer" in place.inside(*commands["show"]).out
+            assert place.inside(*commands["wake"]).out == "1 woken\n"
+            events.until(type="hook_opened")
+            assert place.inside(*commands["resume"]).out == "order-42\n"
+            events.until(type="run_completed")
+        assert place.inside(*commands["result"]).out == "receipt for 42\n"
         assert worker.stop() == 0
 
 
@@ -278,8 +303,8 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    for module in (offbook, testing, otel, log):
-        for name in module.__all__:
+    for module in (offbook, testing, otel, log, agents, models, ai_sdk):
+        for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)
 
@@ -440,9 +465,12 @@ def test_an_error_of_the_face_has_a_page_that_says_what_it_is(name: str) -> None
     assert cls is errors.OffbookError or f"a kind of `{parent}`" in page, parent
 
 
+NUMBERS: set[object] = {int, float, int | None, float | None}
+
+
 def _fragments(cls: type[Any], *, whole: bool) -> list[str]:
     """Return the fixed parts of an error's text, with or without what it says at times."""
-    given: dict[str, Any] = {f.name: 7 if f.type in {int, float} else "§" for f in fields(cls)}
+    given: dict[str, Any] = {f.name: 7 if f.type in NUMBERS else "§" for f in fields(cls)}
     if not whole:
         given |= {f.name: f.default for f in fields(cls) if f.default == ""}
     if "cause" in given and cls is errors.RunFailed:
@@ -453,7 +481,12 @@ def _fragments(cls: type[Any], *, whole: bool) -> list[str]:
 
 @pytest.mark.parametrize(
     "cls",
-    [c for c in vars(errors).values() if inspect.isclass(c) and is_dataclass(c)],
+    [
+        c
+        for part in (errors, agent)
+        for c in vars(part).values()
+        if inspect.isclass(c) and is_dataclass(c)
+    ],
     ids=lambda cls: cls.__name__,
 )
 def test_the_example_of_an_error_has_the_text_that_the_error_has(cls: type[Any]) -> None:

@@ -78,6 +78,8 @@ def shipped_name(name: str) -> str | None:
         return None
     if re.fullmatch(r"src/offbook/([^/]+\.py|py\.typed)", name):
         return name.removeprefix("src/")
+    if name.startswith("docs/errors/"):
+        return name.replace("docs/errors", "offbook/ops/pages")
     in_part = name.startswith(tuple(f"{part}/" for part in PARTS))
     if in_part and (name.endswith(".py") or name.startswith("ops/dashboard/static/")):
         return f"offbook/{name}"
@@ -90,6 +92,7 @@ def test_the_wheel_holds_exactly_what_git_tracks(wheel: Path) -> None:
     assert names == expected
     assert "offbook/actors/errors.py" in names
     assert "offbook/py.typed" in names
+    assert "offbook/ops/pages/run-failed.md" in names
 
 
 def test_the_wheel_carries_licence_and_command(wheel: Path) -> None:

@@ -89,6 +89,19 @@ class Call:
         except HookRejected as error:
             raise Problem(400, "not-json", error.reason) from None
 
+    async def is_bare(self) -> bool:
+        """Return whether a request says no type and has no body, and no page of a site sent it.
+
+        Raises:
+            Problem, Gone: as `body`.
+        """
+        header = self.incoming.header
+        if any(
+            header(name) is not None for name in ("content-type", "origin", "transfer-encoding")
+        ):
+            return False
+        return header("content-length") in {None, "0"} and not await self.body()
+
     async def json_object(self, *known: str) -> dict[str, Any]:
         """Return the body as a JSON object with no other names than these.
 

@@ -75,7 +75,7 @@ class Runs:
 
     async def cancel(self, call: Call) -> Response:
         """POST runs/{id}/cancel: ask it to stop."""
-        fields = await call.json_object("reason")
+        fields = {} if await call.is_bare() else await call.json_object("reason")
         run: Run[Any] = self._client.run(call.words[0])
         await run.cancel(fields.get("reason"))
         return as_json(202, {"run": run.id})

@@ -1,12 +1,12 @@
 """Several observers as one, none of which can break a run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt, Observer
+from offbook.actors.ports import Attempt, Observer, Passage
 
 from .logger import write
 
@@ -38,7 +38,11 @@ class Observers:
 
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Surround a step's body with every observer's context, the first one outermost."""
-        return _Nested(self._observers, attempt)
+        return _Nested(self._observers, lambda observer: observer.attempt(attempt), "attempt")
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Surround a part of a step with every observer's context, the first one outermost."""
+        return _Nested(self._observers, lambda observer: observer.span(passage), "span")
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Tell of a turn."""
@@ -66,22 +70,28 @@ class Observers:
 
 
 class _Nested:
-    __slots__ = ("_attempt", "_entered", "_observers")
+    __slots__ = ("_call", "_entered", "_observers", "_open")
 
-    def __init__(self, observers: tuple[Observer, ...], attempt: Attempt) -> None:
+    def __init__(
+        self,
+        observers: tuple[Observer, ...],
+        open_: Callable[[Observer], AbstractContextManager[None]],
+        call: str,
+    ) -> None:
         self._observers = observers
-        self._attempt = attempt
+        self._open = open_
+        self._call = call
         self._entered: list[tuple[Observer, AbstractContextManager[None]]] = []
 
     def __enter__(self) -> None:
         for observer in self._observers:
             try:
-                context = observer.attempt(self._attempt)
+                context = self._open(observer)
                 if context is NOTHING:
                     continue
                 context.__enter__()
             except Exception as error:  # noqa: BLE001 - telemetry never breaks a run
-                _failed(observer, "attempt", error)
+                _failed(observer, self._call, error)
             else:
                 self._entered.append((observer, context))
 
@@ -97,7 +107,7 @@ class _Nested:
                 context.__exit__(kind, error, trace)
             except Exception as failure:  # noqa: BLE001 - telemetry never breaks a run
                 if failure is not error:
-                    _failed(observer, "attempt", failure)
+                    _failed(observer, self._call, failure)
 
 
 def _failed(observer: Observer, call: str, error: Exception) -> None:

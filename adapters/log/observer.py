@@ -1,17 +1,21 @@
-"""Tells the log what happens to runs. Payloads and the texts of errors stay out."""
+"""Tells the log what happens to runs. Payloads stay out, and the texts of errors unless asked."""
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
+from offbook.actors.errors import StepFailed
+from offbook.actors.failures import text_of
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
+from offbook.actors.where import raising_line
 
 from .context import Binding, bind, unbind
 from .logger import enabled, write
 
+_NOTHING = nullcontext()
 _BAD = frozenset({"failed", "blocked"})
 
 
@@ -19,10 +23,15 @@ class LogObserver:
     """An observer that logs, and that binds run, step and attempt around step bodies.
 
     Starts, attempts and turns are debug, ends are info, failed attempts and runs are warnings.
+    These have the type of the error and the user's line; with `details` the first line of its
+    text too, which may hold what a user entered.
     """
 
+    def __init__(self, *, details: bool = False) -> None:
+        self._details = details
+
     def __repr__(self) -> str:
-        return "LogObserver()"
+        return "LogObserver(details=True)" if self._details else "LogObserver()"
 
     def start(self, head: Head) -> dict[str, str]:
         """Log the start; add nothing to the trace context."""
@@ -32,7 +41,12 @@ class LogObserver:
 
     def attempt(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Bind run, step and attempt, and log the outcome."""
-        return _Bound(attempt)
+        return _Bound(attempt, details=self._details)
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Add nothing: parts of steps are for traces."""
+        del passage
+        return _NOTHING
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Log the turn's size and times."""
@@ -49,6 +63,9 @@ class LogObserver:
             fields["error_code"] = facts["error_code"]
         if "at" in facts:
             fields["seconds"] = round((facts["at"] - head.at) / 1e6, 6)
+        error = facts.get("error")
+        if isinstance(error, BaseException):
+            fields |= _about(error, details=self._details)
         write(level, "run ended", **fields)
 
     def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
@@ -62,11 +79,24 @@ _TURN = (
 )  # fmt: skip
 
 
-class _Bound:
-    __slots__ = ("_attempt", "_binding", "_started")
+def _about(error: BaseException, *, details: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"error_type": type(error).__qualname__}
+    if isinstance(error, StepFailed):
+        found["error_type"] = error.type
+    line = raising_line(error)
+    found |= {"line": line} if line else {}
+    if details:
+        text = error.message if isinstance(error, StepFailed) else text_of(error)
+        found["error"] = text.strip().partition("\n")[0]
+    return found
 
-    def __init__(self, attempt: Attempt) -> None:
+
+class _Bound:
+    __slots__ = ("_attempt", "_binding", "_details", "_started")
+
+    def __init__(self, attempt: Attempt, *, details: bool) -> None:
         self._attempt = attempt
+        self._details = details
         self._binding: Binding | None = None
 
     def __enter__(self) -> None:
@@ -91,7 +121,7 @@ class _Bound:
             return
         attempt = self._attempt
         fields: dict[str, Any] = {"outcome": attempt.outcome} if attempt.outcome else {}
-        if cause is not None:
-            fields["error_type"] = type(cause).__qualname__
         fields["seconds"] = round(time.monotonic() - self._started, 6)
+        if cause is not None:
+            fields |= _about(cause, details=self._details)
         write(level, "step attempted", name=attempt.name, workflow=attempt.workflow, **fields)

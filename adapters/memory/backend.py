@@ -7,6 +7,7 @@ from typing import Any
 from offbook.actors.ports import (
     Blobs,
     Clock,
+    Groups,
     Leases,
     Log,
     Mail,
@@ -23,7 +24,7 @@ from .link import Link
 from .log import MemoryLog
 from .mail import MemoryMail, MemoryTimers
 from .noise import Latency
-from .outlets import MemoryStreams
+from .outlets import MemoryGroups, MemoryStreams
 from .seam import SeamHook, sealed
 from .tables import MemoryBlobs, MemorySignals, MemoryTable
 from .tasks import MemoryTasks
@@ -45,6 +46,7 @@ class MemoryBackend:
     leases: Leases
     blobs: Blobs
     streams: Streams
+    groups: Groups
     signals: Signals
     runs: Table
     hooks: Table
@@ -74,6 +76,7 @@ class MemoryBackend:
         self.leases = sealed("leases", MemoryLeases(space.leases, link), link)
         self.blobs = sealed("blobs", MemoryBlobs(space.blobs), link)
         self.streams = sealed("streams", MemoryStreams(space.channels, link), link)
+        self.groups = sealed("groups", MemoryGroups(space.channels), link)
         self.signals = sealed("signals", MemorySignals(space.topics, space.log, link), link)
         self.runs = sealed("runs", MemoryTable(space.runs), link)
         self.hooks = sealed("hooks", MemoryTable(space.hooks), link)

@@ -1,11 +1,12 @@
 """Output streams and topics."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
-from offbook.actors.names import check_name
-from offbook.actors.ports import Channel, Posted
+from offbook.actors.names import check_name, check_topic, group_of
+from offbook.actors.ports import Channel, Posted, TopicGroup
 
 from .link import Attached, Link
 from .server import Server, check_size
@@ -19,6 +20,8 @@ class ChannelStore:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.channels: dict[Channel, list[Posted]] = {}
+        self.groups: dict[str, TopicGroup] = {}
+        self._times: dict[int, int] = {}
         self.watchers: dict[Channel, dict[object, Heard]] = {}
 
     def append(self, channel: Channel, data: bytes) -> int:
@@ -28,10 +31,58 @@ class ChannelStore:
         before = messages[-1].seq if messages else 0
         posted = Posted(self._server.next("out"), data)
         messages.append(posted)
+        self._times[posted.seq] = self._server.now()
+        self.trim(channel)
         for heard in list(self.watchers.get(channel, {}).values()):
             if not self._server.hits("lost_word"):
                 heard(posted, before)
         return posted.seq
+
+    def trim(self, channel: Channel) -> None:
+        """Drop what the limits of a topic's group allow no more, oldest first."""
+        group = None if channel.run else self.groups.get(group_of(channel.name))
+        if group is None:
+            return
+        if group.max_messages is not None:
+            for posted in self.channels.get(channel, [])[: -group.max_messages]:
+                self._drop(channel, posted)
+        kept = sorted(self._of(group.name), key=lambda pair: pair[1].seq)
+        size = sum(len(posted.data) for _, posted in kept)
+        since = self._server.now() - round((group.keep or 0) * 1e6)
+        for topic, posted in kept:
+            heavy = group.max_bytes is not None and size > group.max_bytes
+            if heavy or (group.keep is not None and self._times[posted.seq] <= since):
+                size -= len(posted.data)
+                self._drop(topic, posted)
+
+    def _of(self, group: str) -> Iterator[tuple[Channel, Posted]]:
+        for channel, messages in self.channels.items():
+            if not channel.run and group_of(channel.name) == group:
+                yield from ((channel, posted) for posted in messages)
+
+    def remove(self, channel: Channel) -> None:
+        """Drop a channel."""
+        for posted in self.channels.pop(channel):
+            del self._times[posted.seq]
+
+    def _drop(self, channel: Channel, posted: Posted) -> None:
+        self.channels[channel].remove(posted)
+        del self._times[posted.seq]
+
+
+class MemoryGroups:
+    """Fills the port `Groups`."""
+
+    def __init__(self, store: ChannelStore) -> None:
+        self._store = store
+
+    async def create(self, group: TopicGroup) -> TopicGroup:
+        """See the port."""
+        return self._store.groups.setdefault(group.name, replace(group, replicas=1))
+
+    async def get(self, name: str) -> TopicGroup | None:
+        """See the port."""
+        return self._store.groups.get(name)
 
 
 class _Watching(Attached):
@@ -62,12 +113,14 @@ class MemoryStreams:
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
         """See the port."""
+        self._store.trim(channel)
         messages = self._store.channels.get(_checked(channel), [])
         first = bisect_right(messages, after, key=_sequence)
         return messages[first : first + limit]
 
     async def tail(self, channel: Channel) -> Posted | None:
         """See the port."""
+        self._store.trim(channel)
         messages = self._store.channels.get(_checked(channel))
         return messages[-1] if messages else None
 
@@ -89,7 +142,7 @@ class MemoryStreams:
     async def clear(self, run: str) -> None:
         """See the port."""
         for channel in [c for c in self._store.channels if c.run == check_name("run", run)]:
-            del self._store.channels[channel]
+            self._store.remove(channel)
 
     def _hear(
         self,
@@ -108,7 +161,9 @@ def _sequence(posted: Posted) -> int:
 
 
 def _checked(channel: Channel) -> Channel:
-    check_name("stream", channel.name)
     if channel.run:
+        check_name("stream", channel.name)
         check_name("run", channel.run)
+    else:
+        check_topic(channel.name)
     return channel

@@ -8,6 +8,7 @@ from offbook.actors.errors import OffbookError, ServerUnavailable
 from offbook.actors.ports import (
     Blobs,
     Clock,
+    Groups,
     Leases,
     Log,
     Mail,
@@ -22,6 +23,7 @@ from offbook.actors.ports import (
 
 from .batch import Batches
 from .blobs import NatsBlobs
+from .groups import NatsGroups
 from .leases import NatsLeases
 from .link import Link
 from .log import NatsLog
@@ -84,6 +86,7 @@ class NatsBackend:
         self.leases: Leases = self._leases
         self.blobs: Blobs = NatsBlobs(link, self._names, batches)
         self.streams: Streams = NatsStreams(link, self._names, batches)
+        self.groups: Groups = NatsGroups(link, self._names)
         self.signals: Signals = NatsSignals(link, self._names)
         self.clock: Clock = WallClock()
         self.runs: Table = NatsTable(link, self._names, batches, "runs")

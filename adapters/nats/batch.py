@@ -15,6 +15,7 @@ from offbook.actors.ports import Unsure
 
 from .api import Message, leader_get, message_of, status
 from .link import Link
+from .wire import failed
 
 SUBJECTS_MAX = 1_024
 """The server refuses to find the last messages of more subjects than this."""
@@ -58,7 +59,7 @@ class _Page:
 
     def fail(self, reason: str = "the connection broke") -> None:
         if not self.end.done():
-            self.end.set_exception(Unsure(reason))
+            failed(self.end, Unsure(reason))
 
 
 class Batches:

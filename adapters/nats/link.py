@@ -12,7 +12,7 @@ from offbook.actors.errors import PayloadTooLarge, ServerRefused, ServerUnavaila
 from offbook.actors.ports import Unsure
 
 from .options import Target
-from .wire import Handler, Plaintext, Wire
+from .wire import Handler, Plaintext, Wire, failed
 
 logger = logging.getLogger("offbook")
 
@@ -29,6 +29,7 @@ _PATIENCE: dict[str, Any] = {
     "max_outstanding_pings": 2,
     "pending_size": 0,
 }
+_CANCEL_SECONDS = 0.1
 _SWEEP_SECONDS = 0.25
 _FAULTS_MAX = 100
 _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
@@ -156,8 +157,10 @@ class Link:
             connecting.result()
         finally:
             self._refusal = None
-            connecting.cancel()
-            await asyncio.wait({connecting})
+            while not connecting.done():
+                # nats-py may lose a cancel between two of its attempts.
+                connecting.cancel()
+                await asyncio.wait({connecting}, timeout=_CANCEL_SECONDS)
 
     async def _dial(self, wire: Wire) -> None:
         await wire.connect(
@@ -311,7 +314,7 @@ class Link:
     def _fail(self, token: bytes, error: Exception) -> None:
         future, _, _ = self._pending.pop(token)
         if not future.done():
-            future.set_exception(error)
+            failed(future, error)
 
     def _fail_pending(self, reason: str) -> None:
         self.breaks += 1

@@ -25,7 +25,11 @@ class NatsInbox:
     async def open(self) -> None:
         """Open both, or neither."""
         opening = (reader.open() for reader in self._readers)
-        outcomes = await asyncio.gather(*opening, return_exceptions=True)
+        try:
+            outcomes = await asyncio.gather(*opening, return_exceptions=True)
+        except asyncio.CancelledError:
+            await self.close(delete=False)
+            raise
         failures = [outcome for outcome in outcomes if outcome is not None]
         if failures:
             await self.close(delete=False)

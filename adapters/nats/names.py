@@ -7,7 +7,7 @@ or `>` as a subject without a word.
 import hashlib
 from functools import lru_cache
 
-from offbook.actors.names import check_name, partition_of
+from offbook.actors.names import check_name, check_topic, group_of, partition_of
 from offbook.actors.ports import Channel, Namespace
 
 CONSUMER_NAME_MAX = 200
@@ -76,7 +76,14 @@ class Names:
 
     def channel_stream(self, channel: Channel) -> str:
         """Return the stream that holds a channel."""
-        return self.out if channel.run else self.topics
+        if channel.run:
+            return self.out
+        group = group_of(channel.name)
+        return self.group(group) if group else self.topics
+
+    def group(self, name: str) -> str:
+        """Return the stream of a topic group."""
+        return f"{self.topics}_{check_name('group', name)}"
 
     def table(self, name: str) -> str:
         """Return the bucket of a table: runs, hooks or deployments."""
@@ -185,9 +192,9 @@ class Names:
 
     def channel(self, channel: Channel) -> str:
         """Return the subject of a run's output stream, or of a topic."""
-        name = check_name("stream", channel.name)
         if not channel.run:
-            return f"{self.root}.topic.{name}"
+            return f"{self.root}.topic.{check_topic(channel.name)}"
+        name = check_name("stream", channel.name)
         return f"{self.root}.out.{check_name('run', channel.run)}.{name}"
 
     def heard(self, channel: Channel) -> str:

@@ -1,5 +1,6 @@
 """How to reach a server: TLS, credentials, names."""
 
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from offbook.actors.errors import InvalidOption, MissingDependency
 
 _SCHEMES = ("nats", "tls")
+_ODD = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +83,29 @@ def target(servers: str | Sequence[str], options: ConnectOptions) -> Target:
         InvalidOption: a URL that is no `nats://` or `tls://` address, or an unreadable file.
         MissingDependency: `creds` or `nkey_seed` without the package `nkeys`.
     """
-    urls = [part.strip() for part in servers.split(",")] if isinstance(servers, str) else servers
+    urls = _urls(servers)
     plain: list[str] = []
     tls = bool(options.tls_ca or options.tls_cert)
     for url in urls:
         address, secure, options = _split(url, options)
         plain.append(address)
         tls = tls or secure
-    if not plain:
-        raise InvalidOption("servers", servers, "one or more URLs")
     if (options.creds or options.nkey_seed) and find_spec("nkeys") is None:
         raise MissingDependency("a credentials file or an nkey seed", "nkeys")
     return Target(tuple(plain), tls, options)
+
+
+def _urls(servers: object) -> list[str]:
+    if isinstance(servers, str):
+        return [part.strip() for part in servers.split(",")]
+    given: Any = servers
+    if not isinstance(servers, Sequence) or not servers or isinstance(servers, bytes):
+        raise InvalidOption("url", given, "one or more addresses of servers")
+    found = list(given)
+    for url in found:
+        if not isinstance(url, str):
+            raise InvalidOption("url", url, "text, or several texts")
+    return found
 
 
 def _split(url: str, options: ConnectOptions) -> tuple[str, bool, ConnectOptions]:
@@ -102,7 +115,7 @@ def _split(url: str, options: ConnectOptions) -> tuple[str, bool, ConnectOptions
         port = parts.port or 4222
     except ValueError as error:
         raise InvalidOption("url", _masked(url), expected) from error
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    if parts.scheme not in _SCHEMES or not parts.hostname or _ODD.search(url):
         raise InvalidOption("url", _masked(url), expected)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     address = f"{parts.scheme}://{host}:{port}"

@@ -260,13 +260,13 @@ class Reader:
     async def close(self, *, delete: bool) -> None:
         """Stop deliveries; with `delete` remove the consumer, best effort."""
         self._forget()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
         if self._pull is not None:
             self._pull.cut()
             self._pull = None
         self._drained.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
         if delete:
             try:
                 await _delete(self._link, self._place.stream, self._name)

@@ -35,7 +35,7 @@ _FIXED = ("partitions", "shards", "replicas")
 _MOST = {"partitions": 1024, "shards": 64, "replicas": 5}
 
 _NO_JETSTREAM = frozenset({10039, 10076})
-_NO_PEERS = frozenset({10005, 10074})
+NO_PEERS = frozenset({10005, 10074})
 _TRIES = 20
 _PAUSE_SECONDS = 0.25
 
@@ -193,7 +193,7 @@ class Setup:
         except ApiError as error:
             if error.err_code == NAME_IN_USE:
                 return await ask(self._link, f"STREAM.INFO.{name}")
-            if error.err_code in _NO_PEERS:
+            if error.err_code in NO_PEERS:
                 found = f"not possible for {wanted['num_replicas']} ({error.description})"
                 raise ServerUnfit("replicas", found, "as many servers as replicas") from error
             raise error.typed() from error

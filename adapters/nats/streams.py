@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from offbook.actors.ports import TopicGroup
+
 from .names import Names
 
 Config = dict[str, Any]
@@ -44,10 +46,36 @@ def all_streams(names: Names) -> Iterator[Config]:
     )
     yield _stream(names, names.blobs, ["blob"], **_write_once())
     yield _channels(names, names.out, "out")
-    yield _channels(names, names.topics, "topic") | {"max_age": TOPIC_SECONDS * 10**9}
+    shared = {"subjects": [f"{names.root}.topic.*"], "max_age": TOPIC_SECONDS * 10**9}
+    yield _channels(names, names.topics, "topic") | shared
     for table in ("runs", "hooks", "deployments"):
         yield bucket(names, names.table(table))
     yield _leases(names)
+
+
+def group_stream(names: Names, group: TopicGroup) -> Config:
+    """Return the stream of a topic group."""
+    return _channels(names, names.group(group.name), f"topic.{group.name}") | {
+        "max_age": round((group.keep or 0) * 10**9),
+        "max_bytes": group.max_bytes or -1,
+        "max_msgs_per_subject": group.max_messages or -1,
+        "num_replicas": group.replicas or names.namespace.replicas,
+    }
+
+
+def group_in(name: str, config: Config) -> TopicGroup:
+    """Return the group that a stream's configuration means."""
+    return TopicGroup(
+        name,
+        keep=config.get("max_age", 0) / 10**9 or None,
+        max_messages=_limit(config.get("max_msgs_per_subject", -1)),
+        max_bytes=_limit(config.get("max_bytes", -1)),
+        replicas=config.get("num_replicas", 1),
+    )
+
+
+def _limit(value: int) -> int | None:
+    return value if value > 0 else None
 
 
 def bucket(names: Names, name: str) -> Config:

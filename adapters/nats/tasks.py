@@ -210,13 +210,13 @@ class NatsTaskSource:
         if self._lowering is not None:
             self._lowering.cancel()
             self._lowering = None
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
         if self._pull is not None:
             # Late ones are given back, so that they need not wait for the end of ack_wait.
             self._pull.stop()
             self._pull = None
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
 
 
 def _nothing() -> None:

@@ -165,7 +165,7 @@ class Wire(Client):
         self._out.clear()
         for future in tuple(self._flushes):
             if not future.done():
-                future.set_exception(errors.StaleConnectionError())
+                failed(future, errors.StaleConnectionError())
         self._broken(reason)
 
     async def _attempt_reconnect(self) -> None:
@@ -191,3 +191,9 @@ class Wire(Client):
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def failed(future: "asyncio.Future[Any]", error: BaseException) -> None:
+    """End a future with an error; nobody is told where whoever waited was cancelled just now."""
+    future.set_exception(error)
+    future.exception()

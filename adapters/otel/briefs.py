@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
 
 from .spans import Brief
 
@@ -53,6 +55,8 @@ def turn(head: Head, facts: Mapping[str, Any]) -> Iterator[tuple[Brief, int]]:
         yield _wait(head, wait), max(wait["started"], wait["ended"])
     for lost in facts.get("lost", ()):
         yield _lost(head, lost), max(lost["started"], lost["ended"])
+    for passage in facts.get("spans", ()):
+        yield _passage(head, passage), max(passage.began, passage.ended)
     if facts.get("n") == 1 or facts.get("replayed"):
         yield _activation(head, facts)
 
@@ -69,6 +73,15 @@ def _wait(head: Head, wait: Mapping[str, Any]) -> Brief:
         "workflow.wait.name": str(wait.get("name") or ""),
     }
     return Brief(head.run, ("wait", key), f"workflow.wait {kind}", attributes, wait["started"])
+
+
+def _passage(head: Head, told: Passage) -> Brief:
+    attributes = _run(head) | told.attributes
+    if told.fault:
+        attributes["error.type"] = told.fault
+    kind = SpanKind[told.kind.upper()]
+    key = ("span", told.id)
+    return Brief(head.run, key, told.name, attributes, told.began, told.fault, kind)
 
 
 def _lost(head: Head, lost: Mapping[str, Any]) -> Brief:

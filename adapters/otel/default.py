@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
 
 from ..log import NOTHING, LogObserver, Observers
 from .real import is_real
@@ -22,13 +22,13 @@ _APIS = (
 _VARIABLES = ("OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER")
 
 
-def default_observer() -> Observers:
+def default_observer(*, details: bool = False) -> Observers:
     """Return the log observer and, as soon as OpenTelemetry is set up, an `OtelObserver`.
 
     The global providers are looked at whenever something happens, so it does not matter whether
-    the application configures OpenTelemetry before or after.
+    the application configures OpenTelemetry before or after. details: log the texts of errors.
     """
-    return Observers([LogObserver(), WhenConfigured()])
+    return Observers([LogObserver(details=details), WhenConfigured()])
 
 
 class WhenConfigured:
@@ -50,6 +50,11 @@ class WhenConfigured:
         """Pass an attempt on."""
         observer = self._observer or self._wake()
         return observer.attempt(attempt) if observer else NOTHING
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Pass a part of a step on."""
+        observer = self._observer or self._wake()
+        return observer.span(passage) if observer else NOTHING
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Pass a turn on."""

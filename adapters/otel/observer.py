@@ -12,7 +12,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, StatusCode, TracerProvider, set_span_in_context
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt
+from offbook.actors.ports import Attempt, Passage
 
 from ..log import NOTHING
 from . import briefs, faults
@@ -78,6 +78,11 @@ class OtelObserver:
         if spans is None and meters is None:
             return NOTHING
         return _Observed(attempt, spans, meters)
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        """Surround a part of a step with a span inside the current one."""
+        spans = self._find_spans()
+        return NOTHING if spans is None else spans.within(passage)
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Write the waits that ended, the activation if this turn began one, and the sizes."""

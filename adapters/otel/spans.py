@@ -1,13 +1,25 @@
 """Creates the spans of runs: in one trace per run, or each in its own, linked to the origin."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import Link, Span, SpanContext, Tracer, TracerProvider, get_current_span
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    Tracer,
+    TracerProvider,
+    get_current_span,
+)
 
+from offbook.actors.ports import Passage
+
+from . import faults
 from .ids import SEED, Mode, Seed, adopt, digest
 from .places import Place, alone, inside, read, under
 
@@ -27,6 +39,7 @@ class Brief:
     attributes: Attributes
     at: int | None = None
     fault: str = ""
+    kind: SpanKind = SpanKind.INTERNAL
 
     @property
     def began(self) -> int | None:
@@ -82,6 +95,23 @@ class Spans:
             return self._open(brief, place.root)
         return self._apart(place, brief)
 
+    @contextmanager
+    def within(self, passage: Passage) -> Generator[None, None, None]:
+        """Surround a part of a step with a span inside the one that is current."""
+        with self._tracer.start_as_current_span(
+            passage.name,
+            kind=SpanKind[passage.kind.upper()],
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                faults.blame(span, error, details=self.details)
+                raise
+            finally:
+                span.set_attributes(passage.attributes)
+
     def root(self, place: Place, kin: str, brief: Brief) -> Span | None:
         """Open the span of the whole run; None where its start decided not to record it.
 
@@ -113,6 +143,7 @@ class Spans:
             return self._tracer.start_span(
                 brief.name,
                 context,
+                brief.kind,
                 attributes={**brief.attributes, "workflow.trace.mode": self.mode},
                 links=[Link(link)] if link else None,
                 start_time=brief.began,

@@ -67,8 +67,8 @@ class EmbeddedServer:
     """Holds the nats-server of a folder: starts it if need be, keeps it while open.
 
     Any number of these, in any number of processes and threads, share one server for each folder.
-    It listens on loopback only, keeps its port and credentials across restarts, and goes about
-    a second after the last of them is closed or its process ended in any way; the time is set in
+    It listens on loopback only, keeps its port and credentials across restarts, and goes ten
+    seconds after the last of them is closed or its process ended in any way; the time is set in
     seconds by OFFBOOK_SERVER_LINGER in the environment of the process that starts it.
 
     Args:

@@ -28,7 +28,7 @@ if sys.platform != "win32":
 
 FORMAT: Final = 1
 LINGER_VARIABLE: Final = "OFFBOOK_SERVER_LINGER"
-LINGER_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 10.0
 LINGER_SECONDS_MAX: Final = 86_400.0
 
 CLIENTS: Final = "lock"

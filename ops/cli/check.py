@@ -12,11 +12,14 @@ from click.shell_completion import get_completion_class
 from offbook.actors.check import Finding, check_path
 
 from .failures import FOUND, USAGE, Failure
-from .output import coloured, emit, say
+from .output import coloured, count, emit, say
 from .setup import Setup, command
 
 
-@command()
+@command(
+    useless=("url", "namespace", "deployment", "folder"),
+    short_help="Find mistakes in workflows from their text alone.",
+)
 @click.argument("targets", metavar="PATH|MODULE...", nargs=-1, required=True)
 def check(setup: Setup, targets: tuple[str, ...]) -> None:
     """Find mistakes in workflows from their text alone; nothing of them runs.
@@ -31,7 +34,8 @@ def check(setup: Setup, targets: tuple[str, ...]) -> None:
             _show(finding)
     errors = sum(finding.level != "info" for finding in found)
     if not setup.json:
-        say(f"{errors} mistakes, {len(found) - errors} hints" if found else "nothing found")
+        hints = count(len(found) - errors, "hint")
+        say(f"{count(errors, 'mistake')}, {hints}" if found else "nothing found")
     if errors:
         raise Exit(FOUND)
 
@@ -77,7 +81,10 @@ def _path_of(target: str) -> Path:
     return origin.parent if spec.submodule_search_locations else origin
 
 
-@command()
+@command(
+    useless=("url", "namespace", "deployment", "folder"),
+    short_help="Print what makes a shell complete offbook's commands.",
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(setup: Setup, shell: str) -> None:
     """Print what makes a shell complete offbook's commands and options.

@@ -1,11 +1,13 @@
 """The user's code: modules, workflows, and what a worker serves."""
 
+import difflib
 import inspect
 import os
 import sys
 import traceback
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -30,9 +32,7 @@ def load(name: str) -> ModuleType:
     here = os.getcwd()  # noqa: PTH109 - a text for sys.path
     if here not in sys.path:
         sys.path.insert(0, here)
-    if name.endswith(".py") or "/" in name:
-        shown = name.removesuffix(".py").strip("./").replace("/", ".")
-        raise Failure(f"{name!r} is a file: name the module, {shown!r}", "usage", USAGE)
+    _check_no_file(name)
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -42,6 +42,28 @@ def load(name: str) -> ModuleType:
         raise _broken(name, error) from None
     except Exception as error:  # noqa: BLE001 - whatever the user's module does
         raise _broken(name, error) from None
+
+
+def check_there(name: str) -> None:
+    """Look for a module without importing it.
+
+    Raises:
+        Failure: there is none of this name.
+    """
+    here = os.getcwd()  # noqa: PTH109 - a text for sys.path
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    _check_no_file(name)
+    top = name.partition(".")[0]
+    if not top or find_spec(top) is None:
+        message = f"there is no module {name!r} in {here} or on the path of Python"
+        raise Failure(message, "module-not-found", USAGE)
+
+
+def _check_no_file(name: str) -> None:
+    if name.endswith(".py") or "/" in name:
+        shown = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise Failure(f"{name!r} is a file: name the module, {shown!r}", "usage", USAGE)
 
 
 def _broken(name: str, error: Exception) -> Failure:
@@ -83,7 +105,10 @@ def find_workflow(target: str) -> Workflow[..., Any]:
     if isinstance(found, Workflow):
         return found  # pyright: ignore[reportUnknownVariableType] - of any signature
     known = ", ".join(own_workflows()) or "none"
-    message = f"module {module!r} has no workflow {name!r}; workflows: {known}"
+    near = difflib.get_close_matches(name, [full.rpartition(".")[2] for full in own_workflows()], 1)
+    why = f": {name!r} is a step" if isinstance(found, Step) else ""
+    guess = f" (did you mean {near[0]!r}?)" if near and not why else ""
+    message = f"module {module!r} has no workflow {name!r}{why}{guess}; workflows: {known}"
     raise Failure(message, "workflow-not-found", USAGE)
 
 

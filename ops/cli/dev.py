@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from .output import emit, say
+from .code import check_there
+from .output import count, emit, say
 from .setup import Setup, command
 from .values import SPAN
 
@@ -22,7 +23,7 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 Snapshot = dict[str, tuple[int, int]]
 
 
-@command()
+@command(short_help="Run a server and a worker, started again when code changes.")
 @click.argument("target", metavar="MODULE[:ATTR]")
 @click.option("--queue", "queues", metavar="NAME", multiple=True, help="[default: default]")
 @click.option("--slots", type=click.IntRange(1), help="step bodies at once [default: 100]")
@@ -47,7 +48,9 @@ async def dev(  # noqa: PLR0913 - one for each option
 
     Runs go on after a restart. Without --url the server is the embedded one.
     """
-    arguments = [target, "--parent", str(os.getpid()), "--grace", f"{grace:g}", *setup.arguments()]
+    check_there(target.partition(":")[0])
+    arguments = [target, "--details", "--parent", str(os.getpid()), "--grace", f"{grace:g}"]
+    arguments += setup.arguments()
     arguments += [part for queue in queues for part in ("--queue", queue)]
     arguments += ["--slots", str(slots)] if slots else []
     roots = [Path(folder) for folder in folders] or [Path.cwd()]
@@ -166,7 +169,7 @@ def _is_watched(folder: Path) -> bool:
 
 _TEXTS = {
     "server": "server at {url}",
-    "watching": "watching {files} files; Ctrl+C ends it",
+    "watching": "watching {files}; Ctrl+C ends it",
     "restart": "changed: {changed}; the worker starts again",
     "worker-ended": "the worker ended with exit code {exit_code}; waiting for a change",
 }
@@ -176,6 +179,8 @@ def _say(setup: Setup, event: str, **fields: Any) -> None:  # noqa: ANN401 - pla
     if setup.json:
         emit({"event": event, **fields})
     else:
+        if "files" in fields:
+            fields["files"] = count(fields["files"], "file")
         shown = {k: ", ".join(v) if isinstance(v, list) else v for k, v in fields.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - of text
         say(f"offbook dev: {_TEXTS[event].format(**shown)}")
     sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from typing import Any
 
 import click
@@ -11,6 +10,8 @@ from offbook.actors import errors
 from offbook.actors.ports import Unsure
 
 from .output import one_line, safe
+from .setup import without_logins
+from .traces import as_data, line_of, named
 
 OK = 0
 FOUND = 1
@@ -20,7 +21,8 @@ SERVER = 4
 TIMEOUT = 5
 INTERRUPTED = 130
 
-_LOGIN = re.compile(r"//[^/@\s]+@")
+_PYTHON = "another id, or say on_conflict='attach' or 'supersede'"
+_SHELL = "another --id, or say --on-conflict attach or supersede"
 
 _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
     ((errors.RunNotFound, errors.HookNotFound, errors.RunExpired), ABSENT),
@@ -53,17 +55,13 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
 
 
 class Failure(Exception):
-    """A command cannot go on: what is said, its stable code, and the exit code."""
+    """A command cannot go on: what is said, its stable code, the exit code, more for JSON."""
 
-    def __init__(self, message: str, code: str, exit_code: int = FOUND) -> None:
+    def __init__(self, message: str, code: str, exit_code: int = FOUND, **more: str) -> None:
         super().__init__(message)
+        self.more = more
         self.code = code
         self.exit_code = exit_code
-
-
-def without_logins(text: str) -> str:
-    """Return a text in which no URL holds user or password."""
-    return _LOGIN.sub("//", text)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -87,7 +85,8 @@ def describe(error: BaseException) -> dict[str, Any] | None:
     if isinstance(error, errors.RunFailed):
         return _of_run(error)
     if isinstance(error, Failure | errors.OffbookError):
-        return {"code": error.code, "message": str(error)}
+        more = error.more if isinstance(error, Failure) else {}
+        return {"code": error.code, "message": str(error).replace(_PYTHON, _SHELL), **more}
     return None
 
 
@@ -95,17 +94,10 @@ def _of_run(error: errors.RunFailed) -> dict[str, Any]:
     found: dict[str, Any] = {"code": error.code, "message": str(error), "run": error.run}
     found["error_code"] = error.error_code
     if error.cause is not None:
-        kind, text = _named(error.cause)
+        kind, text = named(error.cause)
         found["message"] = f"run {error.run!r} failed: {kind}: {text}"
-        found["cause"] = {"type": kind, "message": text}
+        found["cause"] = as_data(error.cause)
     return found
-
-
-def _named(error: BaseException) -> tuple[str, str]:
-    """Return type and text of an exception; of one whose class is unknown here, what it was."""
-    if isinstance(error, errors.StepFailed):
-        return error.type, error.message
-    return type(error).__name__, str(error)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
@@ -128,12 +120,16 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 def _show(error: BaseException, found: dict[str, Any]) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {safe(found['message'])}", err=True)
-    if isinstance(error, errors.OffbookError):
-        click.echo(f"  see docs/errors/{found['code']}.md", err=True)
+    if isinstance(error, errors.RunFailed):
+        line = line_of(error.cause) if error.cause is not None else ""
+        click.echo(f"  at {safe(line)}" if line else "  the line is not known", err=True)
+        click.echo(f"  the traceback: offbook show {error.run}", err=True)
+    elif isinstance(error, errors.OffbookError):
+        click.echo(f"  why, and what to do: offbook explain {found['code']}", err=True)
 
 
 def said(error: BaseException) -> str:
     """Return type and first line of an exception."""
-    kind, text = _named(error)
+    kind, text = named(error)
     line = one_line(text)
     return f"{kind}: {line}" if line else kind

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, cast
 
@@ -17,17 +18,21 @@ _COMMANDS = {
     "runs": "runs",
     "show": "show",
     "events": "show",
+    "stream": "streams",
+    "topic": "streams",
     "result": "runs",
     "cancel": "orders",
     "terminate": "orders",
     "wake": "orders",
     "resume": "orders",
+    "webhook": "webhook",
     "purge": "orders",
     "check": "check",
     "health": "health",
     "doctor": "health",
     "server": "health",
     "namespace": "health",
+    "explain": "explain",
     "completion": "check",
 }
 
@@ -48,6 +53,20 @@ class Commands(click.Group):
         module = import_module(f"{__package__}.{_COMMANDS[cmd_name]}")
         found: click.Command = getattr(module, cmd_name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names.
+
+        Raises:
+            UsageError: there is none; the message says which one is like it.
+        """
+        name = args[0] if args else ""
+        near = get_close_matches(name, _COMMANDS, 1)
+        if name and near and name not in _COMMANDS:
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def main(
         self,
@@ -88,8 +107,3 @@ def _single(error: BaseException) -> BaseException:
 @common
 def cli() -> None:
     """Run and look after durable workflows."""
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    cli()

@@ -9,18 +9,18 @@ from click.exceptions import Exit
 
 from offbook.actors.doctor import Diagnosis, Finding, Lane, WorkerInfo, examine, lanes_of
 
-from .failures import FOUND, SERVER, without_logins
-from .output import emit, facts, moment, say, since, table
-from .setup import Setup, command, common
+from .failures import FOUND, SERVER
+from .hints import hint
+from .output import count, emit, facts, moment, say, since, size, table, yes_or_no
+from .setup import FOLDER, Setup, command, common, without_logins
 from .values import SPAN
 
 _FIXED = ("namespace", "partitions", "shards", "replicas")
 _SERVER = ("url", "version", "cluster", "cluster_size", "max_payload", *_FIXED, "sync_always")
 _SHOWN = 5
-_FOLDER = ".offbook"
 
 
-@command()
+@command(short_help="Tell how the server is, and which workers are live.")
 async def health(setup: Setup) -> None:
     """Tell how the server and the workers are; 1 where the server has problems."""
     async with setup.connect() as client:
@@ -29,12 +29,20 @@ async def health(setup: Setup) -> None:
     if setup.embedded:
         found["sync_always"] = True
     if setup.json:
-        emit(_server(found) | {"deployments": [_lane(lane) for lane in lanes.values()]})
+        shown = [_lane(lane) for lane in lanes.values()]
+        emit(_server(found) | {"workers": _workers(lanes), "deployments": shown})
     else:
-        facts((name.replace("_", " "), value) for name, value in _server_rows(found))
+        rows = [*_server_rows(found), ("workers", _workers(lanes))]
+        facts((name.replace("_", " "), value) for name, value in rows)
         _show_lanes(lanes)
+        if not _workers(lanes):
+            hint(setup, "no worker is live: runs wait for one; offbook worker MODULE")
     if found["problems"] or not found["connected"]:
         raise Exit(FOUND)
+
+
+def _workers(lanes: dict[str, Lane]) -> int:
+    return sum(len(lane.workers) for lane in lanes.values())
 
 
 def _server(found: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +65,8 @@ def _server_rows(found: dict[str, Any]) -> list[tuple[str, object]]:
         shown["rtt_ms"] = f"{shown['rtt_ms']:g}"
     shown["problems"] = "\n".join(shown["problems"])
     shown["faults"] = "\n".join(shown["faults"])
-    return list(shown.items())
+    shown |= {name: size(shown[name]) for name in ("storage", "max_payload")}
+    return [(name, yes_or_no(value)) for name, value in shown.items()]
 
 
 def _lane(lane: Lane) -> dict[str, Any]:
@@ -83,11 +92,8 @@ def _own(names: frozenset[str]) -> list[str]:
 def _show_lanes(lanes: dict[str, Lane]) -> None:
     for lane in lanes.values():
         say()
-        count = len(lane.workers)
-        say(
-            f"deployment {lane.name}: {count} worker{'s' if count != 1 else ''}, "
-            f"{lane.waiting} messages not yet acknowledged"
-        )
+        workers, messages = count(len(lane.workers), "worker"), count(lane.waiting, "message")
+        say(f"deployment {lane.name}: {workers}, {messages} not yet acknowledged")
         if lane.workers:
             columns = ("worker", "up", "python", "queues", "slots", "partitions")
             table(columns, [_row(worker, lane) for worker in lane.workers], "  ")
@@ -99,7 +105,7 @@ def _row(worker: WorkerInfo, lane: Lane) -> tuple[object, ...]:
     return worker.id, up, worker.python, ",".join(worker.queues), worker.slots, owned
 
 
-@command()
+@command(short_help="Find blocked runs, lost effects and bad settings.")
 @click.option("--fix", is_flag=True, help="nudge the runs that a nudge may help")
 @click.option("--stale", type=SPAN, default=60.0, help="look into runs quiet for so long [60s]")
 @click.option("--limit", type=click.IntRange(0), default=1000, show_default=True)
@@ -125,7 +131,7 @@ def _diagnosis(found: Diagnosis) -> dict[str, Any]:
         "at": moment(found.facts.now),
         "open_runs": len(found.facts.active),
         "looked_into": len(found.facts.looks),
-        "workers": sum(len(lane.workers) for lane in found.facts.lanes.values()),
+        "workers": _workers(found.facts.lanes),
         "findings": list(found.findings),
     }
 
@@ -136,8 +142,9 @@ def _show_diagnosis(found: Diagnosis, *, fix: bool) -> None:
         click.echo(f"{label} {finding.code}", nl=False)
         say(f": {without_logins(finding.message)}")
         say(f"        {'nudged' if finding.mended else finding.cure}{_runs(finding)}")
-    workers = sum(len(lane.workers) for lane in found.facts.lanes.values())
-    say(f"{len(found.facts.active)} open runs, {workers} workers: {_verdict(found, fix=fix)}")
+    runs = count(len(found.facts.active), "open run")
+    workers = count(_workers(found.facts.lanes), "worker")
+    say(f"{runs}, {workers}: {_verdict(found, fix=fix)}")
 
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
@@ -163,24 +170,24 @@ def server() -> None:
     """Look at the embedded server."""
 
 
-@command(name="status")
+@command(name="status", useless=("url", "namespace", "deployment"))
 async def server_status(setup: Setup) -> None:
     """Tell how the embedded server of a folder is; 4 where it is not running."""
     from offbook.adapters.server import EmbeddedServer  # noqa: PLC0415 - not on Windows
 
     if setup.url:
         raise click.UsageError("the embedded server has no --url: see offbook health")
-    status = await EmbeddedServer(Path(setup.folder or _FOLDER)).status()
+    status = await EmbeddedServer(Path(setup.folder or FOLDER)).status()
+    idle = not (status["ready"] or status["supervisor"] or status["server"])
     if setup.json:
         emit(status)
+    elif idle:
+        say("not running: the next command or worker that needs it starts it")
+        facts((name, status[name]) for name in ("folder", "log"))
     else:
-        facts((name, _word(value)) for name, value in status.items())
+        facts((name, yes_or_no(value)) for name, value in status.items())
     if not status["ready"]:
         raise Exit(SERVER)
-
-
-def _word(value: object) -> object:
-    return value if not isinstance(value, bool) else "yes" if value else "no"
 
 
 @click.group()
@@ -221,7 +228,8 @@ async def namespace_status(setup: Setup) -> None:
         shown = [_lane(lane) for lane in lanes.values()]
         emit({**settings, "runs": counts, "deployments": shown})
         return
-    runs = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    runs = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    settings["storage"] = size(settings["storage"])
     facts([*settings.items(), ("runs", runs or "none")])
     _show_lanes(lanes)
 

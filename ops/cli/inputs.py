@@ -1,6 +1,7 @@
 """Arguments of a workflow from a command line, checked against its annotations."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -24,12 +25,13 @@ def read_arguments(
 ) -> dict[str, Any]:
     """Return the arguments by name, each as its parameter is annotated.
 
-    words: arguments in order; each is JSON where that fits, else text; `NAME=VALUE` where NAME is
-    a parameter. args: JSON, in order. kwargs: JSON objects, or `NAME=VALUE`.
+    words: arguments in order; each is JSON where that fits, else text; or `NAME=VALUE`.
+    args: JSON, in order. kwargs: JSON objects, or `NAME=VALUE`.
 
     Raises:
         InvalidArguments: they do not fit the signature.
-        Failure: a value does not fit its annotation; the message names the parameter.
+        Failure: a value does not fit its annotation, or a NAME is no parameter's; the message
+            names the parameter.
     """
     given = _Given(workflow.parameters)
     given.positional += [_Value(read_json(text, "--arg"), text, strict=True) for text in args]
@@ -62,8 +64,18 @@ class _Given:
         name, equals, text = word.partition("=")
         if equals and self._parameters.takes(name):
             self._name(name, _Value(json_or_text(text), text, strict=False))
+        elif equals and name.isidentifier():
+            raise self._no_parameter(name, word)
         else:
             self.positional.append(_Value(json_or_text(word), word, strict=False))
+
+    def _no_parameter(self, name: str, word: str) -> Failure:
+        quoted = shlex.quote(json.dumps(word, ensure_ascii=False))
+        message = (
+            f"there is no parameter {name!r}: {self._parameters.shown}; "
+            f"for a text with = in it say --arg {quoted}"
+        )
+        return Failure(message, "invalid-arguments", USAGE)
 
     def add_named(self, text: str) -> None:
         if text.lstrip().startswith("{"):
@@ -103,11 +115,24 @@ class _Given:
         if not given.strict and given.text != given.value:
             with suppress(PayloadMismatch):
                 return self._decoded(name, wrap(given.text))
-        raise Failure(f"argument {mismatch}", "payload-mismatch", USAGE) from None
+        raise Failure(
+            f"argument {mismatch}{_why_no_json(given)}", "payload-mismatch", USAGE
+        ) from None
 
     def _decoded(self, name: str, value: Any) -> Any:  # noqa: ANN401 - an argument
         data = encode_arguments(self._codec, self._parameters, {name: value})
         return decode_arguments(self._codec, self._parameters, data)[name]
+
+
+def _why_no_json(given: _Value) -> str:
+    """Return what is wrong with a text that looks like JSON and is none."""
+    if given.strict or not given.text.lstrip().startswith(("{", "[", '"')):
+        return ""
+    try:
+        json.loads(given.text)
+    except ValueError as error:
+        return f": it is not JSON ({error})"
+    return ""
 
 
 def _itself(value: Any) -> Any:  # noqa: ANN401 - an argument

@@ -1,7 +1,7 @@
 """Commands that tell a run something: cancel, terminate, wake, resume, purge."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -10,11 +10,13 @@ from offbook.actors.client import Client
 from offbook.actors.errors import RunNotEnded, RunNotFound
 from offbook.actors.state import FINAL
 
+from .hints import hint, lacking
 from .output import emit, say
 from .runs import STATUSES
 from .setup import Setup, command
 from .values import SPAN, read_json
 
+_NAMED = 5
 _OPEN = tuple(status for status in STATUSES if status not in FINAL)
 
 
@@ -34,7 +36,7 @@ def _bulk(fn: Any) -> Any:  # noqa: ANN401 - a decorator
     return fn
 
 
-@command()
+@command(short_help="Ask runs to stop; their bodies may clean up.")
 @_bulk
 async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
     """Ask runs to stop: by id, or all that are open of a --status or --workflow.
@@ -45,18 +47,23 @@ async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # no
         ids = await _chosen(client, "cancel", **chosen)
         for run in ids:
             await client.run(run).cancel(reason)
-    _tell(setup, "cancelled", ids)
+        waiting = await lacking(client, ids)
+    _tell(setup, "cancelled", ids, waiting)
 
 
-@command()
+@command(short_help="Have runs end now, without their clean-up.")
 @_bulk
 async def terminate(setup: Setup, reason: str | None, **chosen: Any) -> None:  # noqa: ANN401 - see _bulk
-    """End runs now, without their clean-up: by id, or all of a --status or --workflow."""
+    """Have runs end now, without their clean-up: by id, or all of a --status or --workflow.
+
+    A live worker of their deployment ends them; it needs no code of theirs.
+    """
     async with setup.connect() as client:
         ids = await _chosen(client, "terminate", **chosen)
         for run in ids:
             await client.run(run).terminate(reason)
-    _tell(setup, "terminated", ids)
+        waiting = await lacking(client, ids)
+    _tell(setup, "terminated", ids, waiting)
 
 
 async def _chosen(  # noqa: PLR0913 - one for each option
@@ -88,17 +95,25 @@ def _ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _tell(setup: Setup, done: str, ids: Sequence[str]) -> None:
+def _tell(
+    setup: Setup, done: str, ids: Sequence[str], waiting: Mapping[str, list[str]] | None = None
+) -> None:
+    waiting = waiting or {}
     if setup.json:
-        emit({done: list(ids)})
+        unserved = [run for runs in waiting.values() for run in runs]
+        emit({done: list(ids)} | ({"unserved": unserved} if unserved else {}))
         return
     for run in ids:
         say(run)
+    for deployment, runs in waiting.items():
+        of = f" ({', '.join(runs[:_NAMED])})" if len(runs) < len(ids) else ""
+        text = f"asked{of}; no worker of deployment {deployment!r} is live to carry it out"
+        hint(setup, f"{text}: offbook worker MODULE")
     if not ids:
         say("no runs")
 
 
-@command()
+@command(short_help="End the pending sleeps of a run, or the timers named.")
 @click.argument("run_id", metavar="RUN")
 @click.argument("timers", metavar="[TIMER]...", nargs=-1)
 async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
@@ -111,7 +126,7 @@ async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
         say(f"{woken} woken")
 
 
-@command()
+@command(short_help="Send a payload to the hook that has this token.")
 @click.argument("token")
 @click.argument("payload", metavar="[JSON]", default="null")
 @click.option("--id", "caller", help="your id of this message: with it, sending again is safe")

@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .traces import as_data
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
+_KILO = 1024
 _COLOURS = {
     "completed": "green",
     "running": "cyan",
@@ -46,9 +49,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - what json does not know
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, BaseException):
-        code = getattr(value, "code", None)
-        found = {"type": type(value).__name__, "message": str(value)}
-        return found | ({"code": code} if isinstance(code, str) else {})
+        return as_data(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, set | frozenset):
@@ -146,3 +147,31 @@ def since(at: datetime | None, now: datetime | None = None) -> str:
         return ""
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     return span(seconds) if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def due(at: datetime, now: datetime | None = None) -> str:
+    """Return when something is to happen: `in 5m`, or `overdue by 5m`."""
+    shown = since(at, now)
+    return shown if shown.startswith("in ") else f"overdue by {shown}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int | None) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    if number is None:
+        return ""
+    shown = float(number)
+    for unit in ("bytes", "KiB", "MiB"):
+        if shown < _KILO:
+            return f"{shown:.0f} {unit}" if unit == "bytes" else f"{shown:.1f} {unit}"
+        shown /= _KILO
+    return f"{shown:.1f} GiB"
+
+
+def yes_or_no(value: object) -> object:
+    """Return a value for people: a bool as a word."""
+    return value if not isinstance(value, bool) else "yes" if value else "no"

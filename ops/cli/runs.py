@@ -12,7 +12,8 @@ from offbook.actors.run import Run
 from offbook.actors.summary import Summary
 
 from .failures import TIMEOUT, Failure
-from .output import emit, moment, pretty, say, since, table
+from .hints import obstacle_of, watched
+from .output import due, emit, moment, pretty, say, since, table
 from .setup import Setup, command
 from .values import AGO, SPAN, pairs
 
@@ -57,6 +58,11 @@ async def runs(  # noqa: PLR0913 - one for each option
         for summary in shown:
             emit(as_data(summary))
         return
+    if not shown:
+        asked = (workflow, status, wanted, after, setup.deployment, cursor)
+        kind = " of that kind" if any(asked) else ""
+        say(f"no runs{kind} in {setup.place}")
+        return
     columns = ("id", "workflow", "status", "age", "attributes", "waits for")
     table(columns, [_row(summary) for summary in shown])
     if len(found) > limit:
@@ -73,9 +79,11 @@ def as_data(summary: Summary) -> dict[str, Any]:
 def _row(summary: Summary) -> tuple[str, ...]:
     waits = list(summary.waits)
     if summary.status == "blocked":
-        waits = [f"{summary.reason or ''}: {summary.detail or ''}".strip(": ")]
-    if summary.next_wake is not None:
-        waits.append(f"wakes {since(moment(summary.next_wake))}")
+        waits = [f"{summary.reason or 'unknown'}; see offbook show {summary.id}"]
+    wake = moment(summary.next_wake)
+    if wake is not None:
+        what = "start" if summary.status == "pending" else "wakes"
+        waits.append(f"{what} {due(wake)}")
     return (
         summary.id,
         summary.workflow,
@@ -86,7 +94,7 @@ def _row(summary: Summary) -> tuple[str, ...]:
     )
 
 
-@command()
+@command(short_help="Wait for the end of a run and print its result.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--timeout", type=SPAN, help="give up after so long, with exit code 5")
 async def result(
@@ -97,24 +105,34 @@ async def result(
     """Wait for the end of a run and print its result; 1 where it failed."""
     async with setup.connect() as client:
         run: Run[Any] = client.run(run_id)
-        tell_result(setup, client, run_id, await waited(run, timeout))
+        tell_result(setup, client, run_id, await waited(setup, client, run, timeout))
 
 
-async def waited(run: Run[Any], limit: float | None) -> Any:  # noqa: ANN401 - a run's result
-    """Return a run's result.
+async def waited(
+    setup: Setup, client: Client, run: Run[Any], limit: float | None, module: str = "MODULE"
+) -> Any:  # noqa: ANN401 - a run's result
+    """Return a run's result; tell on the way what keeps it from going on.
 
     Raises:
-        Failure: it did not come in time. And the errors of `Run.result`.
+        Failure: it did not come in time; it says why where that is known. And the errors of
+            `Run.result`.
     """
     began = asyncio.timeout(limit)
     try:
-        async with began:
+        async with began, watched(setup, client, run.id, module):
             return await run.result()
     except TimeoutError:
         if not began.expired():
             raise
-        message = f"run {run.id!r} has not ended after {limit:g} s"
-        raise Failure(message, "timeout", TIMEOUT) from None
+    raise await _late(client, run.id, limit or 0.0, module)
+
+
+async def _late(client: Client, run: str, limit: float, module: str) -> Failure:
+    found = await obstacle_of(client, run, module)
+    message = f"run {run!r} has not ended after {limit:g} s"
+    if found is None:
+        return Failure(message, "timeout", TIMEOUT, run=run)
+    return Failure(f"{message}: {found}", "timeout", TIMEOUT, run=run, status=found.status)
 
 
 def tell_result(setup: Setup, client: Client, run: str, value: Any) -> None:  # noqa: ANN401

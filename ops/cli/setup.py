@@ -4,8 +4,10 @@ import asyncio
 import functools
 import inspect
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FOLDER = ".offbook"
+"""Where the embedded server is, unless something else is said."""
+
 _KEY = "offbook.setup"
+_LOGIN = re.compile(r"//[^/@\s]+@")
+
+
+def without_logins(text: str) -> str:
+    """Return a text in which no URL holds user or password."""
+    return _LOGIN.sub("//", text)
 
 
 @dataclass(slots=True)
@@ -32,6 +43,16 @@ class Setup:
     def embedded(self) -> bool:
         """Whether these options lead to an embedded server."""
         return not self.url and bool(self.folder or not os.environ.get("OFFBOOK_URL"))
+
+    @property
+    def place(self) -> str:
+        """Where these options lead to, for people, without any login."""
+        space = self.namespace or os.environ.get("OFFBOOK_NAMESPACE") or "offbook"
+        if self.embedded:
+            server = f"the embedded server of {Path(self.folder or FOLDER).absolute()}"
+        else:
+            server = without_logins(self.url or os.environ["OFFBOOK_URL"])
+        return f"namespace {space} at {server}"
 
     def connect(self, **more: Any) -> "Client":  # noqa: ANN401 - of offbook.connect
         """Return a client that is not open.
@@ -84,6 +105,8 @@ _COMMON = (
     _option("--json", is_flag=True, help="JSON on standard output, and nothing else"),
 )
 
+_NAMES = frozenset({"url", "namespace", "deployment", "folder", "json"})
+
 
 def common(fn: F) -> F:
     """Give a command the common options."""
@@ -92,8 +115,22 @@ def common(fn: F) -> F:
     return fn
 
 
-def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401 - click's
-    """Make a function a command; it gets the `Setup` first, and may be async."""
+def own_first(made: click.Command, useless: Collection[str] = ()) -> None:
+    """Have a command's help show its own options first, and no useless one of the common."""
+    for parameter in made.params:
+        if isinstance(parameter, click.Option) and parameter.name in useless:
+            parameter.hidden = True
+    made.params.sort(key=lambda parameter: parameter.name in _NAMES)
+
+
+def command(
+    useless: Collection[str] = (),
+    **attributes: Any,  # noqa: ANN401 - click's
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command; it gets the `Setup` first, and may be async.
+
+    useless: the common options that mean nothing to it; they are taken, and not shown.
+    """
 
     def make(fn: Callable[..., Any]) -> click.Command:
         @functools.wraps(fn)
@@ -103,6 +140,7 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
                 asyncio.run(found)
 
         made: click.Command = click.command(**attributes)(common(call))
+        own_first(made, useless)
         return made
 
     return make

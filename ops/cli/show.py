@@ -1,8 +1,12 @@
 """`offbook show` and `offbook events`."""
 
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime
+from shutil import get_terminal_size
+from textwrap import indent
 from typing import Any
 
 import click
@@ -12,16 +16,19 @@ from offbook.actors.define import registry
 from offbook.actors.errors import NonDeterminismError, OffbookError
 from offbook.actors.locate import locate
 from offbook.actors.model import History
-from offbook.actors.run import RunView, StepView
+from offbook.actors.run import RunEvent, RunView, StepView
 from offbook.actors.state import FINAL
+from offbook.actors.where import raising_line
 
 from .code import load
 from .failures import said
-from .output import clock, emit, facts, one_line, say, short, since, span, table
+from .hints import hint, obstacle_of
+from .output import clock, due, emit, facts, moment, one_line, say, short, since, span, table
 from .setup import Setup, command
+from .traces import line_of, traceback_text
 
 
-@command()
+@command(short_help="Show a run: status, steps, what it waits for, what failed.")
 @click.argument("run_id", metavar="RUN")
 @click.option(
     "--module", default=None, help="import it to tell in which line the run waits [$OFFBOOK_MODULE]"
@@ -35,12 +42,16 @@ async def show(setup: Setup, run_id: str, module: str | None) -> None:
         view = await client.run(run_id).view()
         history = await client.history(run_id)
         where, note = await _where(client, history, view, module)
+        open_ = view.status not in FINAL
+        obstacle = await obstacle_of(client, run_id, module or "MODULE") if open_ else None
     children = _children(history)
     if setup.json:
         data = {f.name: getattr(view, f.name) for f in fields(view)}
         emit(data | {"children": children, "where": where, "where_note": note})
     else:
         _show(view, children, where, note)
+    if obstacle is not None and obstacle.status != view.status:
+        hint(setup, obstacle)
 
 
 async def _where(
@@ -89,14 +100,26 @@ def _show(
     facts(_head(view))
     _blocked(view)
     _waits(view, where, note)
+    if view.error is not None:
+        _trace("traceback", view.error)
     if view.steps:
         say()
         columns = ("step", "name", "status", "try", "worker", "took", "error")
         table(columns, [row for step in view.steps for row in _rows(step)])
+    for step in view.steps if view.error is None else ():
+        if step.error is not None:
+            _trace(f"traceback of step {step.id}", step.error)
     if children:
         say()
         rows = [(c["run"], c["workflow"], c["status"]) for c in children]
         table(("child", "workflow", "status"), rows)
+
+
+def _trace(title: str, error: BaseException) -> None:
+    if raising_line(error):
+        say()
+        say(f"{title}, at {line_of(error)}")
+        say(indent(traceback_text(error), "  "))
 
 
 def _head(view: RunView) -> list[tuple[str, object]]:
@@ -142,7 +165,9 @@ def _waits(view: RunView, where: list[str], note: str | None) -> None:
 
 def _wait(wait: dict[str, Any]) -> str:
     if wait["kind"] == "timer":
-        return f"timer {wait['id']}, due {since(wait['due'])} ({clock(wait['due'])})"
+        return f"timer {wait['id']}, {due(wait['due'])} ({clock(wait['due'])})"
+    if wait["kind"] == "start":
+        return f"its start, {due(wait['due'])} ({clock(wait['due'])})"
     if wait["kind"] == "child":
         return f"child {wait['run']} ({wait['name']})"
     opened = "" if wait["open"] else ", not open yet"
@@ -169,14 +194,44 @@ def _rows(step: StepView) -> list[tuple[object, ...]]:
 @command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--follow", is_flag=True, help="go on until the run ends")
-async def events(setup: Setup, run_id: str, *, follow: bool) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="everything that is stored, as it is")
+async def events(setup: Setup, run_id: str, *, follow: bool, verbose: bool) -> None:
     """Print the history of a run, oldest first. With --json a line for each event."""
+    width = 0 if verbose or not sys.stdout.isatty() else get_terminal_size().columns
     async with setup.connect() as client:
         async for event in client.run(run_id).events(follow=follow):
             if setup.json:
                 emit(event)
             else:
-                name = one_line(" ".join(part for part in (event.name, event.id) if part))
-                data = short(event.data) if event.data else ""
-                kind = event.type.ljust(18)
-                say(f"{event.n:>4}  {clock(event.at)}  {kind}  {name}  {data}".rstrip())
+                line = event_line(event, verbose=verbose)
+                say(line if not width or len(line) <= width else f"{line[: width - 1]}…")
+
+
+def event_line(event: RunEvent, *, verbose: bool = False) -> str:
+    """Return an event as one line: record, time, kind, what it is about, and its facts."""
+    name = one_line(" ".join(part for part in (event.name, event.id) if part))
+    told = short(event.data) if verbose and event.data else " ".join(_facts_of(event))
+    head = f"{event.n:>4}  {clock(event.at)}  {event.type.ljust(_KIND)}"
+    return "  ".join(part for part in (head, name, told) if part).rstrip()
+
+
+_KIND = 16
+_MINOR = frozenset(
+    {"nonce", "options", "streams", "lost", "kept", "died", "alone", "remote", "error_code"}
+)
+_WORDS = frozenset({"error", "worker", "queue", "run", "reason"})
+_TIMES = frozenset({"started", "ended", "due", "expires"})
+
+
+def _facts_of(event: RunEvent) -> Iterator[str]:
+    data = event.data
+    for name, value in data.items():
+        if value in (None, "", False, [], {}) or name in _MINOR | _TIMES:
+            continue
+        shown = one_line(value) if name in _WORDS and isinstance(value, str) else short(value, 60)
+        yield f"{name}={shown}"
+    began, ended, end = data.get("started"), data.get("ended"), data.get("due")
+    if isinstance(began, int) and isinstance(ended, int):
+        yield f"took={span((ended - began) / 1e6)}"
+    if isinstance(end, int):
+        yield f"due={clock(moment(end))}"

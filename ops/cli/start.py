@@ -9,6 +9,7 @@ from offbook.actors.client import Client
 from offbook.actors.run import Run
 
 from .code import find_workflow
+from .hints import hint, obstacle_of
 from .inputs import read_arguments
 from .output import emit, say
 from .runs import tell_result, waited
@@ -52,7 +53,8 @@ async def start(  # noqa: PLR0913 - one for each option
     """Start a run of a workflow.
 
     An ARGUMENT is JSON where that fits the parameter's annotation, else text; NAME=VALUE gives
-    it by name. All are checked before anything is sent. Prints the run's id.
+    it by name; for a text with = in it use --arg. All are checked before anything is sent. Prints
+    the run's id.
     """
     workflow = find_workflow(target)
     positional, named = workflow.parameters.call(read_arguments(workflow, words, args, kwargs))
@@ -67,16 +69,20 @@ async def start(  # noqa: PLR0913 - one for each option
     async with setup.connect() as client:
         bound = workflow.bind(*positional, **named)
         run = await client.start(bound, **options)
-        await _tell(setup, client, run, wait=wait, limit=timeout)
+        module = target.partition(":")[0] if ":" in target else target.rpartition(".")[0]
+        if wait:
+            result = await waited(setup, client, run, timeout, module)
+            tell_result(setup, client, run.id, result)
+        else:
+            await _tell(setup, client, run, module)
 
 
-async def _tell(
-    setup: Setup, client: Client, run: Run[Any], *, wait: bool, limit: float | None
-) -> None:
-    if wait:
-        tell_result(setup, client, run.id, await waited(run, limit))
-    elif setup.json:
+async def _tell(setup: Setup, client: Client, run: Run[Any], module: str) -> None:
+    if setup.json:
         name = run.workflow.name if run.workflow is not None else None
         emit({"run": run.id, "workflow": name})
-    else:
-        say(run.id)
+        return
+    say(run.id)
+    obstacle = await obstacle_of(client, run.id, module)
+    if obstacle is not None:
+        hint(setup, obstacle)

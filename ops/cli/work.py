@@ -15,9 +15,10 @@ from typing import Any
 import click
 
 from offbook.actors.worker import Worker
+from offbook.adapters.otel import default_observer
 
 from .code import make_worker, own_steps, own_workflows
-from .output import emit, say
+from .output import count, emit, say
 from .setup import Setup, command
 from .values import SPAN
 
@@ -33,6 +34,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.option("--eager/--no-eager", default=None, help="run steps beside their workflow")
 @click.option("--grace", type=SPAN, help="how long a drain waits for steps [default: 30s]")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@click.option("--details", is_flag=True, help="log the texts of errors, not their types alone")
 @click.option("--parent", type=int, hidden=True, help="stop when this parent is gone")
 def worker(  # noqa: PLR0913 - one for each option
     setup: Setup,
@@ -43,6 +45,7 @@ def worker(  # noqa: PLR0913 - one for each option
     eager: bool | None,
     grace: float | None,
     log_level: str,
+    details: bool,
     parent: int | None,
 ) -> None:
     """Serve the workflows and steps of a module.
@@ -53,8 +56,14 @@ def worker(  # noqa: PLR0913 - one for each option
     set_up_logging(log_level, as_json=setup.json)
     given = {"queues": queues or None, "slots": slots, "eager": eager, "grace": grace}
     options = {name: value for name, value in given.items() if value is not None}
+    ending = _Ending()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(setup, target, options, parent=parent))
+        try:
+            runner.run(_serve(setup, target, options, ending, parent=parent, details=details))
+        except asyncio.CancelledError:
+            # A signal that came before the worker served anything.
+            if not ending.told:
+                raise
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -65,10 +74,17 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(setup: Setup, target: str, options: dict[str, Any], *, parent: int | None) -> None:
-    ending = _Ending()
+async def _serve(  # noqa: PLR0913 - one for each option
+    setup: Setup,
+    target: str,
+    options: dict[str, Any],
+    ending: "_Ending",
+    *,
+    parent: int | None,
+    details: bool,
+) -> None:
     with ending:
-        async with setup.connect() as client:
+        async with setup.connect(observer=default_observer(details=details)) as client:
             made = await make_worker(client, target, options)
             async with made:
                 ending.serves(made)
@@ -89,10 +105,11 @@ class _Ending:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
-        self._task = asyncio.current_task()
-        self._told = False
+        self._task: asyncio.Task[Any] | None = None
+        self.told = False
 
     def __enter__(self) -> None:
+        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             with suppress(NotImplementedError):  # on Windows
@@ -106,15 +123,15 @@ class _Ending:
 
     def serves(self, worker: Worker) -> None:
         self._worker = worker
-        if self._told:
+        if self.told:
             worker.stop()
 
     def _hear(self, number: signal.Signals) -> None:
-        if self._told:
+        if self.told:
             sys.stdout.flush()
             # Threads of sync steps cannot be stopped, and an orderly exit waits for them.
             os._exit(128 + number)
-        self._told = True
+        self.told = True
         if self._worker is not None:
             self._worker.stop()
         elif self._task is not None:
@@ -136,7 +153,7 @@ def _ready(setup: Setup, served: Worker) -> None:
     else:
         say(
             f"worker {served.id} serves deployment {served.deployment}: "
-            f"{len(workflows)} workflows, {len(steps)} steps"
+            f"{count(len(workflows), 'workflow')}, {count(len(steps), 'step')}"
         )
     sys.stdout.flush()
 

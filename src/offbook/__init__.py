@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from offbook.actors.api import topic as topic
     from offbook.actors.api import webhook as webhook
     from offbook.actors.client import Client as Client
-    from offbook.actors.client import HookInfo as HookInfo
     from offbook.actors.codec import register as register
     from offbook.actors.context import RunInfo as RunInfo
     from offbook.actors.context import StepContext as StepContext
@@ -80,6 +79,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import StepTimeout as StepTimeout
     from offbook.actors.errors import StreamClosed as StreamClosed
     from offbook.actors.errors import StreamFailed as StreamFailed
+    from offbook.actors.errors import TopicGroupMismatch as TopicGroupMismatch
+    from offbook.actors.errors import TopicGroupMissing as TopicGroupMissing
     from offbook.actors.errors import WorkflowNotRegistered as WorkflowNotRegistered
     from offbook.actors.errors import WorkflowStuck as WorkflowStuck
     from offbook.actors.options import Retry as Retry
@@ -91,11 +92,14 @@ if TYPE_CHECKING:
     from offbook.actors.run import RunView as RunView
     from offbook.actors.run import StepView as StepView
     from offbook.actors.scope import CancelScope as CancelScope
+    from offbook.actors.spans import Span as Span
+    from offbook.actors.spans import span as span
     from offbook.actors.stream import Chunk as Chunk
     from offbook.actors.stream import Page as Page
     from offbook.actors.stream import Reset as Reset
     from offbook.actors.stream import Stream as Stream
     from offbook.actors.summary import Summary as Summary
+    from offbook.actors.tokens import HookInfo as HookInfo
     from offbook.actors.worker import Worker as Worker
     from offbook.adapters.nats.options import ConnectOptions as ConnectOptions
 
@@ -105,7 +109,7 @@ _WHERE = {
         "Hook Webhook continue_as_new current_run hook set_attributes sleep start stream topic "
         "webhook"
     ),
-    "actors.client": "Client HookInfo",
+    "actors.client": "Client",
     "actors.codec": "register",
     "actors.context": "RunInfo StepContext current_step",
     "actors.define": "Bound Step Workflow step workflow",
@@ -118,15 +122,17 @@ _WHERE = {
         "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
         "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
         "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout StreamClosed StreamFailed WorkflowNotRegistered "
-        "WorkflowStuck"
+        "StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
+        "TopicGroupMissing WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",
     "actors.requests": "Request Response",
     "actors.run": "Run RunEvent RunView StepView",
     "actors.scope": "CancelScope",
+    "actors.spans": "Span span",
     "actors.stream": "Chunk Page Reset Stream",
     "actors.summary": "Summary",
+    "actors.tokens": "HookInfo",
     "actors.worker": "Worker",
     "adapters.nats.options": "ConnectOptions",
 }

@@ -7,18 +7,22 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from offbook.actors.client import Client
-from offbook.actors.errors import ServerMissing
+from offbook.actors.context import current_body
+from offbook.actors.errors import InvalidOption, NotInWorkflowBody, ServerMissing
 from offbook.actors.names import check_name
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Observer
 from offbook.adapters.nats.backend import NatsBackend
-from offbook.adapters.nats.options import ConnectOptions
+from offbook.adapters.nats.options import ConnectOptions, target
+from offbook.adapters.nats.setup import check_settings
 from offbook.adapters.otel import default_observer
 from offbook.adapters.server import EmbeddedServer, find_binary
 
 _FOLDER = ".offbook"
+T = TypeVar("T")
 
 
 def connect(  # noqa: PLR0913 - each has a default
@@ -45,26 +49,46 @@ def connect(  # noqa: PLR0913 - each has a default
     where it is set up).
 
     Raises:
-        InvalidName: a name that cannot be one. ServerMissing: no URL, and no embedded server.
+        InvalidName, InvalidOption: an argument has a value that it cannot have.
+        ServerMissing: no URL, and no embedded server. NotInWorkflowBody: a body called it.
     """
-    space = check_name("namespace", namespace or os.environ.get("OFFBOOK_NAMESPACE") or "offbook")
-    address = url or (None if folder else os.environ.get("OFFBOOK_URL")) or None
+    if current_body() is not None:
+        raise NotInWorkflowBody("offbook.connect", "use offbook.start, or connect in a @step")
+    space = check_name("namespace", _given(namespace, "OFFBOOK_NAMESPACE", "offbook"))
+    address = _given(url, "" if folder else "OFFBOOK_URL", None)
+    check_settings({"partitions": partitions, "shards": shards, "replicas": replicas})
     make = partial(
         NatsBackend, namespace=space, partitions=partitions, shards=shards, replicas=replicas
     )
-    chosen = options or options_from_environment()
+    chosen = options_from_environment() if options is None else options
+    if not isinstance(chosen, ConnectOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidOption("options", options, "made by offbook.ConnectOptions(…)")
+    if observer is not None and not callable(getattr(observer, "log", None)):
+        raise InvalidOption("observer", observer, "an Observer")
     connection: Callable[[], AbstractAsyncContextManager[Backend]]
     if address is not None:
+        target(address, chosen)
         connection = partial(_remote, make, address, chosen)
     else:
         _check_embedded()
-        connection = partial(_embedded, make, Path(folder or _FOLDER), chosen)
+        connection = partial(_embedded, make, _folder(folder), chosen)
     return Client(
         connection,
         observer=observer or default_observer(),
-        deployment=deployment or os.environ.get("OFFBOOK_DEPLOYMENT") or "default",
+        deployment=_given(deployment, "OFFBOOK_DEPLOYMENT", "default"),
         settings=settings,
     )
+
+
+def _given(value: T | None, variable: str, default: T) -> T | str:
+    """Return what was given, else what the environment says and is not empty, else the default."""
+    return (os.environ.get(variable) or default) if value is None else value
+
+
+def _folder(folder: object) -> Path:
+    if folder is None or (isinstance(folder, str | Path) and folder):
+        return Path(folder or _FOLDER)
+    raise InvalidOption("folder", folder, "a path")
 
 
 def options_from_environment() -> ConnectOptions:

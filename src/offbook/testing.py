@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from offbook.actors.client import Client
@@ -18,7 +19,7 @@ from offbook.actors.define import Step, Workflow, registry
 from offbook.actors.errors import InvalidOption, NotInRun
 from offbook.actors.loading import run_info
 from offbook.actors.machine import Machine
-from offbook.actors.model import History
+from offbook.actors.model import BlobRef, History
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Namespace, Observer
 from offbook.actors.run import Run, RunEvent
@@ -27,9 +28,21 @@ from offbook.actors.worker import Worker
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory import MemoryBackend, Noise, World
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
-from offbook.adapters.memory.time import run
+from offbook.adapters.memory.time import Deadlock, run
 
-__all__ = ["CrashAt", "Environment", "History", "Noise", "Recorder", "World", "replay", "run"]
+from ._standstill import Standstill
+
+__all__ = [
+    "CrashAt",
+    "Deadlock",
+    "Environment",
+    "History",
+    "Noise",
+    "Recorder",
+    "World",
+    "replay",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -73,6 +86,7 @@ class Environment:
         self._burials: list[asyncio.Future[None]] = []
         self._deaths: dict[Worker, asyncio.Event] = {}
         self._fakes: dict[str, Callable[..., Any]] = {}
+        self._standstill: Standstill | None = None
         self.client = self.make_client()
 
     def __repr__(self) -> str:
@@ -81,12 +95,34 @@ class Environment:
     async def __aenter__(self) -> Self:
         """Open the client and start the workers."""
         await self.client.__aenter__()
+        self._standstill = Standstill(self.client, self.settings.lease)
         for _ in range(self._count):
             await self.add_worker()
+        if self._count:
+            self._standstill.begin()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        """Stop the workers, restore the steps, close the clients."""
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Stop the workers, restore the steps, close the clients.
+
+        Raises:
+            Deadlock: on virtual time, where the block waited for a run, and all runs waited for
+                hooks that nobody was left to resume, or were blocked.
+        """
+        failure = None
+        if self._standstill is not None:
+            await self._standstill.end()
+            failure = self._standstill.failure(error)
+        await self._close()
+        if failure is not None:
+            raise failure from None
+
+    async def _close(self) -> None:
         for client in self._clients:
             if client.is_open and isinstance(client.backend, MemoryBackend):
                 client.backend.seam = None
@@ -212,12 +248,14 @@ class Environment:
         """Let a step run another body until the environment closes."""
         if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("step", step, "made by @step")
+        if not callable(body):
+            raise InvalidOption("body", body, "a function")
         self._fakes.setdefault(step.name, step.fn)
         _set_body(step, body)
 
     async def history(self, run: Run[Any]) -> History:
-        """Return the verified history of a run."""
-        return await self.client.history(run.id)
+        """Return the verified history of a run, large payloads included, for `replay`."""
+        return await self.client.history(run.id, whole=True)
 
     async def kinds(self, run: Run[Any]) -> list[str]:
         """Return the types of a run's events, in order, for asserts."""
@@ -244,20 +282,29 @@ def replay(
 ) -> Machine:
     """Replay a stored history (or its first `records`) on today's code, without any effect.
 
-    The machine that comes back is evicted; it shows how the run ended (`ended`).
+    The machine that comes back is evicted; it shows how the run ended (`ended`). A terminated run
+    is replayed up to there: its code had no part in it.
 
     Raises:
         NonDeterminismError: the code gives other commands than the history holds.
+        InvalidOption: the history lacks large payloads; `Environment.history` has them, and
+            `client.history` with whole=True.
     """
     head = history.head
-    if not isinstance(head.input, bytes):
-        raise InvalidOption("history", head.input, "one with its input inline")
+    events = [event for record in history.records[:records] for event in record.events]
+    payloads = (value for event in events for value in event.data.values())
+    if isinstance(head.input, BlobRef) or any(isinstance(p, BlobRef) for p in payloads):
+        raise InvalidOption("history", head.run, "read with whole=True")
     info = run_info(head, head.attributes)
     attributes = dict(head.attributes)
     machine = Machine(workflow, info, head.input, head.seed, Codec(), attributes=attributes)
     machine.run_handle = partial(Run, None)
     try:
         for record in history.records[:records]:
+            last = record.commands[-1] if record.commands else None
+            if last is not None and last.kind == "terminated":
+                machine.ended = last
+                break
             machine.expect(record.n, record.commands)
             for event in record.events:
                 if event.kind not in SILENT:

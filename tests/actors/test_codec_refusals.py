@@ -106,6 +106,7 @@ REFUSED: list[tuple[object, str, str]] = [
     (NotImplemented, "order", "NotImplementedType"),
     ((i for i in range(3)), "order", "generator"),
     (sys, "order", "module"),
+    ([Decimal("-1E-2000000")], "order[0]", "Decimal"),
     (unreadable(), "order", "unreadable.<locals>.Property"),
 ]
 
@@ -308,6 +309,7 @@ HOSTILE: dict[str, bytes] = {
     "a huge offset": ext(12, b"datetime\n2024-01-01T00:00:00|0|=99999999999999="),
     "a long uuid": ext(12, b"UUID\n" + b"1" * 33),
     "a path of no kind": ext(12, b"PosixPath\nx"),
+    "a decimal of too many digits": ext(12, b"Decimal\n1E+999999999"),
     "a range without step": ext(12, b"range\n1,2,0"),
     "a wrong pattern": ext(12, b"Pattern\ns,0,("),
     "a pattern of no kind": ext(12, b"Pattern\nq,0,a"),

@@ -16,6 +16,7 @@ import pytest
 from offbook.actors.codec import Codec, extend, know_module, register
 from offbook.actors.errors import (
     DuplicateName,
+    InvalidOption,
     NotSerializable,
     PayloadMismatch,
     RunFailed,
@@ -253,7 +254,7 @@ def test_register_is_a_decorator_and_a_function() -> None:
     assert type(crossed(codec, Plain())) is Plain
     assert type(crossed(codec, Named())) is Named
     assert register(Named, name="test-registered-named") is Named
-    with pytest.raises(TypeError, match="both"):
+    with pytest.raises(InvalidOption, match="both"):
         register(Named, encode=lambda _: 1)
 
 

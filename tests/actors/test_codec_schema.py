@@ -28,6 +28,12 @@ class Approval:
     at: dt.datetime | None = None
 
 
+@dataclass
+class Pair:
+    a: int
+    b: int
+
+
 class Leaf(pydantic.BaseModel):
     n: int = pydantic.Field(alias="N")
 
@@ -80,6 +86,7 @@ def test_a_fitting_payload_passes_as_value_and_as_bytes(annotation: Any, payload
 REFUSED: list[tuple[Any, object, str]] = [
     (Approval, {"ok": "perhaps"}, "payload.ok: 'perhaps' is not of type 'boolean'"),
     (Approval, {}, "payload: 'ok' is a required property"),
+    (Pair, {"a": "x"}, "payload: 'b' is a required property; payload.a: 'x' is not"),
     (list[int], [1, "a"], "payload[1]: 'a' is not of type 'integer'"),
     (Color, "pink", "payload: 'pink' is not one of"),
     (Tree, {"leaves": [{"N": "x"}]}, "payload"),

@@ -4,6 +4,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from offbook.actors.context import RunInfo, StepContext, step_context
 from offbook.actors.define import step
 from offbook.actors.errors import NotSerializable
 from offbook.actors.outlet import Outlet
+from offbook.actors.ports import Passage
 from support.stage import codec, completed, replay, run, shown, staged, variant
 
 
@@ -224,6 +226,9 @@ class Services:
 
     def cancel_scope(self, run: str, scope: str, reason: Any) -> None:
         self.cancelled.append((run, scope, reason))
+
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        raise AssertionError(passage)
 
     def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
         self.watched[f"{run} {scope}"] = cancelled

@@ -371,7 +371,8 @@ async def test_foreign_bytes_in_tables(env: CatalogueEnvironment) -> None:
             await env.client.resume(token, number)
             assert await run.result() == number
             await backend.runs.create(f"stranger-{number}", data or b"\0")
-            assert [s async for s in env.client.runs(status="stranger")] == []
+            listed = [s.id async for s in env.client.runs()]
+            assert f"stranger-{number}" not in listed
             lane = f"next-{number}"
             await backend.deployments.create(lane, data or b"\0")
             worker = await env.add_worker(deployment=lane)

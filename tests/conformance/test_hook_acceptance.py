@@ -137,3 +137,32 @@ async def test_payloads_beside_a_cancel_or_a_terminate_are_told_the_truth(
         with pytest.raises(HookNotFound):
             await env.client.resume(name, "late")
         await check_answers(env, run, name, answers)
+
+
+@workflow
+async def takes_numbers_then_words(token: str) -> tuple[int, str]:
+    async with hook(int, token=token) as numbers:
+        first = await numbers
+    return first, await hook(str, token=token)
+
+
+async def test_sender_that_repeats_itself_reaches_no_later_hook_of_the_token(
+    env: CatalogueEnvironment,
+) -> None:
+    first = await env.client.start(takes_numbers_then_words, "shared")
+    await env.wait_for_hook(first)
+    assert await env.client.resume("shared", 1, id="number") == first.id
+    await env.wait_for_hook(first, count=2)
+    for _ in range(2):
+        assert await env.client.resume("shared", 1, id="number") == first.id
+    assert await env.client.resume("shared", "word", id="word") == first.id
+    assert await first.result() == (1, "word")
+    for n in range(2):
+        later = await env.client.start(takes, "shared", 1)
+        await env.wait_for_hook(later)
+        for caller in ("number", "word", *(f"new {i}" for i in range(n))):
+            assert await env.client.resume("shared", "again", id=caller) != later.id
+        assert await env.client.resume("shared", "new", id=f"new {n}") == later.id
+        assert await later.result() == ["new"]
+        assert await recorded(env, later) == [f"new {n}"]
+    assert await recorded(env, first) == ["number", "word"]

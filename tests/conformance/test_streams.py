@@ -322,6 +322,24 @@ async def test_write_to_other_run(env: CatalogueEnvironment) -> None:
             await reading
 
 
+async def test_a_stream_says_whether_more_can_come(env: CatalogueEnvironment) -> None:
+    run = await env.client.start(waits_for, "w")
+    log, other = run.stream("log"), run.stream("other")
+    assert not await log.ended()
+    await log.write("x")
+    assert not await log.ended()
+    await log.close()
+    assert (await log.ended(), await other.ended()) == (True, False)
+    await env.wait_for_hook(run)
+    await env.client.resume("w", "x")
+    await run.result()
+    assert await read(other) == []
+    assert await other.ended()
+    nobody: Run[Any] = env.client.run("nobody")
+    with pytest.raises(RunNotFound):
+        await nobody.stream().ended()
+
+
 async def test_run_end_closes_streams(env: CatalogueEnvironment) -> None:
     run = await env.client.start(waits_for, "e")
     await run.stream("log").write("foreign")

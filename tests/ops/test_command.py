@@ -109,9 +109,23 @@ def test_a_failed_run_is_exit_code_1_and_says_why(shop: Place) -> None:
     failed = shop("start", "shop:checkout", '{"id": "8", "amount": -1}', "--wait", "--json")
     assert (failed.code, failed.out) == (1, "")
     assert failed.error["code"] == "run-failed"
-    assert failed.error["cause"] == {"type": "ValueError", "message": "an amount below zero"}
-    shown = shop("show", failed.error["run"]).out
-    assert "ValueError: an amount below zero" in shown
+    cause = failed.error["cause"]
+    assert (cause["type"], cause["message"]) == ("ValueError", "an amount below zero")
+    line = next(i for i, text in enumerate(SHOP.splitlines(), 1) if "raise ValueError" in text)
+    assert cause["line"] == f"{shop.folder / 'shop.py'}:{line} in charge"
+
+    run = failed.error["run"]
+    told = shop("result", run).err.splitlines()
+    assert told == [
+        f"error: run {run!r} failed: ValueError: an amount below zero",
+        f"  at shop.py:{line} in charge",
+        f"  the traceback: offbook show {run}",
+    ]
+    shown = shop("show", run).out
+    assert f"traceback, at shop.py:{line} in charge\n" in shown
+    assert '    raise ValueError("an amount below zero")\n' in shown
+    error = shop("show", run, "--json").data["error"]
+    assert error == cause
 
 
 def test_what_is_not_there_is_exit_code_3(shop: Place) -> None:
@@ -125,6 +139,7 @@ def test_an_id_that_is_taken_is_a_conflict(shop: Place) -> None:
     assert shop("start", "shop:nap", "3600", "--id", "taken").code == 0
     other = shop("start", "shop:nap", "60", "--id", "taken", "--json")
     assert (other.code, other.error["code"]) == (1, "run-conflict")
+    assert "--on-conflict attach" in other.error["message"]
 
 
 def test_waiting_for_a_result_can_time_out(shop: Place) -> None:
@@ -197,6 +212,26 @@ def test_the_doctor_finds_runs_that_nobody_serves(shop: Place) -> None:
     (finding,) = doctor.data["findings"]
     assert (finding["code"], finding["runs"]) == ("no-worker", ["early"])
     assert shop("health", "--namespace", "other").code == 0
+
+
+def test_where_no_worker_is_live_commands_say_so(shop: Place) -> None:
+    bare = ("--namespace", "bare")
+    assert shop.inside("runs", *bare).out == (
+        f"no runs in namespace bare at the embedded server of {shop.folder / '.offbook'}\n"
+    )
+    started = shop("start", "shop:nap", "1", "--id", "idle", *bare)
+    assert (started.code, started.out) == (0, "idle\n")
+    note = "note: no live worker serves deployment 'default'; start one: offbook worker "
+    assert started.err == f"{note}shop\n"
+    assert shop.inside("show", "idle", *bare).err == f"{note}MODULE\n"
+    assert shop.inside("health", *bare).out.endswith("workers       0\n")
+    for command in ("cancel", "terminate"):
+        asked = shop.inside(command, "idle", *bare)
+        assert (asked.code, asked.out) == (0, "idle\n")
+        assert "note: asked; no worker of deployment 'default' is live" in asked.err
+    data = shop.inside("cancel", "idle", "--json", *bare).data
+    assert data == {"cancelled": ["idle"], "unserved": ["idle"]}
+    assert "of that kind" in shop.inside("runs", "--status", "failed", *bare).out
 
 
 def test_a_namespace_is_made_once(shop: Place) -> None:

@@ -1,5 +1,6 @@
 """`offbook dev`: the worker starts again when the code changes, and runs go on."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,11 @@ def greet(name: str) -> str:
 async def hello(name: str) -> str:
     await hook(bool, token="go")
     return await greet(name)
+
+
+@workflow
+async def broken() -> None:
+    raise LookupError("nobody there")
 """
 
 
@@ -33,6 +39,7 @@ def write(file: Path, text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_run_goes_on_with_the_changed_code(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     write(app, APP)
@@ -41,6 +48,11 @@ def test_a_run_goes_on_with_the_changed_code(tmp_path: Path) -> None:
         dev.until(event="watching")
         dev.until(ready=True)
         place("start", "app:hello", "Ada", "--id", "one")
+        assert place("start", "app:broken", "--wait").code == 1
+        [line] = [line for line in dev.errors.read_text().splitlines() if "run ended" in line]
+        told = json.loads(line)
+        assert (told["level"], told["error"]) == ("warning", "nobody there")
+        assert "app.py" in told["line"]
 
         write(app, APP + "\nsyntax error\n")
         assert dev.until(event="restart")["changed"] == [str(app)]

@@ -1,5 +1,6 @@
 """Arguments of workflows, from words to values."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -9,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from offbook.actors.define import Workflow
+from offbook.ops.cli.failures import Failure
 from offbook.ops.cli.inputs import read_arguments
 
 
@@ -51,9 +53,24 @@ def test_dataclasses_models_and_enums_are_given_as_json() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["hello", "42", "true", "null", "a=b", "[1", ""])
+@pytest.mark.parametrize("text", ["hello", "42", "true", "null", "a b=c", "[1", ""])
 def test_a_text_needs_no_quotes(text: str) -> None:
     assert read_arguments(SAY, [text], (), ()) == {"text": text}
+
+
+@pytest.mark.parametrize("word", ["txt=hi", "a=b", "dGVzdA=="])
+def test_a_name_that_no_parameter_has_is_an_error_that_lists_them(word: str) -> None:
+    with pytest.raises(Failure) as caught:
+        read_arguments(SAY, [word], (), ())
+    told = str(caught.value)
+    assert f"no parameter {word.partition('=')[0]!r}: say(text: str, times: int = 1" in told
+    quoted = told.rpartition("--arg ")[2]
+    assert read_arguments(SAY, [], shlex.split(quoted), ()) == {"text": word}
+
+
+def test_json_that_is_broken_says_where() -> None:
+    with pytest.raises(Failure, match=r"expected Order.* it is not JSON \(Expecting property name"):
+        read_arguments(PAY, ['{"id": "7", due: 1}'], (), ())
 
 
 @pytest.mark.parametrize(

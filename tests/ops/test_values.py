@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from offbook.ops.cli.failures import without_logins
 from offbook.ops.cli.output import safe, since, span, to_json
+from offbook.ops.cli.setup import without_logins
 from offbook.ops.cli.values import AGO, KEEP, SPAN, THEN, pairs, read_json
 
 

@@ -5,10 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from click.testing import CliRunner
+
+from offbook.ops.cli import cli
 
 COMMAND = (sys.executable, "-m", "offbook.ops")
 
@@ -62,6 +67,13 @@ class Place:
             timeout=50,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def inside(self, *arguments: str) -> Done:
+        """Run a command to its end in this process, which is quicker to begin."""
+        kept = dict.fromkeys(name for name in os.environ if name not in environment())
+        with chdir(self.folder):
+            done = CliRunner().invoke(cli, arguments, env=kept, prog_name="offbook")
+        return Done(done.exit_code, done.stdout, done.stderr)
 
     def background(self, *arguments: str) -> "Background":
         """Run a command while `with` lasts."""

@@ -14,6 +14,7 @@ from typing import Any
 import offbook
 from offbook import current_run, step, stream, webhook, workflow
 from offbook.adapters.http import Edge, Incoming, wrap
+from support.chats import pages_of
 
 PREFIX = "/.well-known/offbook/v1"
 Untyped = Any  # the frameworks' own types are no matter of these tests
@@ -180,6 +181,17 @@ def alone_idle() -> Untyped:
     return make_edge(working=False)
 
 
+def chat() -> Untyped:
+    """Chats for AI SDK clients of each major, wrapped around an application of starlette."""
+
+    async def hello(_request: object) -> Untyped:
+        return load("starlette.responses").PlainTextResponse("hello")
+
+    routes = [load("starlette.routing").Route("/hello", hello)]
+    client = offbook.connect(os.environ.get("WEB_URL"), folder=FOLDER / "server")
+    return pages_of(client, load("starlette.applications").Starlette(routes=routes))
+
+
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "django", "flask")
 _APPS: dict[str, Callable[[], Any]] = {
     "starlette": starlette,
@@ -189,6 +201,7 @@ _APPS: dict[str, Callable[[], Any]] = {
     "flask": flask,
     "alone": alone,
     "alone-idle": alone_idle,
+    "chat": chat,
 }
 
 

@@ -157,6 +157,23 @@ async def test_a_result_that_has_not_come_is_pending_and_a_failure_says_so() -> 
         assert "no luck" in failed.json()["detail"]
 
 
+async def test_a_cancel_needs_no_body_unless_a_page_of_a_site_sends_it() -> None:
+    async with Environment() as env:
+        edge = edge_of(env, authenticate=_everyone)
+        await start(edge, "waits", args=["t"], id="w")
+        path = f"{PREFIX}/runs/w/cancel"
+        for headers, body in (({"origin": "https://evil.example"}, b""), ({}, b"reason=none")):
+            refused = await ask(edge, "POST", path, headers=headers, body=body)
+            assert (refused.status, refused.code) == (415, "not-json")
+        assert (await get(edge, "runs/w")).json()["status"] in {"pending", "running"}
+        assert (await ask(edge, "POST", path)).status == 202
+        assert (await get(edge, "runs/w/result")).code == "run-cancelled"
+
+
+async def _everyone(_incoming: Incoming) -> bool:
+    return True
+
+
 async def test_a_cancelled_run_says_so() -> None:
     async with Environment() as env:
         edge = edge_of(env)

@@ -184,8 +184,26 @@ def test_a_failed_attempt_is_a_warning_with_the_kind_of_error_only(output: io.St
         told.outcome, told.error = "retrying", ValueError("text-canary")
     line = output.getvalue()
     assert line.startswith("WARNING offbook step attempted")
-    assert "outcome=retrying error_type=ValueError" in line
+    assert "outcome=retrying" in line
+    assert "error_type=ValueError" in line
     assert "text-canary" not in line
+
+
+def refuse() -> None:
+    raise ValueError("no funds\nat all")
+
+
+def test_with_details_a_failure_is_told_with_its_text_and_line(output: io.StringIO) -> None:
+    told = attempt()
+    with LogObserver(details=True).attempt(told):
+        with pytest.raises(ValueError, match="no funds") as caught:
+            refuse()
+        told.outcome, told.error = "failed", caught.value
+    LogObserver(details=True).ended(head(), end("failed", error=told.error))
+    for line in output.getvalue().splitlines():
+        assert "error_type=ValueError" in line
+        assert f"line={__file__}:" in line
+        assert line.endswith(" error=no funds")
 
 
 def test_payloads_seeds_and_error_texts_are_never_logged(output: io.StringIO) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt, Observer
+from offbook.actors.ports import Attempt, Observer, Passage
 from offbook.adapters.log import LogObserver, Observers
 
 HEAD = Head("run_1", "checkout", "default", b"", "d", b"", "n", 1, "3.11")
@@ -53,6 +53,10 @@ class Recorder:
         self.note(f"attempt {attempt.attempt}")
         return Span(self)
 
+    def span(self, passage: Passage) -> AbstractContextManager[None]:
+        self.note(f"span {passage.name}")
+        return Span(self)
+
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         self.note(f"turn {head.run} {facts['n']}")
 
@@ -65,7 +69,7 @@ class Recorder:
 
 def play(observer: Observer) -> dict[str, str]:
     context = observer.start(HEAD)
-    with observer.attempt(ATTEMPT):
+    with observer.attempt(ATTEMPT), observer.span(Passage("render", "internal")):
         pass
     observer.turn(HEAD, {"n": 1})
     observer.ended(HEAD, {"status": "completed"})
@@ -73,7 +77,7 @@ def play(observer: Observer) -> dict[str, str]:
     return context
 
 
-CALLS = ["start", "attempt 1", "turn run_1 1", "ended run_1 completed"]
+CALLS = ["start", "attempt 1", "span render", "turn run_1 1", "ended run_1 completed"]
 LOGGED = "log info balanced {'count': 3}"
 
 
@@ -81,7 +85,16 @@ def test_every_observer_hears_everything_and_attempts_nest() -> None:
     seen: list[str] = []
     context = play(Observers([Recorder("a", seen), Recorder("b", seen)]))
     assert context == {"a": "run_1", "b": "run_1", "shared": "b"}
-    assert seen[2:8] == ["a.attempt 1", "a.enter", "b.attempt 1", "b.enter", "b.exit", "a.exit"]
+    assert seen[2:6] == ["a.attempt 1", "a.enter", "b.attempt 1", "b.enter"]
+    assert seen[6:12] == [
+        "a.span render",
+        "a.enter",
+        "b.span render",
+        "b.enter",
+        "b.exit",
+        "a.exit",
+    ]
+    assert seen[12:14] == ["b.exit", "a.exit"]
     for call in [*CALLS, LOGGED]:
         assert f"a.{call}" in seen
         assert f"b.{call}" in seen
@@ -95,7 +108,7 @@ def test_a_broken_observer_breaks_neither_the_run_nor_the_others(
     bad = Recorder("bad", [], broken)
     with caplog.at_level(logging.WARNING, "offbook"):
         play(Observers([Recorder("a", seen), bad, Recorder("b", seen)]))
-    assert len(seen) == 14
+    assert len(seen) == 20
     lines = [str(record.msg) for record in caplog.records]
     assert lines
     assert all("observer failed observer=Recorder" in line for line in lines)

@@ -1,6 +1,8 @@
 """The connection under trouble: nothing waits without an end, nothing is sent late."""
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -139,3 +141,25 @@ async def test_a_backend_opens_again_after_close(nats_url: str, namespace: str) 
     found = await backend.log.get("r", "0")
     await backend.close()
     assert found is not None
+
+
+async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: str) -> None:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, facts: unheard.append(facts))
+    with NatsServer() as server:
+        async with opened(server.url, namespace) as backend:
+            link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            server.pause()
+            asked: list[asyncio.Future[Any]] = [link.ask(b"$JS.API.INFO", b""), link.wire.ping()]
+            reads = [asyncio.ensure_future(backend.log.history("r")) for _ in range(3)]
+            await asyncio.sleep(0)
+            server.kill()
+            await until(lambda: all(future.done() for future in asked))
+            cancelled = [read.cancel() for read in reads]
+            assert len(cancelled) == len(reads)
+            await asyncio.wait(reads)
+            asked.clear()
+            reads.clear()
+            gc.collect()
+            await asyncio.sleep(0)
+    assert unheard == []

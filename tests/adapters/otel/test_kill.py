@@ -1,60 +1,17 @@
 """The trace of a run survives kill -9, as a real OTLP receiver sees it."""
 
 import asyncio
-import contextlib
 import json
 import signal
-import socket
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
+
+from support.otlp import receiver
 
 PLAYER = Path(__file__).with_name("player.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Receiver:
-    """Everything that came in so far."""
-
-    def __init__(self, port: int) -> None:
-        self.endpoint = f"http://127.0.0.1:{port}"
-        self.spans: list[Span] = []
-        self._came = asyncio.Condition()
-
-    async def take(self, tap: OtelTapHttpProtobufReceiver) -> None:
-        async for span in tap.stream_traces():
-            async with self._came:
-                self.spans.append(span)
-                self._came.notify_all()
-
-    async def wait_for(self, name: str) -> None:
-        async with self._came:
-            await self._came.wait_for(lambda: any(span.name == name for span in self.spans))
-
-
-@contextlib.asynccontextmanager
-async def receiver() -> AsyncGenerator[Receiver]:
-    settings = OtelTapHttpProtobufReceiverSettings(http_port=free_port())
-    async with OtelTapHttpProtobufReceiver(settings) as tap:
-        found = Receiver(settings.http_port)
-        reading = asyncio.create_task(found.take(tap))
-        await asyncio.sleep(0)
-        try:
-            yield found
-        finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
 
 
 async def spawn(*arguments: str) -> asyncio.subprocess.Process:

@@ -1,0 +1,86 @@
+"""One call of a tool: as a step, or in the body; and what of its failure a model is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from offbook import (
+    ConfigurationError,
+    FatalError,
+    NotInRun,
+    NotInWorkflowBody,
+    RetryableError,
+    SideEffectInWorkflow,
+    Step,
+    StepFailed,
+    StepNotRegistered,
+    WorkflowNotRegistered,
+    span,
+    step,
+)
+
+from .home import at_home
+from .messages import ToolCall
+from .parts import Voice, output_available
+from .signature import BadArguments
+from .tools import Tool, ToolContext, plain
+
+LOUD = (
+    ConfigurationError,
+    NotInRun,
+    NotInWorkflowBody,
+    SideEffectInWorkflow,
+    StepNotRegistered,
+    WorkflowNotRegistered,
+)
+"""Mistakes of the program: no model can mend them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a tool step is asked."""
+
+    call: ToolCall
+    stream: str | None = None
+
+
+def tool_step(agent: str, tool: Tool) -> Step[[Use], Any]:
+    """Return the step by which an agent uses a tool."""
+
+    async def use(use: Use) -> Any:  # noqa: ANN401 - JSON data
+        try:
+            arguments = tool.read(use.call.arguments)
+        except BadArguments as error:
+            raise FatalError(str(error)) from None
+        return await used(tool, arguments, ToolContext(use.call, agent, use.stream))
+
+    name = f"{agent}.{tool.name}"
+    made: Step[[Use], Any] = step(name=name, **tool.options)(at_home(use, tool.home, name))
+    return made
+
+
+async def used(tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Any:  # noqa: ANN401
+    """Run a tool, show its result, and return it as JSON data."""
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": tool.name,
+        "gen_ai.tool.call.id": context.call.id,
+        "gen_ai.tool.type": "function",
+        "gen_ai.agent.name": context.agent,
+    }
+    with span(f"execute_tool {tool.name}", attributes):
+        result = plain(await tool.handler(arguments, context))
+    await Voice(context.stream).say(output_available(context.call.id, result))
+    return result
+
+
+def failure_text(error: BaseException) -> str:
+    """Return what a model is told of an error: its class and its text."""
+    if isinstance(error, StepFailed):
+        return f"{error.type.rpartition('.')[2]}: {error.message}"
+    text = str(error)
+    if isinstance(error, FatalError | RetryableError) and text:
+        return text
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,143 @@
+"""A headless Chromium, spoken to through a pipe in its own protocol."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from typing import Any, Self
+
+_START = """
+import os, sys
+for wanted, given in ((30, sys.argv[1]), (31, sys.argv[2]), (3, 30), (4, 31)):
+    os.dup2(int(given), wanted)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+_OPTIONS = ("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+            "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-extensions", "about:blank")  # fmt: skip
+_ANSWER_SECONDS = 60.0
+
+
+def browser_program() -> str:
+    """Return the browser.
+
+    Raises:
+        RuntimeError: it is missing.
+    """
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        raise RuntimeError("missing: chromium; `make test` installs it")
+    return found
+
+
+class Chromium:
+    """One browser with one page."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="offbook-chromium-", ignore_cleanup_errors=True
+        )
+        self._process: asyncio.subprocess.Process | None = None
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+        self._session: str | None = None
+        self._out = -1
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        theirs_in, self._out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _START, str(theirs_in), str(theirs_out), browser_program(),
+            *_OPTIONS, f"--user-data-dir={self._folder.name}", pass_fds=(theirs_in, theirs_out),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._reading = asyncio.ensure_future(self._read(ours_in))
+        target = await self._call("Target.createTarget", url="about:blank")
+        found = await self._call("Target.attachToTarget", flatten=True, **target)
+        self._session = found["sessionId"]
+        await self._call("Page.enable")
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+        if self._reading is not None:
+            await self._reading
+        os.close(self._out)
+        self._folder.cleanup()
+
+    async def _read(self, fd: int) -> None:
+        reader = asyncio.StreamReader(limit=1 << 26)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        pipe = os.fdopen(fd, "rb", 0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        try:
+            while True:
+                message = json.loads((await reader.readuntil(b"\0"))[:-1])
+                waiting = self._answers.pop(message.get("id", 0), None)
+                if waiting is not None:
+                    waiting.set_result(message)
+        except asyncio.IncompleteReadError:
+            for waiting in self._answers.values():
+                waiting.set_exception(ConnectionError("the browser is gone"))
+        finally:
+            transport.close()
+
+    async def _call(self, method: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        self._count += 1
+        order: dict[str, Any] = {"id": self._count, "method": method, "params": params}
+        if self._session is not None:
+            order["sessionId"] = self._session
+        answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
+        os.write(self._out, json.dumps(order).encode() + b"\0")
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            message = await answer
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']}")
+        found: dict[str, Any] = message["result"]
+        return found
+
+    async def go(self, url: str) -> None:
+        """Open an address."""
+        await self._call("Page.navigate", url=url)
+
+    async def load_again(self) -> None:
+        """What a person does with F5."""
+        await self._call("Page.reload")
+
+    async def run(self, script: str) -> Any:  # noqa: ANN401 - JSON
+        """Return what an expression of JavaScript is in the page; None while it changes."""
+        try:
+            found = await self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        except RuntimeError:
+            return None
+        return found["result"].get("value")
+
+    async def until(self, script: str) -> None:
+        """Return once an expression is true."""
+        while await self.run(script) is not True:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+    async def type(self, selector: str, text: str) -> None:
+        """Type into a field, and press Enter."""
+        await self.until(f"!!document.querySelector({json.dumps(selector)})")
+        await self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        await self._call("Input.insertText", text=text)
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await self._call("Input.dispatchKeyEvent", type="keyDown", text="\r", **enter)
+        await self._call("Input.dispatchKeyEvent", type="keyUp", **enter)
+
+    async def picture(self) -> str:
+        """Return what the page looks like, as base64 of a PNG."""
+        found: str = (await self._call("Page.captureScreenshot"))["data"]
+        return found

@@ -1,0 +1,44 @@
+"""Installs what the tests with npm's clients and with a browser need: `python -m support.outfit`.
+
+Programs come from the system's packages where `apt-get` may be used, packages from npm.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from support.npm import NPM, installed, missing
+
+PROGRAMS = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
+"""Programs, and the packages of Debian that bring them."""
+
+
+def main() -> int:
+    """Install what is missing; say what still is."""
+    absent = missing(*PROGRAMS)
+    if absent and shutil.which("apt-get") and os.geteuid() == 0:
+        _install(absent)
+        absent = missing(*PROGRAMS)
+    if absent:
+        listed = ", ".join(absent)
+        sys.stderr.write(f"the tests of AI SDK clients need {listed}; or: make test-core\n")
+        return 1
+    folders = sorted(path.parent.name for path in NPM.glob("*/package.json"))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(installed, folders))
+    return 0
+
+
+def _install(programs: list[str]) -> None:
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    for program in programs:
+        if shutil.which(program) is None:  # one package may bring two of them
+            command = ["apt-get", "install", "-qq", "--no-install-recommends", PROGRAMS[program]]
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
