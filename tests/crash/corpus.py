@@ -419,6 +419,12 @@ async def _wake(env: Environment, run: offbook.Run[Any]) -> None:
     await run.wake()
 
 
+async def _wake_later(env: Environment, run: offbook.Run[Any]) -> None:
+    await env.wait_for_sleep(run)
+    await asyncio.sleep(1)  # by then the server holds the timer
+    await run.wake()
+
+
 @dataclass(frozen=True)
 class Shape:
     """A workflow, its arguments, and what is done to it from outside."""
@@ -447,4 +453,5 @@ CORPUS = [
     Shape("cancelled_with_undo", cancelled_with_undo, (), _cancel),
     Shape("cancelled_with_child", cancelled_with_child, (), _cancel_parent),
     Shape("woken", long_timer, (), _wake),
+    Shape("woken_later", long_timer, (), _wake_later),
 ]  # fmt: skip
