@@ -72,5 +72,5 @@ async def test_two_agents_of_one_name_in_two_modules_clash() -> None:
     assert caller() == __name__
     with pytest.raises(DuplicateName):
         Agent(Scripted(["x"]), name=builder.name)
-    again = Agent(Scripted(["y"]), name="h.counter")
-    assert again.workflow().name == counter.workflow().name
+    first, again = [Agent(Scripted([text]), name="h.made_twice") for text in "xy"]
+    assert again.workflow().name == first.workflow().name
