@@ -5,6 +5,8 @@ import threading
 from collections.abc import Awaitable, Iterator
 from itertools import chain
 
+import pytest
+
 from offbook import Worker, hook, step, workflow
 from support.notes import note, notes
 from support.worlds import CatalogueEnvironment
@@ -43,10 +45,22 @@ async def broken_off(job: Awaitable[None], turns: int) -> bool:
     return ended
 
 
+_OTHERS: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Leave alone what tests of killed workers left in this process."""
+    _OTHERS.clear()
+    _OTHERS.update(threading.enumerate())
+
+
 def threads() -> Iterator[threading.Thread]:
     """Return the threads of workers that run."""
     for thread in threading.enumerate():
-        if thread.name.startswith(("offbook lease", "offbook-stalls", "offbook-step")):
+        if thread not in _OTHERS and thread.name.startswith(
+            ("offbook lease", "offbook-stalls", "offbook-step")
+        ):
             yield thread
 
 

@@ -215,6 +215,7 @@ async def test_a_lost_timer_is_found_and_mended() -> None:
     async with Environment() as env:
         run = await env.client.start(sleeper, "bag", id="bag")
         await env.wait_for_sleep(run)
+        await asyncio.sleep(60)  # it is armed a moment after it is recorded
         await env.client.backend.timers.clear("bag")
         await asyncio.sleep(7200)
         found = (await examine(env.client, synced=True)).findings
