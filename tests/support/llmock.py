@@ -1,9 +1,7 @@
 """A vendor of language models from npm, in a process of its own: what it says is in `tests/llm`."""
 
-import fcntl
 import json
 import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -12,47 +10,21 @@ from typing import IO, Any, Self
 import httpx
 import psutil
 
-from support.processes import TESTS
-
-FOLDER = TESTS / "llm"
-_INSTALL_SECONDS = 300
-
-
-def installed() -> Path:
-    """Return the program, installed with the first use.
-
-    Raises:
-        RuntimeError: what is missing.
-    """
-    absent = [program for program in ("node", "npm") if shutil.which(program) is None]
-    if absent:
-        raise RuntimeError(f"missing: {', '.join(absent)}; `make test-core` does without them")
-    program = FOLDER / "node_modules" / ".bin" / "llmock"
-    wanted = (FOLDER / "package.json").read_text(encoding="utf-8")
-    mark = FOLDER / "node_modules" / ".offbook"
-    with (FOLDER / "package.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one installs
-        if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
-            _install()
-            mark.write_text(wanted, encoding="utf-8")
-    return program
-
-
-def _install() -> None:
-    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund",
-               "--ignore-scripts", "--loglevel=error"]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS
-    )
-    if done.returncode:
-        raise RuntimeError(f"the packages of tests/llm are missing:\n{done.stderr[-2000:]}")
+from support.npm import LLM, installed
 
 
 class Llmock:
     """The server. It serves inside of the block."""
 
-    def __init__(self, fixtures: Path = FOLDER / "fixtures") -> None:
-        self._command = [str(installed()), "-p", "0", "-f", str(fixtures), "--strict"]
+    def __init__(self, fixtures: Path = LLM / "fixtures") -> None:
+        self._command = [
+            str(installed(LLM) / "node_modules" / ".bin" / "llmock"),
+            "-p",
+            "0",
+            "-f",
+            str(fixtures),
+            "--strict",
+        ]
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self.url = ""

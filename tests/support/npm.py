@@ -14,6 +14,11 @@ from typing import Any, Self
 from support.processes import TESTS
 
 NPM = TESTS / "npm"
+LLM = TESTS / "llm"
+
+FOLDERS = (*(NPM / f"v{major}" for major in (5, 6, 7)), LLM)
+"""Where there is a `package.json`."""
+
 _INSTALL_SECONDS = 300
 _ANSWER_SECONDS = 60.0
 
@@ -23,18 +28,17 @@ def missing(*programs: str) -> list[str]:
     return [program for program in programs if shutil.which(program) is None]
 
 
-def installed(name: str) -> Path:
-    """Return a folder of `tests/npm` with its packages in it: installed with the first use.
+def installed(folder: Path) -> Path:
+    """Return a folder with its npm packages in it: installed with the first use.
 
     Raises:
         RuntimeError: what is missing.
     """
     if absent := missing("node", "npm"):
         raise RuntimeError(f"missing: {', '.join(absent)}; `make test` installs them")
-    folder = NPM / name
     wanted = hashlib.sha256((folder / "package.json").read_bytes()).hexdigest()
-    with (NPM / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one installs
         mark = folder / "node_modules" / ".offbook"
         if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
             _install(folder)
@@ -56,7 +60,7 @@ class Node:
     """A script of `tests/npm` that takes orders: `await node(do="send", …)`."""
 
     def __init__(self, name: str) -> None:
-        self._folder = installed(name)
+        self._folder = installed(NPM / name)
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:

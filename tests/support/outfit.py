@@ -9,7 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from support.npm import NPM, installed, missing
+from support.npm import FOLDERS, installed, missing
 
 PROGRAMS = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
 """Programs, and the packages of Debian that bring them."""
@@ -23,11 +23,12 @@ def main() -> int:
         absent = missing(*PROGRAMS)
     if absent:
         listed = ", ".join(absent)
-        sys.stderr.write(f"the tests of AI SDK clients need {listed}; or: make test-core\n")
+        sys.stderr.write(
+            f"the tests of npm's clients and of a browser need {listed}; or: make test-core\n"
+        )
         return 1
-    folders = sorted(path.parent.name for path in NPM.glob("*/package.json"))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(installed, folders))
+        list(pool.map(installed, FOLDERS))
     return 0
 
 

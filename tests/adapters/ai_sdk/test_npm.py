@@ -16,7 +16,7 @@ from offbook.adapters.ai_sdk import MAJORS, End, Major
 from offbook.adapters.ai_sdk.machine import Item
 from support.chat_logs import DENSE, LOGS, chunks
 from support.chats import message, words
-from support.npm import Node, installed, texts
+from support.npm import NPM, Node, installed, texts
 from support.uimessage import Page
 from support.web import WebServer
 
@@ -49,7 +49,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(major: Major, folder: Path) -> AsyncGenerator[Scene]:
-    installed(f"v{major}")
+    installed(NPM / f"v{major}")
     async with (
         offbook.connect(folder=folder / "server") as client,
         WebServer("chat", folder) as server,
