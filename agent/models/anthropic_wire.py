@@ -218,12 +218,7 @@ class AnthropicWire:
         Raises:
             ModelError: the vendor failed, or the event cannot be read.
         """
-        found = parsed(event.data)
-        if found is None:
-            raise self.source.broken("the stream holds what is no JSON", "stream-broken")
-        kind = words(found, "type") or event.event
-        if kind == "error":
-            raise self.source.failed(found)
+        kind, found = self.source.read(event.data, event.event)
         handler = _HANDLERS.get(kind)
         return [] if handler is None else handler(self, found)
 

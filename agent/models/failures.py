@@ -102,6 +102,20 @@ class Source:
         """Return the error of a connection or stream that broke."""
         return ModelError(self.provider, self.model, message, vendor_code=code, retryable=True)
 
+    def read(self, data: str, event: str = "") -> tuple[str, Json]:
+        """Return the type and the data of an event of a stream; `event` is its name outside.
+
+        Raises:
+            ModelError: it cannot be read, or says that the vendor failed.
+        """
+        found = parsed(data)
+        if found is None:
+            raise self.broken("the stream holds what is no JSON", "stream-broken")
+        kind = words(found, "type") or event
+        if kind == "error":
+            raise self.failed(found)
+        return kind, found
+
     def cut(self) -> ModelError:
         """Return the error of a stream without an end."""
         return self.broken("the answer was cut before its end", "stream-cut")

@@ -35,7 +35,7 @@ from .contents import (
 )
 from .draft import Draft, Kind
 from .failures import Source
-from .reading import Json, number, obj, objects, optional, parsed, words
+from .reading import Json, number, obj, objects, optional, words
 from .schemas import name_of as schema_name
 from .schemas import strict
 from .sse import ServerEvent
@@ -225,12 +225,7 @@ class ResponsesWire:
         """
         if event.data.strip() == "[DONE]":
             return []
-        found = parsed(event.data)
-        if found is None:
-            raise self.source.broken("the stream holds what is no JSON", "stream-broken")
-        kind = words(found, "type") or event.event
-        if kind == "error":
-            raise self.source.failed(found)
+        kind, found = self.source.read(event.data, event.event)
         if words(found, "object") == "response":  # the server does not stream
             kind, found = f"response.{words(found, 'status')}", {"response": found}
         handler = _HANDLERS.get(kind)
