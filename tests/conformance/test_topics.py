@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from offbook import Chunk, Reset, Retry, Stream, current_step, step, topic, workflow
+from offbook import Chunk, Reset, Retry, Stream, current_step, hook, step, topic, workflow
 from support.notes import note, noted
 from support.worlds import CatalogueEnvironment
 
@@ -201,3 +201,30 @@ async def test_a_body_goes_on_where_it_had_come_to(env: CatalogueEnvironment) ->
     assert again == ["new"]
     nothing, _ = await (await env.client.start(catches_up, "news", "now")).result()
     assert nothing == []
+
+
+@workflow
+async def reads_twice(name: str) -> list[str]:
+    heard: list[str] = []
+    cursor = "begin"
+    async for chunk in topic(name, str, follow=False).chunks():
+        assert isinstance(chunk, Chunk)
+        heard.append(chunk.value)
+        cursor = chunk.cursor
+    await hook(str, token=f"go on with {name}")
+    return heard + [str(words) async for words in topic(name, str, start=cursor, follow=False)]
+
+
+async def test_a_body_has_a_message_once_that_was_sent_twice(env: CatalogueEnvironment) -> None:
+    twice, other = env.client.topic("twice"), env.make_client()
+    await twice.write("one")
+    async with other:
+        await other.topic("twice").write("between")
+    run = await env.client.start(reads_twice, "twice")
+    await env.wait_for_hook(run)
+    streams = env.client.backend.streams
+    stored = await streams.page(twice.channel, 0, 1)
+    await streams.append(twice.channel, stored[0].data)  # as a writer does whose answer was lost
+    await twice.write("two")
+    await env.client.resume("go on with twice", "go")
+    assert await run.result() == ["one", "between", "two"]
