@@ -93,11 +93,13 @@ class Chromium:
         finally:
             transport.close()
 
-    async def _call(self, method: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    async def _call(
+        self, method: str, /, session: str | None = None, **params: Any
+    ) -> dict[str, Any]:
         self._count += 1
         order: dict[str, Any] = {"id": self._count, "method": method, "params": params}
-        if self._session is not None:
-            order["sessionId"] = self._session
+        if (chosen := session or self._session) is not None:
+            order["sessionId"] = chosen
         answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
         os.write(self._out, json.dumps(order).encode() + b"\0")
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -115,18 +117,50 @@ class Chromium:
         """What a person does with F5."""
         await self._call("Page.reload")
 
-    async def run(self, script: str) -> Any:  # noqa: ANN401 - JSON
-        """Return what an expression of JavaScript is in the page; None while it changes."""
+    async def resize(self, width: int, height: int) -> None:
+        """Give the page a size, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self._call("Emulation.setDeviceMetricsOverride", **size)
+
+    async def run(self, script: str, *, frame: str = "") -> Any:  # noqa: ANN401 - JSON
+        """Return what an expression of JavaScript is; None while the page changes.
+
+        frame: run it in the frame whose address holds this, and not in the page.
+        """
         try:
-            found = await self._call("Runtime.evaluate", expression=script, returnByValue=True)
-        except RuntimeError:
+            place = await self._frame(frame) if frame else {}
+            found = await self._call(
+                "Runtime.evaluate", expression=script, returnByValue=True, **place
+            )
+        except (RuntimeError, LookupError):
             return None
         return found["result"].get("value")
 
-    async def until(self, script: str) -> None:
+    async def _frame(self, address: str) -> dict[str, Any]:
+        """Return where scripts of a frame run: in a process of its own, or beside the page."""
+        targets = (await self._call("Target.getTargets"))["targetInfos"]
+        for target in targets:
+            if target["type"] == "iframe" and address in target["url"]:
+                known = {"targetId": target["targetId"], "flatten": True}
+                return {"session": (await self._call("Target.attachToTarget", **known))["sessionId"]}
+        tree = (await self._call("Page.getFrameTree"))["frameTree"]
+        inner = (child["frame"] for child in tree.get("childFrames", ()))
+        found = next((frame["id"] for frame in inner if address in frame["url"]), None)
+        if found is None:
+            raise LookupError(address)
+        world = await self._call("Page.createIsolatedWorld", frameId=found)
+        return {"contextId": world["executionContextId"]}
+
+    async def until(self, script: str, *, frame: str = "") -> None:
         """Return once an expression is true."""
-        while await self.run(script) is not True:  # noqa: ASYNC110 - another process
+        while await self.run(script, frame=frame) is not True:
             await asyncio.sleep(0.02)
+
+    async def click(self, selector: str) -> None:
+        """Press a button, once it is there and can be pressed."""
+        button = f"document.querySelector({json.dumps(selector)})"
+        await self.until(f"!!{button} && !{button}.disabled")
+        await self.run(f"{button}.click()")
 
     async def type(self, selector: str, text: str) -> None:
         """Type into a field, and press Enter."""

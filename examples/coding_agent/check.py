@@ -1,0 +1,162 @@
+"""Plays the demo through in a headless Chromium, as a person would who is out to break it."""
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from time import monotonic
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+
+import scripted
+from demo import Stage, stage
+from support.chromium import Chromium
+
+PROMPT = "A tea timer, please"
+WORD_SECONDS = "0.01"
+SAID = [
+    scripted.GREETING,
+    scripted.WRITING,
+    scripted.CHECKING,
+    scripted.MENDING,
+    scripted.RESTING,
+    scripted.ASKING,
+    scripted.SHOWING,
+    scripted.DONE,
+]
+USED = [
+    "create_sandbox done", *["write_file done"] * 4, "run_command failed", "write_file done",
+    "run_command done", "sleep done", "show_app done",
+]  # fmt: skip
+
+_SIZE = (1280, 800)
+_SECONDS = 150.0
+_CALLS = re.compile(r"model (asked|answered) with messages=(\d+)")
+_SAID = "[...document.querySelectorAll('.assistant .said')].map((one) => one.innerText)"
+_USED = (
+    "[...document.querySelectorAll('[data-tool]')]"
+    ".map((one) => `${one.dataset.tool} ${one.dataset.state}`)"
+)
+_PIDS = "(document.getElementById('worker')?.dataset.pids ?? '')"
+_COMING = "[...document.querySelectorAll('[data-state=coming]')].map((one) => one.innerText).join()"
+_READY = "document.getElementById('status')?.dataset.status === 'ready'"
+_FRAME = "/apps/"
+
+
+class Failed(Exception):
+    """The page does not show what it should."""
+
+
+class Play:
+    """One play in a browser's page; pictures of it go to a folder, if there is one."""
+
+    def __init__(self, here: Stage, page: Chromium, pictures: Path | None) -> None:
+        self._here = here
+        self._page = page
+        self._pictures = pictures
+
+    async def run(self) -> None:
+        """Play it.
+
+        Raises:
+            Failed: something is not as it should be.
+        """
+        await self._page.resize(*_SIZE)
+        await self._page.go(self._here.url)
+        await self._page.type("#prompt", PROMPT)
+        await self._kill_in_the_middle()
+        await self._load_again_in_the_middle()
+        await self._say_yes()
+        await self._use_the_app()
+        await self._compare("texts of the agent", _SAID, SAID)
+        await self._compare("uses of tools", _USED, USED)
+        await self._page.load_again()
+        await self._page.until(f"{_READY} && !!document.getElementById('app')")
+        await self._compare("texts after one more load", _SAID, SAID)
+        self._count_calls()
+
+    async def _kill_in_the_middle(self) -> None:
+        await self._page.until(f"{_COMING}.includes('setInterval')")
+        await self._picture("writes")
+        before = await self._page.run(_PIDS)
+        await self._page.click("#kill")
+        await self._page.until(f"!['', '{before}'].includes({_PIDS})")
+        after = await self._page.run(_PIDS)
+        _tell(f"killed worker {before} in the middle of app.js; worker {after} went on")
+
+    async def _load_again_in_the_middle(self) -> None:
+        await self._page.until("!!document.querySelector('[data-state=running] .terminal')")
+        await self._page.load_again()
+        await self._page.until("document.querySelectorAll('[data-tool=write_file]').length >= 4")
+        _tell("loaded the page again while a command ran: everything is there")
+
+    async def _say_yes(self) -> None:
+        await self._page.until("!!document.querySelector('[data-question=open]')")
+        await self._picture("asks")
+        question = await self._page.run("document.querySelector('[data-question] p').innerText")
+        await self._page.click("[data-question=open] .yes")
+        await self._page.until("!!document.querySelector('[data-question=yes]')")
+        _tell(f"asked: {question} Said yes")
+
+    async def _use_the_app(self) -> None:
+        await self._page.until(f"{_READY} && !!document.getElementById('app')")
+        await self._page.until("document.querySelectorAll('#teas button').length === 3", frame=_FRAME)
+        await self._page.run("document.getElementById('start').click()", frame=_FRAME)
+        await self._page.until("document.getElementById('left').innerText === '2:58'", frame=_FRAME)
+        await self._picture("shows")
+        _tell("the finished application is in the iframe, and its clock goes")
+
+    async def _compare(self, what: str, script: str, wanted: list[str]) -> None:
+        found = await self._page.run(script)
+        if found != wanted:
+            shown = (json.dumps(one, indent=1, ensure_ascii=False) for one in (found, wanted))
+            raise Failed(f"{what}: {' instead of '.join(shown)}")
+        _tell(f"{len(wanted)} {what}, each once")
+
+    def _count_calls(self) -> None:
+        """Look into the workers' log: no answer of the model may be paid for twice."""
+        count: Counter[str] = Counter()
+        answered: set[str] = set()
+        log = (self._here.folder / "worker.log").read_text("utf-8", "replace")
+        for kind, messages in _CALLS.findall(log):
+            count[kind] += 1
+            if messages in answered:
+                raise Failed(f"the model was {kind} once more, with {messages} messages")
+            if kind == "answered":
+                answered.add(messages)
+        cut = count["asked"] - count["answered"]
+        if count["answered"] != len(SAID) + 1 or not cut:
+            raise Failed(f"calls of the model: {dict(count)}")
+        _tell(f"{count['answered']} answers of the model, none asked for again; {cut} was cut short")
+
+    async def _picture(self, name: str) -> None:
+        if self._pictures is not None:
+            self._pictures.mkdir(parents=True, exist_ok=True)
+            data = base64.b64decode(await self._page.picture())
+            (self._pictures / f"coding-agent-{name}.png").write_bytes(data)
+
+
+def _tell(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+async def check(folder: Path, pictures: Path | None = None) -> int:
+    """Play the demo through; return 0 where all was as it should be, else 1."""
+    began = monotonic()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            async with stage(folder, CODER_WORD_SECONDS=WORD_SECONDS) as here, Chromium() as page:
+                print(f"The coding agent is at {here.url}", flush=True)
+                try:
+                    await Play(here, page, pictures).run()
+                except BaseException:
+                    print(here.last_words("worker"), file=sys.stderr)
+                    raise
+    except (Failed, TimeoutError, RuntimeError) as error:
+        print(f"FAILED: {error or 'it took too long'}", file=sys.stderr)
+        return 1
+    print(f"all well, after {monotonic() - began:.0f} s")
+    return 0
