@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo demo-audit outfit test test-core chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,10 @@ $(STAMP): pyproject.toml constraints/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e . --group dev
 	@touch $@
 
-demo: $(STAMP) ## run the audit example; options in ARGS="..."
+demo: $(STAMP) $(if $(findstring --check,$(ARGS)),outfit) ## run the coding agent and print its address; ARGS=--check plays it in a browser
+	@$(BIN)/python examples/coding_agent/demo.py $(ARGS)
+
+demo-audit: $(STAMP) ## run the audit example; options in ARGS="..."
 	$(BIN)/python examples/audit/demo.py $(ARGS)
 
 outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages

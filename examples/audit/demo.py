@@ -1,6 +1,6 @@
 """Audit a source tree, kill a worker and the server on the way, and prove that nothing was lost.
 
-make demo ARGS="--root path/to/code --workers 4"
+make demo-audit ARGS="--root path/to/code --workers 4"
 """
 
 import argparse
