@@ -15,7 +15,6 @@ import scripted
 from demo import Stage, stage
 from support.chromium import Chromium
 
-PROMPT = "A tea timer, please"
 WORD_SECONDS = "0.01"
 SAID = [
     scripted.GREETING,
@@ -66,10 +65,10 @@ class Play:
         """
         await self._page.resize(*_SIZE)
         await self._page.go(self._here.url)
-        await self._page.type("#prompt", PROMPT)
+        await self._page.type("#prompt", "A tea timer, please")
         await self._kill_in_the_middle()
         await self._load_again_in_the_middle()
-        await self._say_yes()
+        await self._say_yes_by_the_link()
         await self._use_the_app()
         await self._compare("texts of the agent", _SAID, SAID)
         await self._compare("uses of tools", _USED, USED)
@@ -77,6 +76,8 @@ class Play:
         await self._page.until(f"{_READY} && !!document.getElementById('app')")
         await self._compare("texts after one more load", _SAID, SAID)
         self._count_calls()
+        await self._say_no()
+        await self._stop_in_the_middle()
 
     async def _kill_in_the_middle(self) -> None:
         await self._page.until(f"{_COMING}.includes('setInterval')")
@@ -93,17 +94,40 @@ class Play:
         await self._page.until("document.querySelectorAll('[data-tool=write_file]').length >= 4")
         _tell("loaded the page again while a command ran: everything is there")
 
-    async def _say_yes(self) -> None:
+    async def _say_yes_by_the_link(self) -> None:
         await self._page.until("!!document.querySelector('[data-question=open]')")
         await self._picture("asks")
-        question = await self._page.run("document.querySelector('[data-question] p').innerText")
-        await self._page.click("[data-question=open] .yes")
+        chat = await self._page.run("location.href")
+        await self._page.go(await self._page.run("document.querySelector('.answers a').href"))
+        await self._page.until("!!document.getElementById('question')?.innerText")
+        question = await self._page.run("document.getElementById('question').innerText")
+        await self._page.click("#yes")
+        await self._page.until("!!document.getElementById('told')")
+        await self._page.go(chat)
         await self._page.until("!!document.querySelector('[data-question=yes]')")
-        _tell(f"asked: {question} Said yes")
+        _tell(f"was asked: {question} Opened the link, said yes, and came back")
+
+    async def _say_no(self) -> None:
+        await self._page.type("#prompt", f"Show it {scripted.AGAIN}")
+        await self._page.click("[data-question=open] .no")
+        await self._page.until(f"{_READY} && !!document.querySelector('[data-question=no]')")
+        await self._compare("texts with a no", _SAID, [*SAID, scripted.ASKING, scripted.REFUSED])
+
+    async def _stop_in_the_middle(self) -> None:
+        await self._page.type("#prompt", "A better tea timer")
+        await self._page.until(f"{_COMING}.includes('stylesheet')")
+        await self._page.click("#stop")
+        await self._page.until(f"{_READY} && !!document.querySelector('[data-state=left]')")
+        said = await self._page.run(f"{_SAID}.slice(-2)")
+        if said != [scripted.GREETING, scripted.WRITING]:
+            raise Failed(f"after the stop there was {said}")
+        _tell("pressed Stop in the middle of a file: the run ended")
 
     async def _use_the_app(self) -> None:
         await self._page.until(f"{_READY} && !!document.getElementById('app')")
-        await self._page.until("document.querySelectorAll('#teas button').length === 3", frame=_FRAME)
+        await self._page.until(
+            "document.querySelectorAll('#teas button').length === 3", frame=_FRAME
+        )
         await self._page.run("document.getElementById('start').click()", frame=_FRAME)
         await self._page.until("document.getElementById('left').innerText === '2:58'", frame=_FRAME)
         await self._picture("shows")
@@ -130,7 +154,9 @@ class Play:
         cut = count["asked"] - count["answered"]
         if count["answered"] != len(SAID) + 1 or not cut:
             raise Failed(f"calls of the model: {dict(count)}")
-        _tell(f"{count['answered']} answers of the model, none asked for again; {cut} was cut short")
+        _tell(
+            f"{count['answered']} answers of the model, none asked for again; {cut} was cut short"
+        )
 
     async def _picture(self, name: str) -> None:
         if self._pictures is not None:

@@ -44,6 +44,9 @@ run_command, and mend what it finds. Ask the person with ask_human before you sh
 for the first time, and then call show_app. Say in a sentence what you do before you do it.
 """
 
+URL = os.environ.get("CODER_URL", "http://127.0.0.1:8000")
+"""Where the page is: whoever opens the link of a question finds it there."""
+
 log = logging.getLogger("coder")
 
 AGAIN = Retry(attempts=50, first=0.2, maximum=2.0, never=SandboxError)
@@ -184,7 +187,7 @@ coder = Agent(
         run_command,
         show_app,
         sleep_tool(timedelta(hours=12)),
-        ask_human(Human(url="", timeout=timedelta(days=7))),
+        ask_human(Human(url=URL, timeout=timedelta(days=7))),
     ],
     max_steps=40,
 )

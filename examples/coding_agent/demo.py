@@ -111,6 +111,7 @@ class Stage:
         return kept | {
             "PYTHONPATH": path,
             "OFFBOOK_SERVER_LINGER": "0",
+            "CODER_URL": self.url,
             "CODER_WORKERS": str(self._pids),
             "CODER_SANDBOXES": str(self.folder / "sandboxes"),
             **self._variables,
@@ -164,7 +165,9 @@ async def stage(
 async def _gone(server: EmbeddedServer) -> None:
     """Wait until the server has ended, as it does when nobody uses it; then make sure."""
     end = monotonic() + _STOP_SECONDS
-    while left := [pid for name in ("supervisor", "server") if (pid := (await server.status())[name])]:
+    while left := [
+        pid for name in ("supervisor", "server") if (pid := (await server.status())[name])
+    ]:
         for pid in left if monotonic() > end else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -67,7 +67,8 @@ def _become(order: Order) -> NoReturn:
             os.setuid(order["user"])
         os.chdir(order["folder"])
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
         os.execve(order["command"][0], order["command"], order["environment"])
     except (OSError, ValueError) as error:
         os.write(1, f"it could not be started: {error}\n".encode())

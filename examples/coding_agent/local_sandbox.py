@@ -238,7 +238,9 @@ def _checked(name: str) -> str:
 def _parts(path: str) -> list[str]:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\0" in path or path.endswith("/"):
-        raise SandboxError(f"{path!r}: paths are those of files, begin in the sandbox and stay in it")
+        raise SandboxError(
+            f"{path!r}: paths are those of files, begin in the sandbox and stay in it"
+        )
     return list(parts)
 
 

@@ -15,6 +15,9 @@ FILES = Path(__file__).with_name("script")
 WORD_SECONDS = float(os.environ.get("CODER_WORD_SECONDS", "0.02"))
 FORGOTTEN = '        <button id="reset">Reset</button>\n'
 
+AGAIN = "again"
+"""A message with this word is asked for no more than to see the application."""
+
 GREETING = (
     "There is no key of a model in my environment, so I play a script: whatever you ask for, I "
     "build a tea timer. Everything else is real. First, a place to work in."
@@ -51,7 +54,9 @@ def _mend(request: ModelRequest) -> Answer:
 
 def _show(request: ModelRequest) -> Answer:
     """Do as the person said, who was asked in the turn before."""
-    answer = next(part.content for part in request.messages[-1].parts if isinstance(part, ToolResult))
+    answer = next(
+        part.content for part in request.messages[-1].parts if isinstance(part, ToolResult)
+    )
     allowed = isinstance(answer, dict) and answer.get("ok") is True
     said: list[Said] = [SHOWING, call("show_app", path="index.html")]
     return said if allowed else REFUSED
@@ -70,4 +75,9 @@ def script() -> Scripted:
         _show,
         DONE,
     ]
-    return Scripted(turns, name="script", delay=WORD_SECONDS)
+    again: list[Answer] = [
+        [ASKING, call("ask_human", question="May I show what is in the sandbox?")],
+        _show,
+        DONE,
+    ]
+    return Scripted({AGAIN: again, "": turns}, name="script", delay=WORD_SECONDS)

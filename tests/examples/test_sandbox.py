@@ -138,7 +138,9 @@ async def test_time_is_limited_and_nothing_is_left(sandboxes: LocalSandboxes) ->
 
 
 def sleepers(seconds: str) -> list[psutil.Process]:
-    return [one for one in psutil.process_iter(["cmdline"]) if seconds in (one.info["cmdline"] or ())]
+    return [
+        one for one in psutil.process_iter(["cmdline"]) if seconds in (one.info["cmdline"] or ())
+    ]
 
 
 async def test_what_a_command_leaves_behind_ends_with_it(sandboxes: LocalSandboxes) -> None:
@@ -149,7 +151,9 @@ async def test_what_a_command_leaves_behind_ends_with_it(sandboxes: LocalSandbox
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit holds on Linux")
 async def test_memory_is_limited_for_one_process(sandboxes: LocalSandboxes) -> None:
-    printed, ended = await finished(sandboxes, python("x = bytearray(300_000_000); print('had it')"))
+    printed, ended = await finished(
+        sandboxes, python("x = bytearray(300_000_000); print('had it')")
+    )
     assert "had it" not in printed
     assert "MemoryError" in printed
     assert ended.code == 1

@@ -142,7 +142,9 @@ class Chromium:
         for target in targets:
             if target["type"] == "iframe" and address in target["url"]:
                 known = {"targetId": target["targetId"], "flatten": True}
-                return {"session": (await self._call("Target.attachToTarget", **known))["sessionId"]}
+                return {
+                    "session": (await self._call("Target.attachToTarget", **known))["sessionId"]
+                }
         tree = (await self._call("Page.getFrameTree"))["frameTree"]
         inner = (child["frame"] for child in tree.get("childFrames", ()))
         found = next((frame["id"] for frame in inner if address in frame["url"]), None)

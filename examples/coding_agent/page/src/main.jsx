@@ -11,7 +11,7 @@ const API = "/api/chat";
 
 // A chat's id is in the address, and its messages are in the browser: both outlive a reload.
 const id = (location.hash ||= `#${crypto.randomUUID()}`).slice(1);
-const saved = JSON.parse(localStorage.getItem(id) ?? "[]");
+const { messages: saved, over } = JSON.parse(localStorage.getItem(id) ?? '{"messages": [], "over": true}');
 
 const transport = new DefaultChatTransport({
   api: API,
@@ -22,15 +22,20 @@ const transport = new DefaultChatTransport({
 const SAYS = { submitted: "sent", streaming: "at work", ready: "ready" };
 
 function Coder() {
-  const chat = useChat({ id, messages: saved, resume: saved.length > 0, transport });
+  const chat = useChat({ id, messages: saved, resume: !over, transport });
   const { messages, status, error, sendMessage, resumeStream } = chat;
   const busy = status === "submitted" || status === "streaming";
   const end = useRef(null);
+  const seen = useRef({ over, busy: false });
 
   useEffect(() => {
-    if (messages.length) localStorage.setItem(id, JSON.stringify(messages));
+    // An answer is over when it has been seen to end: until then the page comes back to it.
+    if (busy) seen.current.over = false;
+    else if (status === "ready" && seen.current.busy) seen.current.over = true;
+    seen.current.busy = busy;
+    if (messages.length) localStorage.setItem(id, JSON.stringify({ messages, over: seen.current.over }));
     end.current?.scrollIntoView({ block: "end" });
-  }, [messages]);
+  }, [messages, status]);
 
   useEffect(() => {
     // The connection broke, not the run: come back until it is there again.
@@ -54,7 +59,7 @@ function Coder() {
             {messages.map((message) => (
               <article key={message.id} className={message.role}>
                 {message.parts.map((part, at) => (
-                  <Part key={part.toolCallId ?? part.id ?? at} part={part} live={busy} />
+                  <Part key={part.toolCallId ?? part.id ?? at} part={part} live={busy} last={at === message.parts.length - 1} />
                 ))}
               </article>
             ))}

@@ -1,14 +1,15 @@
 import { useEffect, useRef, useState } from "react";
 
 /** One part of a message: what was said, what a tool does, what a person is asked. */
-export function Part({ part, live }) {
+export function Part({ part, live, last }) {
   if (part.type === "text") return <p className="said">{part.text}</p>;
   if (part.type === "reasoning") return <p className="thought">{part.text}</p>;
   if (part.type === "data-question") return <Question question={part.data} live={live} />;
   if (!part.type.startsWith("tool-")) return null;
   const name = part.type.slice("tool-".length);
   const Card = CARDS[name] ?? Plain;
-  return <Card name={name} part={part} input={part.input ?? {}} output={part.output} state={stateOf(part, live)} />;
+  const state = stateOf(part, live);
+  return <Card name={name} part={part} input={part.input ?? {}} output={part.output} state={state} last={last} />;
 }
 
 const CARDS = {
@@ -49,19 +50,21 @@ function Sandbox({ part, state, output, name }) {
   return <Tool name={name} state={state} title="A sandbox of its own" note={note} error={part.errorText} />;
 }
 
-function WrittenFile({ part, state, input, output, name }) {
+function WrittenFile({ part, state, input, output, name, last }) {
   const [open, setOpen] = useState(false);
   const code = useRef(null);
-  const shown = open || state === "coming";
+  const comes = state === "coming" && last; // a model writes one file after the other
+  const shown = open || comes;
   useEffect(() => {
-    if (state === "coming" && code.current) code.current.scrollTop = code.current.scrollHeight;
-  }, [input.content, state]);
+    if (comes && code.current) code.current.scrollTop = code.current.scrollHeight;
+  }, [input.content, comes]);
   const title = (
     <button className="link" onClick={() => setOpen(!open)} aria-expanded={shown}>
       <code>{input.path ?? "…"}</code>
     </button>
   );
-  const note = output && `${output.bytes.toLocaleString("en")} bytes`;
+  const size = output?.bytes ?? input.content?.length;
+  const note = size !== undefined && `${size.toLocaleString("en")} bytes`;
   return (
     <Tool name={name} state={state} title={title} note={note} error={part.errorText}>
       {shown && (
@@ -114,6 +117,9 @@ function Plain({ part, state, input, output, name }) {
   );
 }
 
+/** A page for whoever shall answer: the address of the question is the secret that allows it. */
+const linkOf = ({ text, url }) => `/answer.html#${new URLSearchParams({ text, to: new URL(url).pathname })}`;
+
 const ANSWERS = { yes: "You said yes", no: "You said no", timeout: "Nobody answered in time" };
 
 function Question({ question, live }) {
@@ -124,7 +130,8 @@ function Question({ question, live }) {
   async function answer(ok) {
     setSent(true);
     const body = JSON.stringify({ ok, text, by: "the page" });
-    const found = await fetch(question.url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const { pathname } = new URL(question.url);
+    const found = await fetch(pathname, { method: "POST", headers: { "content-type": "application/json" }, body });
     if (!found.ok && found.status !== 404) setSent(false); // 404: it was answered before
   }
 
@@ -140,6 +147,9 @@ function Question({ question, live }) {
           <button className="no" disabled={sent} onClick={() => answer(false)}>
             No
           </button>
+          <a href={linkOf(question)} target="_blank" rel="noreferrer">
+            by link
+          </a>
         </div>
       ) : (
         <p className="answered">{ANSWERS[question.state] ?? "It was not answered"}</p>
