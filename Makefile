@@ -52,5 +52,6 @@ bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
 
 clean: ## remove all that make and the tools have made, .venv too
 	rm -rf .venv build dist bench/out .coverage .hypothesis .import_linter_cache \
-		.mypy_cache .pytest_cache .ruff_cache tests/npm/*/node_modules tests/llm/node_modules
+		.mypy_cache .pytest_cache .ruff_cache tests/npm/*/node_modules tests/llm/node_modules \
+		examples/*/page/node_modules
 	find actors adapters agent bench examples ops src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,11 +11,13 @@ from time import monotonic
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
+import httpx
 import scripted
 from demo import Stage, stage
+
 from support.chromium import Chromium
 
-WORD_SECONDS = "0.01"
+VARIABLES = {"CODER_SCRIPTED": "1", "CODER_WORD_SECONDS": "0.005"}
 SAID = [
     scripted.GREETING,
     scripted.WRITING,
@@ -76,6 +78,7 @@ class Play:
         await self._page.until(f"{_READY} && !!document.getElementById('app')")
         await self._compare("texts after one more load", _SAID, SAID)
         self._count_calls()
+        await self._try_the_doors()
         await self._say_no()
         await self._stop_in_the_middle()
 
@@ -84,6 +87,8 @@ class Play:
         await self._picture("writes")
         before = await self._page.run(_PIDS)
         await self._page.click("#kill")
+        await self._page.until("!!document.querySelector('#worker.dead')")
+        await self._picture("dies")
         await self._page.until(f"!['', '{before}'].includes({_PIDS})")
         after = await self._page.run(_PIDS)
         _tell(f"killed worker {before} in the middle of app.js; worker {after} went on")
@@ -106,6 +111,21 @@ class Play:
         await self._page.go(chat)
         await self._page.until("!!document.querySelector('[data-question=yes]')")
         _tell(f"was asked: {question} Opened the link, said yes, and came back")
+
+    async def _try_the_doors(self) -> None:
+        """Ask for what is nobody's business, and try to press the button from elsewhere."""
+        url = await self._page.run("document.getElementById('app').src")
+        folder = url.rpartition("/")[0]
+        async with httpx.AsyncClient() as browser:
+            app = await browser.get(url)
+            away = await browser.get(f"{folder}/%2e%2e/%2e%2e/worker.log")
+            other = await browser.get(f"{self._here.url}/apps/{'x' * 20}/index.html")
+            elsewhere = {"origin": "https://elsewhere.example"}
+            button = await browser.post(f"{self._here.url}/api/kill", headers=elsewhere)
+        codes = [answer.status_code for answer in (app, away, other, button)]
+        if codes != [200, 404, 404, 403] or not _is_alone(app):
+            raise Failed(f"the doors say {codes}, and the application {app.headers}")
+        _tell("the application has no origin; ways out of a sandbox and other sites are refused")
 
     async def _say_no(self) -> None:
         await self._page.type("#prompt", f"Show it {scripted.AGAIN}")
@@ -165,6 +185,11 @@ class Play:
             (self._pictures / f"coding-agent-{name}.png").write_bytes(data)
 
 
+def _is_alone(answer: httpx.Response) -> bool:
+    policy = answer.headers["content-security-policy"]
+    return policy.startswith("sandbox ") and "allow-same-origin" not in policy
+
+
 def _tell(text: str) -> None:
     print(f"  {text}", flush=True)
 
@@ -174,7 +199,7 @@ async def check(folder: Path, pictures: Path | None = None) -> int:
     began = monotonic()
     try:
         async with asyncio.timeout(_SECONDS):
-            async with stage(folder, CODER_WORD_SECONDS=WORD_SECONDS) as here, Chromium() as page:
+            async with stage(folder, **VARIABLES) as here, Chromium() as page:
                 print(f"The coding agent is at {here.url}", flush=True)
                 try:
                     await Play(here, page, pictures).run()

@@ -175,8 +175,13 @@ class Logged:
                 yield event
 
 
+def _model() -> Model:
+    found = None if os.environ.get("CODER_SCRIPTED") else model_from_environment()
+    return Logged(found or script())
+
+
 coder = Agent(
-    Logged(model_from_environment() or script()),
+    _model(),
     name="coder",
     instructions=INSTRUCTIONS,
     tools=[

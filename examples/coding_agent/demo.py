@@ -198,7 +198,8 @@ def _folder(options: argparse.Namespace) -> Generator[Path]:
 
 
 async def _serve(options: argparse.Namespace, folder: Path) -> int:
-    async with stage(folder, options.port, options.workers) as here:
+    variables = {"CODER_SCRIPTED": "1"} if options.scripted else {}
+    async with stage(folder, options.port, options.workers, **variables) as here:
         print(f"The coding agent is at {here.url}", "Ctrl-C ends it.", sep="\n", flush=True)
         await here.broken()
     return 0
@@ -222,6 +223,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="of the page [8000, or a free one]")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes [1]")
     parser.add_argument("--folder", type=Path, help="work here and leave it [a temporary folder]")
+    parser.add_argument(
+        "--scripted", action="store_true", help="ask no model, though there is a key"
+    )
     parser.add_argument(
         "--check", action="store_true", help="play it through in a headless Chromium, and end"
     )

@@ -33,7 +33,7 @@ def main() -> int:
     bell, ring = os.pipe()
     os.set_blocking(ring, False)
     signal.set_wakeup_fd(ring)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _wake)
     _prctl(_SET_CHILD_SUBREAPER)
     child = os.fork()
     if child == 0:
@@ -42,6 +42,10 @@ def main() -> int:
     _end_all(child)
     os.write(2, json.dumps(verdict).encode())
     return 0
+
+
+def _wake(_number: int, _frame: object) -> None:
+    """Let the signal ring the bell."""
 
 
 def _prctl(option: int) -> None:
@@ -69,7 +73,8 @@ def _become(order: Order) -> NoReturn:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        os.execve(order["command"][0], order["command"], order["environment"])
+        command: list[str] = order["command"]
+        os.execve(command[0], command, order["environment"])  # noqa: S606 - the command is the shell
     except (OSError, ValueError) as error:
         os.write(1, f"it could not be started: {error}\n".encode())
     finally:

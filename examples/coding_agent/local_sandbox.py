@@ -164,7 +164,9 @@ class LocalSandboxes:
     async def run(self, name: str, command: str) -> AsyncGenerator[Output | Ended]:
         """Run a command of the shell; yield what it prints as it comes, and last `Ended`."""
         process = await self._start(await asyncio.to_thread(self._order, name, command))
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         try:
             shown, cut = 0, 0
             decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -6,6 +6,7 @@ fails, and there is something to mend.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from offbook.agent import ModelRequest, ToolResult
 from offbook.agent.models import Scripted, call
@@ -54,10 +55,10 @@ def _mend(request: ModelRequest) -> Answer:
 
 def _show(request: ModelRequest) -> Answer:
     """Do as the person said, who was asked in the turn before."""
-    answer = next(
-        part.content for part in request.messages[-1].parts if isinstance(part, ToolResult)
-    )
-    allowed = isinstance(answer, dict) and answer.get("ok") is True
+    results = (part for part in request.messages[-1].parts if isinstance(part, ToolResult))
+    result = next(results)
+    answer: Any = result.content
+    allowed = not result.failed and answer["ok"] is True
     said: list[Said] = [SHOWING, call("show_app", path="index.html")]
     return said if allowed else REFUSED
 

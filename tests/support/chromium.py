@@ -93,13 +93,16 @@ class Chromium:
         finally:
             transport.close()
 
-    async def _call(
-        self, method: str, /, session: str | None = None, **params: Any
+    async def _call(self, method: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        return await self._ask(self._session, method, params)
+
+    async def _ask(
+        self, session: str | None, method: str, params: dict[str, Any]
     ) -> dict[str, Any]:
         self._count += 1
         order: dict[str, Any] = {"id": self._count, "method": method, "params": params}
-        if (chosen := session or self._session) is not None:
-            order["sessionId"] = chosen
+        if session is not None:
+            order["sessionId"] = session
         answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
         os.write(self._out, json.dumps(order).encode() + b"\0")
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -119,7 +122,12 @@ class Chromium:
 
     async def resize(self, width: int, height: int) -> None:
         """Give the page a size, in pixels."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        size: dict[str, Any] = {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": False,
+        }
         await self._call("Emulation.setDeviceMetricsOverride", **size)
 
     async def run(self, script: str, *, frame: str = "") -> Any:  # noqa: ANN401 - JSON
@@ -127,35 +135,31 @@ class Chromium:
 
         frame: run it in the frame whose address holds this, and not in the page.
         """
+        asked: dict[str, Any] = {"expression": script, "returnByValue": True}
         try:
-            place = await self._frame(frame) if frame else {}
-            found = await self._call(
-                "Runtime.evaluate", expression=script, returnByValue=True, **place
-            )
+            session, place = await self._frame(frame) if frame else (self._session, {})
+            found = await self._ask(session, "Runtime.evaluate", asked | place)
         except (RuntimeError, LookupError):
             return None
         return found["result"].get("value")
 
-    async def _frame(self, address: str) -> dict[str, Any]:
+    async def _frame(self, address: str) -> tuple[str | None, dict[str, Any]]:
         """Return where scripts of a frame run: in a process of its own, or beside the page."""
-        targets = (await self._call("Target.getTargets"))["targetInfos"]
-        for target in targets:
+        for target in (await self._call("Target.getTargets"))["targetInfos"]:
             if target["type"] == "iframe" and address in target["url"]:
-                known = {"targetId": target["targetId"], "flatten": True}
-                return {
-                    "session": (await self._call("Target.attachToTarget", **known))["sessionId"]
-                }
+                known: dict[str, Any] = {"targetId": target["targetId"], "flatten": True}
+                return (await self._call("Target.attachToTarget", **known))["sessionId"], {}
         tree = (await self._call("Page.getFrameTree"))["frameTree"]
         inner = (child["frame"] for child in tree.get("childFrames", ()))
         found = next((frame["id"] for frame in inner if address in frame["url"]), None)
         if found is None:
             raise LookupError(address)
         world = await self._call("Page.createIsolatedWorld", frameId=found)
-        return {"contextId": world["executionContextId"]}
+        return self._session, {"contextId": world["executionContextId"]}
 
     async def until(self, script: str, *, frame: str = "") -> None:
         """Return once an expression is true."""
-        while await self.run(script, frame=frame) is not True:
+        while await self.run(script, frame=frame) is not True:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
 
     async def click(self, selector: str) -> None:

@@ -16,7 +16,10 @@ from support.processes import TESTS
 NPM = TESTS / "npm"
 LLM = TESTS / "llm"
 
-FOLDERS = (*(NPM / f"v{major}" for major in (5, 6, 7)), LLM)
+PAGES = tuple(TESTS.parent / "examples" / name / "page" for name in ("chat", "coding_agent"))
+"""Sources of pages that the examples ship built."""
+
+FOLDERS = (*(NPM / f"v{major}" for major in (5, 6, 7)), LLM, *PAGES)
 """Where there is a `package.json`."""
 
 _INSTALL_SECONDS = 300
