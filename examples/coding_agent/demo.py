@@ -20,7 +20,7 @@ import httpx
 from offbook.adapters.server import EmbeddedServer
 
 HERE = Path(__file__).resolve().parent
-KEPT = "OFFBOOK_MODEL"
+KEPT, LINGER = "OFFBOOK_MODEL", "OFFBOOK_SERVER_LINGER"
 _STOP_SECONDS = 8.0
 _READY_SECONDS = 60.0
 _PAUSE_SECONDS = 0.3
@@ -110,7 +110,7 @@ class Stage:
         path = os.pathsep.join(part for part in (str(HERE), kept.get("PYTHONPATH")) if part)
         return kept | {
             "PYTHONPATH": path,
-            "OFFBOOK_SERVER_LINGER": "0",
+            LINGER: "0",
             "CODER_URL": self.url,
             "CODER_WORKERS": str(self._pids),
             "CODER_SANDBOXES": str(self.folder / "sandboxes"),
@@ -148,9 +148,10 @@ async def stage(
     folder: Path, port: int = 0, workers: int = 1, **variables: str
 ) -> AsyncGenerator[Stage]:
     """Run the demo in a folder while the block lasts; nothing of it is left afterwards."""
-    os.environ["OFFBOOK_SERVER_LINGER"] = "0"
     embedded = EmbeddedServer(folder / ".offbook")
     found = Stage(folder, port or _free_port(), **variables)
+    kept = os.environ.get(LINGER)
+    os.environ[LINGER] = "0"  # the server goes with the demo
     try:
         async with embedded:
             try:
@@ -160,6 +161,8 @@ async def stage(
                 await found.close()
     finally:
         await _gone(embedded)
+        os.environ.pop(LINGER)
+        os.environ.update({LINGER: kept} if kept is not None else {})
 
 
 async def _gone(server: EmbeddedServer) -> None:
