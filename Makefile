@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,11 +21,14 @@ $(STAMP): pyproject.toml constraints/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e . --group dev
 	@touch $@
 
-demo: $(STAMP) $(if $(findstring --check,$(ARGS)),outfit) ## run the coding agent and print its address; ARGS=--check plays it in a browser
+demo: $(STAMP) $(if $(findstring --check,$(ARGS)),browser) ## run the coding agent and print its address; ARGS=--check plays it in a browser
 	@$(BIN)/python examples/coding_agent/demo.py $(ARGS)
 
 demo-audit: $(STAMP) ## run the audit example; options in ARGS="..."
 	$(BIN)/python examples/audit/demo.py $(ARGS)
+
+browser: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m support.outfit chromium
 
 outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages
 	PYTHONPATH=tests $(BIN)/python -m support.outfit

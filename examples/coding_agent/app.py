@@ -10,6 +10,8 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from urllib.parse import urlsplit
 
 from coder import code, coder, sandboxes
@@ -25,6 +27,7 @@ from offbook.adapters.http import Edge, wrap
 DIST = Path(__file__).parent / "dist"
 WORKERS = os.environ.get("CODER_WORKERS")
 """A folder in which the supervisor names its workers, if there is one."""
+_FOLLOW_SECONDS = 0.5
 
 APP_HEADERS = {
     # An application of the model's has no origin: it reaches neither the page nor the chat.
@@ -82,6 +85,18 @@ async def show(sandbox: str, path: str) -> Response:
 
 
 api.mount("/", StaticFiles(directory=DIST, html=True))
+
+
+def _follow(parent: int) -> None:
+    """Stop when the supervisor is gone, however it went."""
+    while os.getppid() == parent:
+        sleep(_FOLLOW_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if "CODER_PARENT" in os.environ:
+    parent = int(os.environ["CODER_PARENT"])
+    Thread(target=_follow, args=(parent,), daemon=True).start()
 
 client = offbook.connect()
 chats = ChatEdge(client, code, major=7, explain=str)

@@ -34,7 +34,7 @@ USED = [
 ]  # fmt: skip
 
 _SIZE = (1280, 800)
-_SECONDS = 150.0
+_SECONDS = 240.0
 _CALLS = re.compile(r"model (asked|answered) with messages=(\d+)")
 _SAID = "[...document.querySelectorAll('.assistant .said')].map((one) => one.innerText)"
 _USED = (

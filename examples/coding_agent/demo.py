@@ -6,6 +6,7 @@ make demo ARGS="--port 8000 --workers 2"
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -46,9 +47,11 @@ class Stage:
 
     async def open(self, workers: int) -> None:
         """Start everything, and return when the page answers."""
-        self._pids.mkdir(exist_ok=True)
+        shutil.rmtree(self._pids, ignore_errors=True)
+        self._pids.mkdir()
+        worker = ("-m", "offbook.ops", "worker", "coder", "--grace", "2s")
         for _ in range(workers):
-            self._keep("worker", "-m", "offbook.ops", "worker", "coder", "--grace", "2s")
+            self._keep("worker", *worker, "--parent", str(os.getpid()))
         self._keep("web", "-m", "uvicorn", "app:app", "--port", str(self._port))
         async with asyncio.timeout(_READY_SECONDS), httpx.AsyncClient() as browser:
             while not await self._answers(browser):
@@ -111,6 +114,7 @@ class Stage:
         return kept | {
             "PYTHONPATH": path,
             LINGER: "0",
+            "CODER_PARENT": str(os.getpid()),
             "CODER_URL": self.url,
             "CODER_WORKERS": str(self._pids),
             "CODER_SANDBOXES": str(self.folder / "sandboxes"),

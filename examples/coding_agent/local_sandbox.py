@@ -120,7 +120,7 @@ class LocalSandboxes:
         with self._root(name) as root:
             for folder, folders, files, _ in os.fwalk(".", dir_fd=root):
                 folders[:] = sorted(one for one in folders if not one.startswith((".", "__")))
-                found += [str(PurePosixPath(folder, file)) for file in files]
+                found += [_text(PurePosixPath(folder, file)) for file in files]
                 if len(found) > _SHOWN_FILES:
                     break
         return sorted(found[:_SHOWN_FILES])
@@ -269,6 +269,10 @@ def _make_folder(at: int, folder: str, owner: int) -> None:
         return
     if _many_users():
         os.chown(folder, owner, owner, dir_fd=at, follow_symlinks=False)
+
+
+def _text(path: PurePosixPath) -> str:
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _why(error: OSError) -> str:

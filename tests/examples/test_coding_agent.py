@@ -19,7 +19,7 @@ from demo import stage
 from support.commands import environment
 from support.vendor import Asked, sse, vendor
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(330)]
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "coding_agent" / "demo.py"
 
@@ -51,7 +51,7 @@ def left_in(folder: Path) -> list[str]:
 def test_it_is_played_through_in_a_browser(folder: Path) -> None:
     done = subprocess.run(
         command(folder, "--check", "--pictures", str(folder / "pictures")), env=environment(),
-        capture_output=True, text=True, check=False, timeout=250,
+        capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.splitlines()

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from local_sandbox import Limits, LocalSandboxes
 from sandbox import Ended, Output, SandboxError
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "coding_agent"
 NAME = "chat_1"
 SMALL = Limits(seconds=20, memory=128 * 1024 * 1024, processes=16, output=2_000)
 
@@ -143,6 +146,11 @@ def sleepers(seconds: str) -> list[psutil.Process]:
     ]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - it is about other processes
+        await asyncio.sleep(0.02)
+
+
 async def test_what_a_command_leaves_behind_ends_with_it(sandboxes: LocalSandboxes) -> None:
     _, ended = await finished(sandboxes, "(setsid sleep 876543 &) ; nohup sleep 876543 & exit 0")
     assert ended == Ended(0)
@@ -203,7 +211,7 @@ async def test_output_is_cut_and_the_command_goes_on(sandboxes: LocalSandboxes) 
 async def test_a_command_that_nobody_reads_any_more_ends(sandboxes: LocalSandboxes) -> None:
     async with aclosing(sandboxes.run(NAME, "echo begun; sleep 765432")) as events:
         assert await anext(events) == Output("begun\n")
-        assert sleepers("765432")
+        await until(lambda: bool(sleepers("765432")))
     assert not sleepers("765432")
 
 
@@ -213,6 +221,62 @@ async def test_a_command_that_cannot_be_is_refused(sandboxes: LocalSandboxes) ->
     printed, ended = await finished(sandboxes, "echo a\0b")
     assert "could not be started" in printed
     assert ended == Ended(126)
+
+
+PLAYER = """
+import asyncio, sys
+from pathlib import Path
+from local_sandbox import Limits, LocalSandboxes
+
+async def main(folder, command):
+    sandboxes = LocalSandboxes(Path(folder), Limits(processes=16))
+    await sandboxes.create("own")
+    await sandboxes.write("own", "a/b", "there")
+    async for event in sandboxes.run("own", command):
+        print(event, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_command_ends_when_its_worker_dies(folder: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PLAYER, str(folder / "sandboxes"), "echo begun; sleep 654321",
+        cwd=EXAMPLE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert worker.stdout is not None
+    assert b"begun" in await worker.stdout.readline()
+    await until(lambda: bool(sleepers("654321")))
+    worker.kill()
+    await worker.wait()
+    await until(lambda: not sleepers("654321"))
+    assert worker.returncode == -9
+
+
+PLAIN = shutil.which("python3", path="/usr/local/bin:/usr/bin")
+BOMB = "while true; do sleep 3 & done"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or PLAIN is None or sys.platform != "linux",
+    reason="only root can be somebody else, who needs a Python that is everybody's",
+)
+def test_the_limits_hold_where_the_worker_is_not_root(folder: Path) -> None:
+    own = folder / "own"
+    own.mkdir()
+    os.chown(own, 54_321, 54_321)
+    for name in ("sandbox.py", "local_sandbox.py", "keeper.py"):
+        shutil.copy(EXAMPLE / name, own)
+    done = subprocess.run(
+        [str(PLAIN), "-c", PLAYER, str(own / "sandboxes"), f"cat a/b; id -u; ({BOMB})"],
+        cwd=own, user=54_321, group=54_321, extra_groups=(), env={}, capture_output=True,
+        text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "'there'" in done.stdout
+    assert "'54321\\n'" in done.stdout
+    assert "Cannot fork" in done.stdout
+    assert not [one for one in psutil.process_iter(["uids"]) if one.info["uids"].real == 54_321]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give sandboxes users of their own")

@@ -1,12 +1,14 @@
 """Installs what the tests with npm's clients and with a browser need: `python -m support.outfit`.
 
-Programs come from the system's packages where `apt-get` may be used, packages from npm.
+With names of programs after it, it sees to those alone. Programs come from the system's packages
+where `apt-get` may be used, packages from npm.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from support.npm import FOLDERS, installed, missing
@@ -15,18 +17,19 @@ PROGRAMS = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
 """Programs, and the packages of Debian that bring them."""
 
 
-def main() -> int:
+def main(programs: Sequence[str]) -> int:
     """Install what is missing; say what still is."""
-    absent = missing(*PROGRAMS)
+    wanted = programs or tuple(PROGRAMS)
+    absent = missing(*wanted)
     if absent and shutil.which("apt-get") and os.geteuid() == 0:
         _install(absent)
-        absent = missing(*PROGRAMS)
+        absent = missing(*wanted)
     if absent:
         listed = ", ".join(absent)
-        sys.stderr.write(
-            f"the tests of npm's clients and of a browser need {listed}; or: make test-core\n"
-        )
+        sys.stderr.write(f"missing: {listed}; the tests that need no browser: make test-core\n")
         return 1
+    if programs:
+        return 0
     with ThreadPoolExecutor() as pool:
         list(pool.map(installed, FOLDERS))
     return 0
@@ -42,4 +45,4 @@ def _install(programs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
