@@ -85,10 +85,10 @@ class Chromium:
             while True:
                 message = json.loads((await reader.readuntil(b"\0"))[:-1])
                 waiting = self._answers.pop(message.get("id", 0), None)
-                if waiting is not None:
+                if waiting is not None and not waiting.done():  # nobody waits after a timeout
                     waiting.set_result(message)
         except asyncio.IncompleteReadError:
-            for waiting in self._answers.values():
+            for waiting in (one for one in self._answers.values() if not one.done()):
                 waiting.set_exception(ConnectionError("the browser is gone"))
         finally:
             transport.close()
