@@ -17,7 +17,7 @@ from demo import Stage, stage
 
 from support.chromium import Chromium
 
-VARIABLES = {"CODER_SCRIPTED": "1", "CODER_WORD_SECONDS": "0.005"}
+VARIABLES = {"CODER_SCRIPTED": "1", "CODER_WORD_SECONDS": "0.01"}
 SAID = [
     scripted.GREETING,
     scripted.WRITING,
@@ -42,7 +42,6 @@ _USED = (
     ".map((one) => `${one.dataset.tool} ${one.dataset.state}`)"
 )
 _PIDS = "(document.getElementById('worker')?.dataset.pids ?? '')"
-_COMING = "[...document.querySelectorAll('[data-state=coming]')].map((one) => one.innerText).join()"
 _READY = "document.getElementById('status')?.dataset.status === 'ready'"
 _FRAME = "/apps/"
 
@@ -83,14 +82,14 @@ class Play:
         await self._stop_in_the_middle()
 
     async def _kill_in_the_middle(self) -> None:
-        await self._page.until(f"{_COMING}.includes('--leaf')")
+        await self._page.until("!!document.querySelector('[data-tool=write_file]')")
         before = await self._page.run(_PIDS)
         await self._page.click("#kill")
         await self._page.until("!!document.querySelector('#worker.dead')")
         await self._picture("dies")
         await self._page.until(f"!['', '{before}'].includes({_PIDS})")
         after = await self._page.run(_PIDS)
-        await self._page.until(f"{_COMING}.includes('setInterval')")
+        await self._page.until("document.querySelectorAll('[data-tool=write_file]').length >= 3")
         await self._picture("writes")
         _tell(f"killed worker {before} in the middle of a file; worker {after} went on")
 
@@ -136,7 +135,10 @@ class Play:
 
     async def _stop_in_the_middle(self) -> None:
         await self._page.type("#prompt", "A better tea timer")
-        await self._page.until(f"{_COMING}.includes('stylesheet')")
+        written = USED.count("write_file done")
+        await self._page.until(
+            f"document.querySelectorAll('[data-tool=write_file]').length > {written}"
+        )
         await self._page.click("#stop")
         await self._page.until(f"{_READY} && !!document.querySelector('[data-state=left]')")
         said = await self._page.run(f"{_SAID}.slice(-2)")
@@ -197,6 +199,11 @@ def _tell(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
+async def _tell_what_is_there(here: Stage, page: Chromium) -> None:
+    there = await page.run(f"[location.href, {_PIDS}, document.body.innerText.slice(-800)].join()")
+    print(there, *map(here.last_words, ("worker", "web")), sep="\n---\n", file=sys.stderr)
+
+
 async def check(folder: Path, pictures: Path | None = None) -> int:
     """Play the demo through; return 0 where all was as it should be, else 1."""
     began = monotonic()
@@ -207,7 +214,7 @@ async def check(folder: Path, pictures: Path | None = None) -> int:
                 try:
                     await Play(here, page, pictures).run()
                 except BaseException:
-                    print(here.last_words("worker"), file=sys.stderr)
+                    await _tell_what_is_there(here, page)
                     raise
     except (Failed, TimeoutError, RuntimeError) as error:
         print(f"FAILED: {error or 'it took too long'}", file=sys.stderr)

@@ -181,14 +181,15 @@ async def _gone(server: EmbeddedServer) -> None:
         await asyncio.sleep(0.05)
 
 
-def _free_port() -> int:
-    """Return 8000, or where that is taken any port that is free."""
-    for wanted in (8000, 0):
-        with socket.socket() as found, suppress(OSError):
+def _free_port(wanted: int = 0) -> int:
+    """Return a port that is free: the wanted one, or any."""
+    with socket.socket() as found:
+        try:
             found.bind(("127.0.0.1", wanted))
-            port: int = found.getsockname()[1]
-            return port
-    raise Broken("no port is free")
+        except OSError:
+            return _free_port()
+        port: int = found.getsockname()[1]
+        return port
 
 
 @contextmanager
@@ -206,7 +207,8 @@ def _folder(options: argparse.Namespace) -> Generator[Path]:
 
 async def _serve(options: argparse.Namespace, folder: Path) -> int:
     variables = {"CODER_SCRIPTED": "1"} if options.scripted else {}
-    async with stage(folder, options.port, options.workers, **variables) as here:
+    port = options.port or _free_port(8000)
+    async with stage(folder, port, options.workers, **variables) as here:
         print(f"The coding agent is at {here.url}", "Ctrl-C ends it.", sep="\n", flush=True)
         await here.broken()
     return 0

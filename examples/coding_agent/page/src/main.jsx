@@ -22,7 +22,7 @@ const transport = new DefaultChatTransport({
 const SAYS = { submitted: "sent", streaming: "at work", ready: "ready" };
 
 function Coder() {
-  const chat = useChat({ id, messages: saved, resume: !over, transport });
+  const chat = useChat({ id, messages: saved, resume: !over, transport, throttle: 50 });
   const { messages, status, error, sendMessage, resumeStream } = chat;
   const busy = status === "submitted" || status === "streaming";
   const end = useRef(null);
