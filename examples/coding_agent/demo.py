@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -35,7 +35,7 @@ class Broken(Exception):
 class Stage:
     """The processes of the demo. `folder` holds all that they write; `url` is the page's."""
 
-    def __init__(self, folder: Path, port: int, **variables: str) -> None:
+    def __init__(self, folder: Path, port: int, variables: Mapping[str, str]) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{port}"
         self.started = 0
@@ -149,11 +149,14 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    folder: Path, port: int = 0, workers: int = 1, **variables: str
+    folder: Path, variables: Mapping[str, str], *, port: int = 0, workers: int = 1
 ) -> AsyncGenerator[Stage]:
-    """Run the demo in a folder while the block lasts; nothing of it is left afterwards."""
+    """Run the demo in a folder while the block lasts; nothing of it is left afterwards.
+
+    variables: more of the environment of its processes. port: of the page; 0 is any that is free.
+    """
     embedded = EmbeddedServer(folder / ".offbook")
-    found = Stage(folder, port or _free_port(), **variables)
+    found = Stage(folder, port or _free_port(), variables)
     kept = os.environ.get(LINGER)
     os.environ[LINGER] = "0"  # the server goes with the demo
     try:
@@ -208,7 +211,7 @@ def _folder(options: argparse.Namespace) -> Generator[Path]:
 async def _serve(options: argparse.Namespace, folder: Path) -> int:
     variables = {"CODER_SCRIPTED": "1"} if options.scripted else {}
     port = options.port or _free_port(8000)
-    async with stage(folder, port, options.workers, **variables) as here:
+    async with stage(folder, variables, port=port, workers=options.workers) as here:
         print(f"The coding agent is at {here.url}", "Ctrl-C ends it.", sep="\n", flush=True)
         await here.broken()
     return 0

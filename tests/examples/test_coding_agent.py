@@ -40,11 +40,9 @@ def left_in(folder: Path) -> list[str]:
     """Return the processes that still have to do with a folder."""
     found: list[str] = []
     for process in psutil.process_iter(["cmdline", "cwd", "environ"]):
-        info = process.info
-        variables = info["environ"] or {}
-        words = [*(info["cmdline"] or ()), info["cwd"] or "", *variables.values()]
-        if any(str(folder) in word for word in words):
-            found.append(f"{process.pid} {' '.join(info['cmdline'] or ())}")
+        told = str(process.info)  # what it was called with, where it is, and its environment
+        if str(folder) in told:
+            found.append(told)
     return found
 
 
@@ -132,7 +130,7 @@ async def test_a_model_by_its_wire_drives_the_tools(folder: Path) -> None:
     said = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "A page"}]}
     async with vendor(answering) as there:
         variables = {"OPENAI_BASE_URL": there.url, "OPENAI_API_KEY": SECRET, "OFFBOOK_MODEL": ""}
-        async with stage(folder, **variables) as here, httpx.AsyncClient(timeout=60) as browser:
+        async with stage(folder, variables) as here, httpx.AsyncClient(timeout=60) as browser:
             told = await browser.post(f"{here.url}/api/chat", json={"id": "7", "messages": [said]})
             lines = [line[6:] for line in told.text.splitlines() if line.startswith("data: {")]
             parts: list[dict[str, Any]] = [json.loads(line) for line in lines]
