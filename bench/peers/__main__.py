@@ -1,0 +1,143 @@
+"""`python -m bench.peers`: a table, and bench/out/peers.json."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from . import outfit, table
+from .measures import ALONE, QUICK, ROUND, Figures, Measure, Sizes
+from .stage import CannotError, Stage, on_stage
+from .systems import ALL, System
+
+
+class Findings:
+    """What was found: the values of each system's figures in order, and what it could not."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.failed: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def note(self, system: System, figures: Figures) -> None:
+        """Keep figures."""
+        for name, value in figures.items():
+            self.values[system.name][name].append(value)
+
+    def refuse(self, system: System, row: str, why: str) -> None:
+        """Keep what could not be measured."""
+        self.failed[system.name][row] = why
+        say(f"  {system.name}: {row}: {why}")
+
+
+def say(line: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(line + "\n")
+
+
+async def visit(
+    found: Findings, system: System, rows: Mapping[str, Measure], sizes: Sizes, *, patient: bool
+) -> None:
+    """Put a system on stage once, and measure some rows of it."""
+    wanted = {row: measure for row, measure in rows.items() if row not in system.cannot}
+    if not wanted:
+        return
+    try:
+        async with on_stage(system, patient=patient) as stage:
+            if not patient:
+                await stage.run("chain", 20, count=5, together=5)  # warm
+            for row, measure in wanted.items():
+                await _measure(found, stage, row, measure, sizes)
+    except (CannotError, OSError, TimeoutError) as error:
+        for row in wanted:
+            found.refuse(system, row, str(error) or type(error).__name__)
+
+
+async def _measure(
+    found: Findings, stage: Stage, row: str, measure: Measure, sizes: Sizes
+) -> None:
+    try:
+        found.note(stage.system, await measure(stage, sizes))
+    except CannotError as error:
+        found.refuse(stage.system, row, str(error))
+
+
+def order(systems: list[System], n: int) -> list[System]:
+    """Return the systems beginning with another one in each round, backwards in odd rounds."""
+    turned = systems[n % len(systems) :] + systems[: n % len(systems)]
+    return turned[::-1] if n % 2 else turned
+
+
+async def measure_all(systems: list[System], options: argparse.Namespace, sizes: Sizes) -> Findings:
+    """Measure: several rounds of what is quick, fewer of what has a stage of its own."""
+    found = Findings()
+    for n in range(options.rounds):
+        for system in order(systems, n):
+            say(f"round {n + 1}: {system.name}")
+            await visit(found, system, ROUND, sizes, patient=False)
+    for n in range(options.long_rounds):
+        for row, measure in ALONE.items():
+            if row not in (options.rows or ALONE):
+                continue
+            for system in order(systems, n):
+                say(f"{row}: {system.name}")
+                await visit(found, system, {row: measure}, sizes, patient=row == "kill -9")
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers")
+    parser.add_argument("--quick", action="store_true", help="small counts, one round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--long-rounds", type=int, default=1, help="of what has a stage of its own")
+    parser.add_argument("--systems", nargs="+", choices=list(ALL), default=list(ALL))
+    parser.add_argument("--rows", nargs="+", choices=list(ALONE), help="of a stage of its own")
+    parser.add_argument("--long", type=int, help="steps of the long run")
+    parser.add_argument("--waiting", type=int, help="how many runs wait")
+    parser.add_argument("--struck", type=int, help="runs of the worker that is killed")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = min(options.rounds, 1)
+    return options
+
+
+def sized(options: argparse.Namespace) -> Sizes:
+    """Return the sizes that were asked for."""
+    sizes = QUICK if options.quick else Sizes()
+    given = {name: getattr(options, name) for name in ("long", "waiting", "struck")}
+    return replace(sizes, **{name: value for name, value in given.items() if value is not None})
+
+
+def main() -> int:
+    """Install, measure, show, keep."""
+    options, out = parse(), Path(__file__).parents[1] / "out"
+    sizes = sized(options)
+    absent = outfit.install(options.systems)
+    for name, why in absent.items():
+        say(f"{name} is left out: {why}")
+    systems = [ALL[name] for name in options.systems if name not in absent]
+    load = os.getloadavg()[0]
+    found = asyncio.run(measure_all(systems, options, sizes))
+    versions = outfit.versions(systems)
+    table.show(systems, found.values, found.failed, versions)
+    out.mkdir(exist_ok=True)
+    kept = {
+        "python": platform.python_version(), "cores": os.cpu_count(), "sizes": asdict(sizes),
+        "load before": load, "load after": os.getloadavg()[0], "versions": versions,
+        "left out": absent, "figures": found.values, "failed": found.failed,
+        "systems": {each.name: {"durability": each.durability, "settings": each.settings,
+                                "recovery": each.recovery, "cannot": dict(each.cannot)}
+                    for each in systems},
+    }  # fmt: skip
+    (out / "peers.json").write_text(json.dumps(kept, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
