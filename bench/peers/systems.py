@@ -50,4 +50,14 @@ RESTATE = System(
     "the default retry policy: 500 ms, doubled up to 60 s",
 )
 
-ALL = {system.name.lower(): system for system in (OFFBOOK, RESTATE)}
+DBOS = System(
+    "DBOS",
+    "with_dbos",
+    services.postgres,
+    ("dbos", "psycopg", "aiohttp", "uvloop"),
+    "Postgres, fsync and synchronous_commit on",
+    "async workflows inside an aiohttp application on uvloop, called by aiohttp over HTTP",
+    "the same executor starts again and takes up its own runs",
+)
+
+ALL = {system.name.lower(): system for system in (OFFBOOK, RESTATE, DBOS)}
