@@ -58,9 +58,7 @@ async def visit(
             found.refuse(system, row, str(error) or type(error).__name__)
 
 
-async def _measure(
-    found: Findings, stage: Stage, row: str, measure: Measure, sizes: Sizes
-) -> None:
+async def _measure(found: Findings, stage: Stage, row: str, measure: Measure, sizes: Sizes) -> None:
     try:
         found.note(stage.system, await measure(stage, sizes))
     except CannotError as error:

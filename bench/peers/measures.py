@@ -25,9 +25,12 @@ class Sizes:
     waiting: int = 10_000
     struck: int = 20
     recovery: float = 120.0
+    chunks: int = 300
 
 
-QUICK = Sizes(chain=60, fan=20, runs=40, singles=20, long=500, waiting=200, struck=5, recovery=60)
+QUICK = Sizes(
+    chain=60, fan=20, runs=40, singles=20, long=500, waiting=200, struck=5, recovery=60, chunks=50
+)
 
 SEQUENTIAL = "sequential step"
 PARALLEL = "parallel steps"
@@ -41,6 +44,7 @@ CPU_MANY = "CPU, many runs"
 LONG = "long run"
 RECOVERY = "kill -9"
 WAITING = "waiting runs"
+STREAM = "stream"
 
 
 async def sequential(stage: Stage, sizes: Sizes) -> Figures:
@@ -97,6 +101,19 @@ async def latency(stage: Stage, sizes: Sizes) -> Figures:
     }
 
 
+async def stream(stage: Stage, sizes: Sizes) -> Figures:
+    """A step writes 100 chunks a second, a client reads them at the same time."""
+    took = await stage.talk(sizes.chunks)
+    late_by = [(read - written) * 1000 for written, read in took]
+    return {
+        f"{STREAM}, first chunk, ms": late_by[0],
+        f"{STREAM}, chunk, p50, ms": median(late_by),
+        f"{STREAM}, last chunk after its time, ms": (
+            took[-1][1] - took[0][0] - (sizes.chunks - 1) / 100
+        ) * 1000,
+    }  # fmt: skip
+
+
 async def long_run(stage: Stage, sizes: Sizes) -> Figures:
     """The first hundred steps of a long run against the last hundred that there was time for."""
     await stage.run("chain", 5)
@@ -122,18 +139,19 @@ async def recovery(stage: Stage, sizes: Sizes) -> Figures:
 
     The clock runs from the kill until that step of a run is entered again.
     """
-    await stage.run("ticking", 5, count=sizes.struck, together=sizes.struck, leave=True)
-    await _entered(stage, sizes.struck, sizes.patience)
+    struck = min(sizes.struck, stage.system.struck or sizes.struck)
+    await stage.run("ticking", 5, count=struck, together=struck, leave=True)
+    await _entered(stage, struck, sizes.patience)
     stage.kill()
     killed = time.monotonic()
     stage.forget()
     await stage.employ()
     ready = time.monotonic() - killed
-    await _entered(stage, sizes.struck, sizes.recovery)
+    await _entered(stage, struck, sizes.recovery)
     again = sorted(mark.at - killed for mark in stage.marks() if mark.kind == LAST)
     return {
         f"{RECOVERY}, next step, first run, s": again[0],
-        f"{RECOVERY}, next step, last run, s": again[sizes.struck - 1],
+        f"{RECOVERY}, next step, last run, s": again[struck - 1],
         f"{RECOVERY}, of that until the new process was up, s": ready,
     }
 
@@ -186,6 +204,7 @@ ROUND: dict[str, Measure] = {
     PARALLEL: parallel,
     THROUGHPUT: throughput,
     LATENCY: latency,
+    STREAM: stream,
 }
 """Measured in each round, on one stage."""
 

@@ -119,16 +119,23 @@ def version(package: str) -> str:
 def versions(systems: list[System]) -> dict[str, str]:
     """Return the versions of packages and servers."""
     found = {each: version(each) for system in systems for each in system.packages}
-    programs = {
-        "restate": [restate_binary, "--version"],
-        "dbos": [lambda: postgres_programs() / "postgres", "--version"],
-        "celery": [lambda: "redis-server", "--version"],
-        "temporal": [lambda: VENV / "bin" / "temporal", "--version"],
-    }
     for system in systems:
-        if system.name.lower() in programs:
-            program, *rest = programs[system.name.lower()]
-            command = [program(), *rest]
+        if program := _server_program(system.name.lower()):
+            command = [program, "--version"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             found[f"{system.name}: server"] = done.stdout.strip()[:80]
     return found
+
+
+def _server_program(name: str) -> Path | str | None:
+    match name:
+        case "restate":
+            return restate_binary()
+        case "dbos" | "absurd":
+            return postgres_programs() / "postgres"
+        case "celery":
+            return "redis-server"
+        case "temporal":
+            return VENV / "bin" / "temporal"
+        case _:
+            return None

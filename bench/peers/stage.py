@@ -105,7 +105,7 @@ class Stage:
         """Return the end of what the apps wrote to standard error."""
         return (self.service.folder / "apps.log").read_text(errors="replace")[-1500:]
 
-    async def run(
+    async def run(  # noqa: PLR0913 - they are the order's fields
         self, workflow: str, argument: int, *, count: int = 1, together: int = 1,
         leave: bool = False, patience: float = 120.0,
     ) -> list[Took]:  # fmt: skip
@@ -114,21 +114,28 @@ class Stage:
         Raises:
             CannotError: the system refused, or took longer than the patience, in seconds.
         """
+        order = {"workflow": workflow, "argument": argument, "count": count,
+                 "together": together, "leave": leave}  # fmt: skip
+        return [Took(*one) for one in await self._ask(order, patience)]
+
+    async def talk(self, count: int) -> list[list[float]]:
+        """Return when each chunk of a stream was written, and when it was read."""
+        return await self._ask({"workflow": "talk", "argument": count}, 60)
+
+    async def _ask(self, order: dict[str, Any], patience: float) -> list[Any]:
         client = self._client
         assert client is not None
         assert client.stdin is not None
         assert client.stdout is not None
-        order = {"workflow": workflow, "argument": argument, "count": count,
-                 "together": together, "leave": leave}  # fmt: skip
         client.stdin.write(json.dumps(order).encode() + b"\n")
         try:
             async with asyncio.timeout(patience):
-                answer = json.loads(await client.stdout.readline() or '{"broken": "it ended"}')
+                answer: Any = json.loads(await client.stdout.readline() or '{"broken": "it ended"}')
         except TimeoutError:
             raise CannotError(f"not done in {patience:g} s") from None
         if isinstance(answer, dict):
             raise CannotError(str(answer["broken"]))  # pyright: ignore[reportUnknownArgumentType]
-        return [Took(*one) for one in answer]
+        return answer
 
     def marks(self) -> list[Mark]:
         """Return the marks of all steps since they were last forgotten, as they were made."""
@@ -192,5 +199,3 @@ async def on_stage(system: System, *, patient: bool = False) -> AsyncGenerator[S
             yield stage
         finally:
             await stage.close()
-
-

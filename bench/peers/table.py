@@ -23,7 +23,7 @@ def cell(values: list[float]) -> str:
     """Return the median, with the spread if there were several."""
     if len(values) == 1:
         return figure(values[0])
-    return f"{figure(median(values))} ({figure(min(values))}–{figure(max(values))})"
+    return f"{figure(median(values))} ({figure(min(values))} to {figure(max(values))})"
 
 
 def lines(systems: list[System], values: Values, failed: Failed) -> list[list[str]]:
@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Print it, with what the systems are."""
     console = Console(width=max(120, 34 * (len(systems) + 1)))
-    shown = Table(title="offbook and its peers: median (least–most)")
+    shown = Table(title="offbook and its peers: median (least to most)")
     shown.add_column("what")
     for system in systems:
         shown.add_column(system.name, justify="right")

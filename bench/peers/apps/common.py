@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 URL = os.environ.get("PEERS_URL", "")
@@ -38,22 +38,42 @@ class Peer(Protocol):
 
     async def open(self) -> None: ...
 
-    async def start(self, workflow: str, argument: int) -> Callable[[], Result]:
+    async def start(self, name: str, argument: int) -> Callable[[], Result]:
         """Start a run; return what waits for its result."""
         ...
+
+
+class Speaking(Peer, Protocol):
+    """The client's side of a system that has output streams."""
+
+    def talk(self, count: int) -> AsyncIterator[float]:
+        """Start a run whose step writes its clock so many times; read that while it writes."""
+        ...
+
+
+async def pace(count: int, write: Callable[[float], Awaitable[None]]) -> None:
+    """Write the clock 100 times a second."""
+    began = time.monotonic()
+    for i in range(count):
+        await asyncio.sleep(began + i / 100 - time.monotonic())
+        await write(time.monotonic())
+
+
+async def _talk(peer: Speaking, count: int) -> list[list[float]]:
+    return [[written, time.monotonic()] async for written in peer.talk(count)]
 
 
 async def _run(peer: Peer, order: dict[str, Any]) -> list[list[Any]]:
     gate = asyncio.Semaphore(order["together"])
 
-    async def one(i: int) -> list[Any]:
+    async def one() -> list[Any]:
         async with gate:
             began = time.monotonic()
             result = await peer.start(order["workflow"], order["argument"])
             value = None if order["leave"] else await result()
             return [began, time.monotonic(), value]
 
-    return await asyncio.gather(*(one(i) for i in range(order["count"])))
+    return await asyncio.gather(*(one() for _ in range(order["count"])))
 
 
 async def _serve(peer: Peer) -> None:
@@ -63,7 +83,10 @@ async def _serve(peer: Peer) -> None:
     say("ready")
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         try:
-            answer: Any = await _run(peer, json.loads(line))
+            order = json.loads(line)
+            speaks: Any = peer
+            talk = order["workflow"] == "talk"
+            answer: Any = await (_talk(speaks, order["argument"]) if talk else _run(peer, order))
         except Exception as error:  # noqa: BLE001 - the other side tells it
             answer = {"broken": f"{type(error).__name__}: {error}"[:500]}
         say(json.dumps(answer))

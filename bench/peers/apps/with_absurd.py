@@ -77,13 +77,13 @@ class Absurd:
 
 def _schema() -> None:
     ctl = Path(sys.executable).parent / "absurdctl"
-    given: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL}
     queues = subprocess.run(
         [ctl, "list-queues", "-d", common.URL], capture_output=True, text=True, check=False
     )
     if "peers" not in queues.stdout:
-        subprocess.run([ctl, "init", "-d", common.URL], **given)
-        subprocess.run([ctl, "create-queue", "-d", common.URL, "peers"], **given)
+        for order in (["init"], ["create-queue", "peers"]):
+            command = [ctl, order[0], "-d", common.URL, *order[1:]]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 async def work() -> None:

@@ -1,4 +1,4 @@
-"""Celery: tasks in Redis. It has no workflows that survive; a chain or a group of tasks is nearest."""
+"""Celery: tasks in Redis. It has no durable workflows; a chain or a group is nearest."""
 
 import asyncio
 import os
@@ -17,7 +17,11 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=4,
-    broker_transport_options={"visibility_timeout": 5},
+    broker_transport_options={
+        "visibility_timeout": 5,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
     result_backend_transport_options={"visibility_timeout": 5},
     visibility_timeout=5,
     broker_connection_retry_on_startup=True,

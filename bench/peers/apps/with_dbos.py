@@ -2,12 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 from aiohttp import web
-from dbos import DBOS
+from dbos import DBOS, DBOSClient
 
 from . import common
 
@@ -50,7 +50,23 @@ async def ticking(count: int) -> int:
     return count
 
 
-WORKFLOWS: dict[str, Any] = {"chain": chain, "fan": fan, "sleeper": sleeper, "ticking": ticking}
+@DBOS.step()
+async def say(count: int) -> None:
+    async def write(value: float) -> None:
+        await DBOS.write_stream_async("out", value)
+
+    await common.pace(count, write)
+
+
+@DBOS.workflow()
+async def talk(count: int) -> None:
+    await say(count)
+    await DBOS.close_stream_async("out")
+
+
+WORKFLOWS: dict[str, Any] = {
+    "chain": chain, "fan": fan, "sleeper": sleeper, "ticking": ticking, "talk": talk,
+}  # fmt: skip
 
 
 async def call(request: web.Request) -> web.Response:
@@ -62,13 +78,14 @@ async def call(request: web.Request) -> web.Response:
 async def send(request: web.Request) -> web.Response:
     """Start a workflow."""
     workflow = WORKFLOWS[request.match_info["workflow"]]
-    await DBOS.start_workflow_async(workflow, await request.json())
-    return web.json_response(None)
+    handle = await DBOS.start_workflow_async(workflow, await request.json())
+    return web.json_response(handle.workflow_id)
 
 
 class Dbos:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._reader: DBOSClient | None = None
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -77,6 +94,13 @@ class Dbos:
         if name in ("sleeper", "ticking"):
             await self._post(f"/send/{name}", argument)
         return lambda: self._post(f"/call/{name}", argument)
+
+    async def talk(self, count: int) -> AsyncIterator[float]:
+        run = await self._post("/send/talk", count)
+        if self._reader is None:
+            self._reader = DBOSClient(system_database_url=_url(), use_listen_notify=True)
+        async for written in self._reader.read_stream_async(run, "out"):
+            yield written
 
     async def _post(self, path: str, argument: int) -> Any:  # noqa: ANN401 - JSON
         assert self._session is not None
@@ -87,9 +111,12 @@ class Dbos:
             return await answer.json()
 
 
+def _url() -> str:
+    return common.URL.replace("postgresql:", "postgresql+psycopg:")
+
+
 async def work() -> None:
-    url = common.URL.replace("postgresql:", "postgresql+psycopg:")
-    DBOS(config={"name": "peers", "system_database_url": url, "log_level": "ERROR"})
+    DBOS(config={"name": "peers", "system_database_url": _url(), "log_level": "ERROR"})
     DBOS.launch()
     app = web.Application()
     app.router.add_post("/call/{workflow}", call)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import offbook
@@ -50,6 +50,17 @@ async def ticking(count: int) -> int:
     return count
 
 
+@step
+async def say(count: int) -> None:
+    out = offbook.stream("out")
+    await common.pace(count, out.write)
+
+
+@workflow
+async def talk(count: int) -> None:
+    await say(count)
+
+
 WORKFLOWS: dict[str, Any] = {"chain": chain, "fan": fan, "sleeper": sleeper, "ticking": ticking}
 
 
@@ -63,6 +74,11 @@ class Offbook:
     async def start(self, name: str, argument: int) -> Callable[[], common.Result]:
         run = await self._client.start(WORKFLOWS[name], argument)
         return run.result
+
+    async def talk(self, count: int) -> AsyncIterator[float]:
+        run = await self._client.start(talk, count)
+        async for written in run.stream("out"):
+            yield written
 
 
 async def work() -> None:
