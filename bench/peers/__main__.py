@@ -7,12 +7,12 @@ import os
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from . import outfit, table
-from .measures import ALONE, QUICK, ROUND, Figures, Measure, Sizes
+from .measures import ALONE, QUICK, RECOVERY, ROUND, Figures, Measure, Sizes
 from .stage import CannotError, Stage, on_stage
 from .systems import ALL, System
 
@@ -23,6 +23,7 @@ class Findings:
     def __init__(self) -> None:
         self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.failed: dict[str, dict[str, str]] = defaultdict(dict)
+        self.loads: list[float] = [os.getloadavg()[0]]
 
     def note(self, system: System, figures: Figures) -> None:
         """Keep figures."""
@@ -71,21 +72,25 @@ def order(systems: list[System], n: int) -> list[System]:
     return turned[::-1] if n % 2 else turned
 
 
-async def measure_all(systems: list[System], options: argparse.Namespace, sizes: Sizes) -> Findings:
+async def measure_all(
+    found: Findings,
+    systems: list[System],
+    options: argparse.Namespace,
+    sizes: Sizes,
+    keep: Callable[[], None],
+) -> None:
     """Measure: several rounds of what is quick, fewer of what has a stage of its own."""
-    found = Findings()
     for n in range(options.rounds):
         for system in order(systems, n):
             say(f"round {n + 1}: {system.name}")
             await visit(found, system, ROUND, sizes, patient=False)
+            keep()
     for n in range(options.long_rounds):
-        for row, measure in ALONE.items():
-            if row not in (options.rows or ALONE):
-                continue
+        for row in options.rows or ALONE:
             for system in order(systems, n):
                 say(f"{row}: {system.name}")
-                await visit(found, system, {row: measure}, sizes, patient=row == "kill -9")
-    return found
+                await visit(found, system, {row: ALONE[row]}, sizes, patient=row == RECOVERY)
+                keep()
 
 
 def parse() -> argparse.Namespace:
@@ -120,20 +125,25 @@ def main() -> int:
     for name, why in absent.items():
         say(f"{name} is left out: {why}")
     systems = [ALL[name] for name in options.systems if name not in absent]
-    load = os.getloadavg()[0]
-    found = asyncio.run(measure_all(systems, options, sizes))
-    versions = outfit.versions(systems)
-    table.show(systems, found.values, found.failed, versions)
     out.mkdir(exist_ok=True)
-    kept = {
-        "python": platform.python_version(), "cores": os.cpu_count(), "sizes": asdict(sizes),
-        "load before": load, "load after": os.getloadavg()[0], "versions": versions,
-        "left out": absent, "figures": found.values, "failed": found.failed,
-        "systems": {each.name: {"durability": each.durability, "settings": each.settings,
-                                "recovery": each.recovery, "cannot": dict(each.cannot)}
-                    for each in systems},
-    }  # fmt: skip
-    (out / "peers.json").write_text(json.dumps(kept, indent=1))
+    found, versions = Findings(), outfit.versions(systems)
+
+    def keep() -> None:
+        found.loads.append(os.getloadavg()[0])
+        kept = {
+            "python": platform.python_version(), "cores": os.cpu_count(), "sizes": asdict(sizes),
+            "loads": found.loads, "versions": versions, "left out": absent,
+            "figures": found.values, "failed": found.failed,
+            "systems": {each.name: {"durability": each.durability, "settings": each.settings,
+                                    "recovery": each.recovery, "cannot": dict(each.cannot)}
+                        for each in systems},
+        }  # fmt: skip
+        (out / "peers.json").write_text(json.dumps(kept, indent=1))
+
+    asyncio.run(measure_all(found, systems, options, sizes, keep))
+    table.show(systems, found.values, found.failed, versions)
+    least, most = min(found.loads), max(found.loads)
+    say(f"load average {least:.1f} to {most:.1f} on {os.cpu_count()} cores, its own part included")
     return 0
 
 

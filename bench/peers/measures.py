@@ -26,6 +26,7 @@ class Sizes:
     struck: int = 20
     recovery: float = 120.0
     chunks: int = 300
+    crowd: float = 240.0
 
 
 QUICK = Sizes(
@@ -170,7 +171,7 @@ async def waiting(stage: Stage, sizes: Sizes) -> Figures:
     await asyncio.sleep(2)
     worker, server = memory(stage.workers()), memory(stage.servers())
     took = await stage.run(
-        "sleeper", 86400, count=sizes.waiting, together=100, leave=True, patience=sizes.recovery
+        "sleeper", 86400, count=sizes.waiting, together=100, leave=True, patience=sizes.crowd
     )
     await _settled(stage)
     per_run = 1024 * sizes.waiting
@@ -184,7 +185,7 @@ async def waiting(stage: Stage, sizes: Sizes) -> Figures:
 
 async def _settled(stage: Stage) -> None:
     """Wait until worker and server idle: no more than a twentieth of a core over two seconds."""
-    for _ in range(30):
+    for _ in range(15):
         before = cpu(stage.apps()) + cpu(stage.servers())
         await asyncio.sleep(2)
         if cpu(stage.apps()) + cpu(stage.servers()) - before < 0.1:
