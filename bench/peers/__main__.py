@@ -7,9 +7,10 @@ import os
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from . import outfit, table
 from .measures import ALONE, QUICK, RECOVERY, ROUND, Figures, Measure, Sizes
@@ -20,7 +21,12 @@ from .systems import ALL, System
 class Findings:
     """What was found: the values of each system's figures in order, and what it could not."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: dict[str, Any]) -> None:
+        self._about = about | {
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "systems": {system.name: _told(system) for system in ALL.values()},
+        }
         self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.failed: dict[str, dict[str, str]] = defaultdict(dict)
         self.loads: list[float] = [os.getloadavg()[0]]
@@ -34,6 +40,17 @@ class Findings:
         """Keep what could not be measured."""
         self.failed[system.name][row] = why
         say(f"  {system.name}: {row}: {why}")
+
+    def keep(self, path: Path) -> None:
+        """Write all of it, with the load of the machine just now."""
+        self.loads.append(os.getloadavg()[0])
+        found = {"loads": self.loads, "figures": self.values, "failed": self.failed}
+        path.write_text(json.dumps(self._about | found, indent=1))
+
+
+def _told(system: System) -> dict[str, Any]:
+    told = ("durability", "settings", "recovery", "longest", "struck")
+    return {name: getattr(system, name) for name in told} | {"cannot": dict(system.cannot)}
 
 
 def say(line: str) -> None:
@@ -77,20 +94,20 @@ async def measure_all(
     systems: list[System],
     options: argparse.Namespace,
     sizes: Sizes,
-    keep: Callable[[], None],
+    path: Path,
 ) -> None:
     """Measure: several rounds of what is quick, fewer of what has a stage of its own."""
     for n in range(options.rounds):
         for system in order(systems, n):
             say(f"round {n + 1}: {system.name}")
             await visit(found, system, ROUND, sizes, patient=False)
-            keep()
+            found.keep(path)
     for n in range(options.long_rounds):
         for row in options.rows or ALONE:
             for system in order(systems, n):
                 say(f"{row}: {system.name}")
                 await visit(found, system, {row: ALONE[row]}, sizes, patient=row == RECOVERY)
-                keep()
+                found.keep(path)
 
 
 def parse() -> argparse.Namespace:
@@ -104,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--long", type=int, help="steps of the long run")
     parser.add_argument("--waiting", type=int, help="how many runs wait")
     parser.add_argument("--struck", type=int, help="runs of the worker that is killed")
+    parser.add_argument("--markdown", action="store_true", help="print what was kept last")
     options = parser.parse_args()
     if options.quick:
         options.rounds = min(options.rounds, 1)
@@ -120,27 +138,20 @@ def sized(options: argparse.Namespace) -> Sizes:
 def main() -> int:
     """Install, measure, show, keep."""
     options, out = parse(), Path(__file__).parents[1] / "out"
+    if options.markdown:
+        kept = json.loads((out / "peers.json").read_text())
+        systems = [each for each in ALL.values() if each.name in kept["figures"]]
+        print(table.markdown(systems, kept["figures"], kept["failed"]))
+        return 0
     sizes = sized(options)
     absent = outfit.install(options.systems)
     for name, why in absent.items():
         say(f"{name} is left out: {why}")
     systems = [ALL[name] for name in options.systems if name not in absent]
     out.mkdir(exist_ok=True)
-    found, versions = Findings(), outfit.versions(systems)
-
-    def keep() -> None:
-        found.loads.append(os.getloadavg()[0])
-        kept = {
-            "python": platform.python_version(), "cores": os.cpu_count(), "sizes": asdict(sizes),
-            "loads": found.loads, "versions": versions, "left out": absent,
-            "figures": found.values, "failed": found.failed,
-            "systems": {each.name: {"durability": each.durability, "settings": each.settings,
-                                    "recovery": each.recovery, "cannot": dict(each.cannot)}
-                        for each in systems},
-        }  # fmt: skip
-        (out / "peers.json").write_text(json.dumps(kept, indent=1))
-
-    asyncio.run(measure_all(found, systems, options, sizes, keep))
+    versions = outfit.versions(systems)
+    found = Findings({"sizes": asdict(sizes), "versions": versions, "left out": absent})
+    asyncio.run(measure_all(found, systems, options, sizes, out / "peers.json"))
     table.show(systems, found.values, found.failed, versions)
     least, most = min(found.loads), max(found.loads)
     say(f"load average {least:.1f} to {most:.1f} on {os.cpu_count()} cores, its own part included")

@@ -44,6 +44,14 @@ def _why(system: System, name: str, failed: Failed) -> str:
     return next((why for row, why in reasons.items() if name.startswith(row)), "")[:80]
 
 
+def markdown(systems: list[System], values: Values, failed: Failed) -> str:
+    """Return the table as the manual has it."""
+    head = ["what", *(system.name for system in systems)]
+    body = lines(systems, values, failed)
+    rule = ["---", *("---:" for _ in systems)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *body))
+
+
 def show(
     systems: list[System], values: Values, failed: Failed, versions: Mapping[str, str]
 ) -> None:
