@@ -132,6 +132,7 @@ class Stage:
             async with asyncio.timeout(patience):
                 answer: Any = json.loads(await client.stdout.readline() or '{"broken": "it ended"}')
         except TimeoutError:
+            os.killpg(client.pid, signal.SIGKILL)  # a late answer must not be taken for the next
             raise CannotError(f"not done in {patience:g} s") from None
         if isinstance(answer, dict):
             raise CannotError(str(answer["broken"]))  # pyright: ignore[reportUnknownArgumentType]
