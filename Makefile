@@ -7,10 +7,10 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams crash-points check mypy pyright rules bench clean
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams crash-points check mypy pyright rules bench bench-peers clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with offbook and all that its tests need
 
@@ -64,8 +64,11 @@ rules:
 bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
 	$(BIN)/python -m bench $(ARGS)
 
+bench-peers: $(STAMP) ## measure offbook beside its peers, which it installs; options in ARGS="..."
+	$(BIN)/python -m bench.peers $(ARGS)
+
 clean: ## remove all that make and the tools have made, .venv too
-	rm -rf .venv build dist bench/out .coverage .hypothesis .import_linter_cache \
+	rm -rf .venv .venv-peers build dist bench/out .coverage .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache tests/npm/*/node_modules tests/llm/node_modules \
-		examples/*/page/node_modules
+		bench/peers/npm/node_modules examples/*/page/node_modules
 	find actors adapters agent bench examples ops src tests -name __pycache__ -type d -prune -exec rm -rf {} +

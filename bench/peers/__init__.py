@@ -1,0 +1,1 @@
+"""offbook beside other systems of its kind: `make bench-peers`."""
