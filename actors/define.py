@@ -60,6 +60,19 @@ class Parameters:
         """The call as people read it: `shop.pay(order: Order, times: int = 1)`."""
         return f"{self.name}{self._signature}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in order."""
+        return tuple(self._kinds)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that a call must give, in order."""
+        empty, parameters = inspect.Parameter.empty, self._signature.parameters.values()
+        return tuple(
+            p.name for p in parameters if p.default is empty and not self.variadic(p.name)
+        )
+
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The resolved annotations; one that cannot be resolved is missing, and told of."""
