@@ -8,6 +8,6 @@ from offbook.actors.errors import MissingDependency
 try:
     from .edge import McpEdge as McpEdge
 except ModuleNotFoundError as error:
-    if error.name not in {"mcp", "mcp_types"}:
+    if (error.name or "").partition(".")[0] not in {"mcp", "mcp_types"}:
         raise
     raise MissingDependency("offbook.adapters.mcp", "offbook[mcp]") from None
