@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos-streams chaos-pydantic check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ test-core: $(STAMP) ## run the tests that are quick and need no browser
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
+
+chaos-pydantic: $(STAMP) ## kill agents of pydantic-ai at more places; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_pydantic_agents.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
 	$(BIN)/ruff format --check .

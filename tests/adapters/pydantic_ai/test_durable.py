@@ -1,7 +1,8 @@
 """Agents of pydantic-ai in workflows: what is recorded, what is replayed, what is refused."""
 
 import asyncio
-import random
+import os
+import pickle
 import sys
 from collections.abc import AsyncIterable
 from contextlib import aclosing
@@ -47,6 +48,7 @@ from offbook import (
 )
 from offbook.adapters.pydantic_ai import Durable, read_events
 from offbook.testing import Environment, replay
+from support.processes import TESTS
 from support.pydantic_agents import NOTES, Shop, build, builder
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
@@ -419,17 +421,30 @@ def test_names_and_steps_of_agents() -> None:
         Durable(stream="a b")
 
 
-@workflow
-async def draws() -> list[float]:
-    first = random.random()
-    await plain.run("Go")
-    return [first, random.random()]
-
-
-async def test_the_numbers_of_the_run_are_the_same_in_a_process_that_knows_the_agent() -> None:
-    # What pydantic-ai makes once in a process must not take from them: here it is made already.
-    async with Environment(always_suspend=True) as env:
-        run = await env.client.start(draws)
+@pytest.mark.timeout(90)
+async def test_a_replay_in_a_fresh_process_gives_the_same(tmp_path: Path) -> None:
+    # What pydantic-ai makes once in a process takes nothing of a run's chance: here it is made
+    # already when the run begins, there it is not.
+    async with Environment() as env:
+        await (await env.client.start(build, Shop("first"))).result()
+        run = await env.client.start(build, Shop("acme"))
         await run.result()
-        replay(await env.history(run), draws)
-        assert await asyncio.gather(*[(await env.client.start(draws)).result() for _ in range(2)])
+        (tmp_path / "history").write_bytes(pickle.dumps(await env.history(run)))
+    code = f"""
+import pickle
+from pathlib import Path
+from offbook.testing import replay
+from support.pydantic_agents import build
+history = pickle.loads(Path({str(tmp_path / "history")!r}).read_bytes())
+print(replay(history, build))
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        env=os.environ | {"PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "7"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, wrong = await process.communicate()
+    assert told.decode().strip().endswith("ended>"), wrong.decode()
