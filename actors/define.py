@@ -68,9 +68,7 @@ class Parameters:
     def required(self) -> tuple[str, ...]:
         """The parameters that a call must give, in order."""
         empty, parameters = inspect.Parameter.empty, self._signature.parameters.values()
-        return tuple(
-            p.name for p in parameters if p.default is empty and not self.variadic(p.name)
-        )
+        return tuple(p.name for p in parameters if p.default is empty and not self.variadic(p.name))
 
     @cached_property
     def hints(self) -> dict[str, Any]:

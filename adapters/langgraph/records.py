@@ -116,7 +116,7 @@ class Records:
         ]
         await asyncio.gather(*puts)
 
-    async def put_writes(  # noqa: PLR0913 - all that tells writes apart
+    async def put_writes(  # noqa: PLR0913, PLR0917 - all that tells writes apart
         self,
         shelf: str,
         namespace: str,
@@ -163,9 +163,7 @@ class Records:
         pending = [(w[1], w[3], self._load(w[4:])) for w in writes]
         return Head.unpack(shelf, data), pending
 
-    async def tuple_of(
-        self, shelf: str, namespace: str, checkpoint: str
-    ) -> CheckpointTuple | None:
+    async def tuple_of(self, shelf: str, namespace: str, checkpoint: str) -> CheckpointTuple | None:
         """Return a checkpoint with all that belongs to it."""
         found = await self.with_writes(shelf, namespace, checkpoint)
         if found is None:

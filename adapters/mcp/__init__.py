@@ -1,4 +1,4 @@
-"""MCP: runs as a Model Context Protocol server, by streamable HTTP and by standard input and output.
+"""MCP: runs as a Model Context Protocol server, by streamable HTTP or by stdio.
 
 It needs the package `mcp`: `pip install offbook[mcp]`.
 """

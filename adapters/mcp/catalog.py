@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pydantic
 
@@ -142,7 +142,7 @@ def start_offer(workflow: object) -> Offer:
     """
     if not isinstance(workflow, Workflow):
         raise InvalidOption("start", workflow, "functions decorated with @workflow")
-    made: Workflow[..., Any] = workflow
+    made = cast("Workflow[..., Any]", workflow)
     name = _ODD.sub("_", f"start_{made.name}")[:_LONGEST_NAME]
     told = (made.fn.__doc__ or "").strip()
     about = f"Start a run of {made.name} and return its id at once, before it has run."

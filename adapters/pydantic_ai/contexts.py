@@ -1,7 +1,8 @@
 """The context of an agent's run, and its dependencies, as data."""
 
-from collections.abc import Callable, Mapping, Set
-from typing import Any
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, cast
 
 import pydantic
 from pydantic_ai.agent import AbstractAgent
@@ -91,18 +92,19 @@ _CURE = "or say Durable(deps=function), which makes them where a step runs"
 def _plain(name: str, value: object) -> Any:  # noqa: ANN401 - JSON data
     """Return a field as JSON data that is the same in every process."""
     try:
-        return to_jsonable_python(_ordered(value))
+        return to_jsonable_python(ordered(value))
     except PydanticSerializationError as error:
         raise NotSerializable(f"ctx.{name}", type(value).__name__, str(error)) from error
 
 
-def _ordered(value: Any) -> Any:  # noqa: ANN401 - of a context
-    """Return sets of text, whose order is another one in each process, as sorted lists."""
-    if isinstance(value, Set):
-        return sorted(value)
+def ordered(value: Any) -> Any:  # noqa: ANN401 - of a context, or an argument
+    """Return sets, whose order is another one in each process, as sorted lists."""
+    if isinstance(value, AbstractSet):
+        return sorted(cast("AbstractSet[Any]", value), key=repr)
     if isinstance(value, Mapping):
-        return {key: _ordered(item) for key, item in value.items()}
-    fields = getattr(type(value), "__dataclass_fields__", None)
-    if fields and any(isinstance(getattr(value, name), Set) for name in fields):
-        return {name: _ordered(getattr(value, name)) for name in fields}
+        items = cast("Mapping[Any, Any]", value).items()
+        return {key: ordered(item) for key, item in items}
+    fields: dict[str, Any] = getattr(value, "__dataclass_fields__", {})
+    if any(isinstance(getattr(value, name), AbstractSet) for name in fields):
+        return {name: ordered(getattr(value, name)) for name in fields}
     return value

@@ -87,7 +87,7 @@ class Durable(BaseDurabilityCapability[AgentDepsT]):
         )
         for module in _CLOCKED:
             prepare_module(module)
-        vars(id_types)["uuid"] = _Unseeded
+        id_types.__dict__["uuid"] = _Unseeded
 
     @property
     def steps(self) -> list[Step[..., Any]]:

@@ -1,6 +1,6 @@
-"""The steps by which an agent does what its body must not: made when the agent is, known by name."""
+"""The steps by which an agent does what a body must not: made when it is, known by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 
 from pydantic import PydanticUserError
@@ -90,16 +90,18 @@ class Configs(DurableOperationConfig[StepConfig]):
             InvalidOption: its metadata say something that no step has.
         """
         base = self.base(role, operation_id=operation_id)
-        definition = getattr(tool, "tool_def", None)
-        said: Any = (getattr(definition, "metadata", None) or {}).get(KEY)
+        metadata: dict[str, Any] = getattr(getattr(tool, "tool_def", None), "metadata", None) or {}
+        said: object = metadata.get(KEY)
         if said is False:
             return False
         if said is None:
             return base
-        if not isinstance(said, Mapping) or not set(cast("Any", said)) <= StepConfig.__annotations__.keys():
-            expected = f"options of a step ({', '.join(StepConfig.__annotations__)}), or False"
-            raise InvalidOption(f"metadata[{KEY!r}] of the tool {tool_name}", said, expected)
-        return cast("StepConfig", {**base, **cast("Any", said)})
+        known = StepConfig.__annotations__
+        options = cast("dict[str, Any]", said) if isinstance(said, dict) else {"": None}
+        if not options.keys() <= known.keys():
+            expected = f"options of a step ({', '.join(known)}), or False"
+            raise InvalidOption(f"metadata[{KEY!r}] of the tool {tool_name}", options, expected)
+        return cast("StepConfig", {**base, **options})
 
 
 class Steps(RegisteredOperationBackend[StepConfig]):

@@ -1,9 +1,9 @@
 """What crosses from a body to a step and how: the parameters of pydantic-ai's operations as data.
 
-Nothing live crosses: models, toolsets and the agent are those of the process in which the step runs.
+Nothing live crosses: models, toolsets and the agent are those of the step's process.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -24,16 +24,17 @@ from pydantic_ai.durable_exec import (
     WorkspaceCallParams,
     revalidate_function_call,
 )
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestContext, ModelRequestParameters
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 from pydantic_ai.workspaces import WorkspaceRef
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError
 
 from offbook.actors.errors import NotSerializable
 
-from .contexts import Contexts
+from .contexts import Contexts, ordered
 from .spec import SPEC
 
 P = TypeVar("P")
@@ -142,9 +143,7 @@ class Wires(ParameterTransports):
                 model_id, request_context=asked, instructions=told, run_context=context
             )
 
-        return Wired(
-            self._contexts, take, make, **_MODEL, streaming=bool, instructions=str | None
-        )
+        return Wired(self._contexts, take, make, **_MODEL, streaming=bool, instructions=str | None)
 
     def cancel_suspended_response(
         self,
@@ -205,9 +204,12 @@ class Wires(ParameterTransports):
         """Carry the call of a function that is a tool."""
 
         def make(context: RunContext[Any], call: Use) -> ToolsetCallToolParams:
-            tool = call.tool and toolset.tool_for_tool_def(
-                call.tool, ctx=context, original_name=call.original
-            )
+            try:
+                tool = call.tool and toolset.tool_for_tool_def(
+                    call.tool, ctx=context, original_name=call.original
+                )
+            except KeyError:
+                raise UserError(f"the tool {call.name!r} is no more in {toolset.id!r}") from None
             return ToolsetCallToolParams(call.name, tool_args=call.args, ctx=context, tool=tool)
 
         return Wired(self._contexts, _use, make, call=Use)
@@ -263,7 +265,10 @@ class Wires(ParameterTransports):
         del toolset
 
         def take(params: DynamicToolsetCallToolParams) -> Wire:
-            return {"context": params.ctx, "call": Use(params.name, params.tool_args, params.tool_def)}
+            return {
+                "context": params.ctx,
+                "call": Use(params.name, ordered(params.tool_args), params.tool_def),
+            }
 
         def make(context: RunContext[Any], call: Use) -> DynamicToolsetCallToolParams:
             return DynamicToolsetCallToolParams(
@@ -286,7 +291,7 @@ class Use:
 def _use(params: ToolsetCallToolParams) -> Wire:
     tool = params.tool
     original = getattr(tool, "original_name", None)
-    call = Use(params.name, params.tool_args, tool and tool.tool_def, original)
+    call = Use(params.name, ordered(params.tool_args), tool and tool.tool_def, original)
     return {"context": params.ctx, "call": call}
 
 

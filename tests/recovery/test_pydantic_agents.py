@@ -22,11 +22,10 @@ if os.environ.get("OFFBOOK_CHAOS") != "full":
     del CUES[0]
 
 
-def without_times(event: dict[str, Any]) -> str:
-    part = event.get("part")
-    if isinstance(part, dict):
-        event = event | {"part": {k: v for k, v in part.items() if k != "timestamp"}}
-    return str(event)
+def without_times(event: Any) -> str:  # noqa: ANN401 - JSON data
+    part: dict[str, Any] = event.get("part") or {}
+    kept = {name: value for name, value in part.items() if name != "timestamp"}
+    return str(event | {"part": kept})
 
 
 async def listen(run: Run[Any], heard: list[Any], word: asyncio.Queue[str]) -> None:

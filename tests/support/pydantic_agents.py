@@ -18,7 +18,7 @@ DELAY = "OFFBOOK_TEST_DELAY"
 NOTES: list[str] = []
 """What was done in this process."""
 
-WORDS = "It is done and all of it is shipped".split()
+WORDS = ["It", "is", "done", "and", "all", "of", "it", "is", "shipped"]
 SCRIPT: list[list[ToolCallPart]] = [
     [ToolCallPart("plan", {"days": 1}, "c1"), ToolCallPart("write", {"lines": 2}, "c2")],
     [ToolCallPart("refuse", {}, "c3")],

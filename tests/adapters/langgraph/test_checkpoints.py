@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig  # noqa: TC002 - as clear as any other
 from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.conformance import checkpointer_test, validate
-from langgraph.graph import END, START, StateGraph
+from langgraph.checkpoint.conformance import (  # pyright: ignore[reportMissingTypeStubs]
+    checkpointer_test,
+    validate,
+)
+from langgraph.graph import END, START, StateGraph  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.types import Command, interrupt
 
 import offbook
@@ -51,8 +54,8 @@ async def test_langgraph_finds_it_conforming(kind: str, nats_url: str, namespace
     assert all(result.passed for result in report.results.values()), report.results
 
 
-def conversation(log: list[str]) -> StateGraph[State]:
-    async def greet(state: State) -> dict[str, Any]:
+def conversation(log: list[str]) -> Any:  # noqa: ANN401 - its types are partly unknown
+    async def greet(_state: State) -> dict[str, Any]:
         log.append("greet")
         return {"said": ["hello"]}
 
@@ -61,7 +64,7 @@ def conversation(log: list[str]) -> StateGraph[State]:
         name = interrupt("Who are you?")
         return {"said": [f"I am {name}", f"{len(state['said'])} before"]}
 
-    graph = StateGraph(State)
+    graph: Any = StateGraph(State)
     graph.add_node("greet", greet)
     graph.add_node("ask", ask)
     graph.add_edge(START, "greet")
@@ -115,10 +118,10 @@ async def test_large_values_and_what_is_pruned(nats_url: str, namespace: str) ->
 def test_a_program_without_a_loop(nats_server: NatsServer, namespace: str) -> None:
     config: RunnableConfig = {"configurable": {"thread_id": "t"}}
 
-    def add(state: State) -> dict[str, Any]:
+    def add(_state: State) -> dict[str, Any]:
         return {"said": ["added"]}
 
-    builder = StateGraph(State)
+    builder: Any = StateGraph(State)
     builder.add_node("add", add)
     builder.add_edge(START, "add")
     for before in (0, 1):

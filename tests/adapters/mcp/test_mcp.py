@@ -2,11 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
@@ -15,13 +12,7 @@ import pytest
 from mcp.types import CallToolResult, TextContent
 
 import offbook
-from offbook import InvalidOption, Worker, workflow
-from offbook.adapters.http import Incoming
-from offbook.adapters.mcp import McpEdge
-from offbook.adapters.memory import MemoryBackend
-from offbook.testing import Environment
-from support.commands import COMMAND, Place, environment
-from support.nats import until
+from support.commands import COMMAND, Place
 from support.servers import NatsServer, free_port
 
 pytestmark = pytest.mark.timeout(120)
@@ -79,9 +70,7 @@ def where(server: NatsServer) -> list[str]:
 
 
 @asynccontextmanager
-async def speaking(
-    transport: str, shop: Place, server: NatsServer, token: str = ""
-) -> AsyncGenerator[Session]:
+async def speaking(transport: str, shop: Place, server: NatsServer) -> AsyncGenerator[Session]:
     """A client of `offbook mcp`."""
     command = ["mcp", "shop:OPEN", *where(server)]
     if transport == "stdio":
@@ -113,7 +102,7 @@ async def answering(port: int) -> None:
         pass
 
 
-def data(result: CallToolResult) -> Any:
+def data(result: CallToolResult) -> Any:  # noqa: ANN401 - JSON data
     (content,) = result.content
     assert isinstance(content, TextContent)
     assert not result.is_error, content.text
@@ -121,7 +110,7 @@ def data(result: CallToolResult) -> Any:
     return result.structured_content
 
 
-async def refusal(client: Session, tool: str, **given: Any) -> str:
+async def refusal(client: Session, tool: str, **given: object) -> str:
     result = await client.call_tool(tool, given)
     (content,) = result.content
     assert result.is_error
@@ -182,7 +171,9 @@ async def _opened(server: NatsServer, run: str) -> None:
                 return
 
 
-async def test_what_is_wrong_is_told(shop: Place, nats_server: NatsServer) -> None:
+async def test_what_is_wrong_and_what_became_of_runs_is_told(
+    shop: Place, nats_server: NatsServer
+) -> None:
     async with speaking("stdio", shop, nats_server) as client:
         for tool in ("run_status", "run_result", "cancel_run", "read_stream"):
             assert (await refusal(client, tool, run="none")).startswith("run-not-found: ")
@@ -190,16 +181,12 @@ async def test_what_is_wrong_is_told(shop: Place, nats_server: NatsServer) -> No
         assert "no such tool" in await refusal(client, "start_shop_secret")
         assert "arguments.wait" in await refusal(client, "run_result", run="none", wait=61)
         assert "'run' is a required" in await refusal(client, "run_status")
-        told = await refusal(client, "start_shop_checkout", arguments={"order": {"item": "tea"}, "x": 1})
+        told = await refusal(
+            client, "start_shop_checkout", arguments={"order": {"item": "tea"}, "x": 1}
+        )
         assert told.startswith("invalid-arguments: ")
         told = await refusal(client, "start_shop_checkout", arguments={"order": {"item": 1}})
         assert told.startswith("payload-mismatch: ")
-
-
-async def test_a_run_that_fails_and_one_that_is_cancelled(
-    shop: Place, nats_server: NatsServer
-) -> None:
-    async with speaking("stdio", shop, nats_server) as client:
         for run in ("refused", "stopped"):
             start = {"arguments": {"order": {"item": "tea"}}, "run": run}
             data(await client.call_tool("start_shop_checkout", start))

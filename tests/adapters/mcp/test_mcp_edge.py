@@ -1,5 +1,7 @@
 """The MCP edge as an application: who may use it, and what it offers."""
 
+# ruff: noqa: ANN401 - of ASGI
+
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

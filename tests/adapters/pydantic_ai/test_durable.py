@@ -36,7 +36,6 @@ import offbook
 from offbook import (
     InvalidOption,
     NotInWorkflowBody,
-    NotSerializable,
     Reset,
     Run,
     RunFailed,
@@ -52,18 +51,15 @@ from support.processes import TESTS
 from support.pydantic_agents import NOTES, Shop, build, builder
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
-CALM = (
-    "['Build it.', 'acme plans 1 (c1)', [0, 1], 'not today'] It is done and all of it is shipped"
-)
+CALM = "['Build it.', 'acme plans 1 (c1)', [0, 1], 'not today'] It is done and all of it is shipped"
 
 
-def scripted(*answers: Any) -> FunctionModel:
+def scripted(*answers: str | list[ToolCallPart]) -> FunctionModel:
     """A model that says these things, one after the other: texts, or lists of tool calls."""
 
     async def answer(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
         said = answers[sum(isinstance(message, ModelResponse) for message in messages)]
-        parts = [TextPart(said)] if isinstance(said, str) else said
-        return ModelResponse(parts=parts)
+        return ModelResponse(parts=[TextPart(said)] if isinstance(said, str) else said)
 
     return FunctionModel(answer)
 
@@ -98,11 +94,10 @@ async def test_each_call_is_a_step_of_its_own(eager: bool, always: bool) -> None
 async def test_events_come_by_the_stream_of_the_run() -> None:
     async with Environment() as env:
         run = await env.client.start(build, Shop("acme"))
-        events: list[AgentStreamEvent] = []
         async with aclosing(read_events(run, "ui")) as found:
-            async for event in found:
-                assert not isinstance(event, Reset)
-                events.append(event)
+            heard = [event async for event in found]
+    events = [event for event in heard if not isinstance(event, Reset)]
+    assert len(events) == len(heard)
     text = "".join(
         event.delta.content_delta
         for event in events
@@ -120,8 +115,8 @@ HEARD: list[str] = []
 
 
 async def hear(_ctx: RunContext[Any], events: AsyncIterable[AgentStreamEvent]) -> None:
-    async for event in events:
-        HEARD.append(f"{event.event_kind} {current_step().name.rpartition('__')[2]}")
+    place = current_step().name.rpartition("__")[2]
+    HEARD.extend([f"{event.event_kind} {place}" async for event in events])
 
 
 listened = Agent(TestModel(), name="t_listened", capabilities=[Durable(event_stream_handler=hear)])
@@ -194,7 +189,7 @@ async def test_tools_of_mcp_servers_and_typed_output() -> None:
     replay(history, buy)
 
 
-inline = FunctionToolset[None](id="inline")
+inline = FunctionToolset[object](id="inline")
 
 
 @inline.tool_plain(metadata={"offbook": False})
@@ -223,14 +218,16 @@ patient = Agent(
 @workflow
 async def wait_and_try() -> list[Any]:
     result = await patient.run("Go")
-    return [p.content for m in result.all_messages() for p in m.parts if p.part_kind == "tool-return"]
+    return [
+        p.content for m in result.all_messages() for p in m.parts if p.part_kind == "tool-return"
+    ]
 
 
 async def test_tools_have_the_options_that_their_metadata_say() -> None:
     async with Environment() as env:
         run = await env.client.start(wait_and_try)
         await env.wait_for_hook(run)
-        await env.client.resume("t-approve:x", True)
+        await env.client.resume("t-approve:x", payload=True)
         assert await run.result() == [True, "attempt 2"]
         assert (await names(run)).count("t_patient__function_toolset__inline.call_tool") == 1
         assert len(await names(run, "step_retrying")) == 1
@@ -256,7 +253,9 @@ async def ask_first() -> str:
     while isinstance(result.output, DeferredToolRequests):
         said = DeferredToolResults()
         for call in result.output.approvals:
-            said.approvals[call.tool_call_id] = await hook(bool, token=f"t-wipe:{call.tool_call_id}")
+            said.approvals[call.tool_call_id] = await hook(
+                bool, token=f"t-wipe:{call.tool_call_id}"
+            )
         result = await deferring.run(
             message_history=result.all_messages(), deferred_tool_results=said
         )
@@ -267,7 +266,7 @@ async def test_an_approval_may_take_as_long_as_it_takes() -> None:
     async with Environment(always_suspend=True) as env:
         run = await env.client.start(ask_first)
         await env.wait_for_hook(run)
-        await env.client.resume("t-wipe:c1", True)
+        await env.client.resume("t-wipe:c1", payload=True)
         assert await run.result() == "wiped"
 
 
@@ -350,7 +349,7 @@ def read_a_file() -> str:
     return Path(__file__).read_text(encoding="utf-8")
 
 
-extra = FunctionToolset[None](id="late")
+extra = FunctionToolset[object](id="late")
 
 
 @extra.tool_plain
