@@ -55,7 +55,7 @@ class Head:
         version, *fields, checkpoint, metadata = msgpack.unpackb(data)
         if version != 1:
             raise PayloadMismatch(f"{shelf}: a checkpoint", "version 1", f"version {version}")
-        return cls(shelf, *fields, checkpoint=tuple(checkpoint), metadata=tuple(metadata))
+        return cls(shelf, *fields, tuple(checkpoint), tuple(metadata))
 
     def config(self, checkpoint: str) -> RunnableConfig:
         """Return the config of a checkpoint in its namespace."""

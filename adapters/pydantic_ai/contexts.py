@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, cast
+from typing import Any
 
 import pydantic
 from pydantic_ai.agent import AbstractAgent
@@ -99,12 +99,12 @@ def _plain(name: str, value: object) -> Any:  # noqa: ANN401 - JSON data
 
 def ordered(value: Any) -> Any:  # noqa: ANN401 - of a context, or an argument
     """Return sets, whose order is another one in each process, as sorted lists."""
+    given: Any = value
     if isinstance(value, AbstractSet):
-        return sorted(cast("AbstractSet[Any]", value), key=repr)
+        return sorted(given, key=repr)
     if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return {key: ordered(item) for key, item in items}
-    fields: dict[str, Any] = getattr(value, "__dataclass_fields__", {})
-    if any(isinstance(getattr(value, name), AbstractSet) for name in fields):
-        return {name: ordered(getattr(value, name)) for name in fields}
-    return value
+        return {key: ordered(item) for key, item in given.items()}
+    fields: dict[str, Any] = getattr(given, "__dataclass_fields__", {})
+    if any(isinstance(getattr(given, name), AbstractSet) for name in fields):
+        return {name: ordered(getattr(given, name)) for name in fields}
+    return given

@@ -202,15 +202,18 @@ class Wires(ParameterTransports):
         self, toolset: FunctionToolset[Any]
     ) -> ParameterTransport[ToolsetCallToolParams, Wire]:
         """Carry the call of a function that is a tool."""
+        make_tool = toolset.tool_for_tool_def
 
         def make(context: RunContext[Any], call: Use) -> ToolsetCallToolParams:
             try:
-                tool = call.tool and toolset.tool_for_tool_def(
-                    call.tool, ctx=context, original_name=call.original
+                found = (
+                    None
+                    if call.tool is None
+                    else make_tool(call.tool, ctx=context, original_name=call.original)
                 )
             except KeyError:
                 raise UserError(f"the tool {call.name!r} is no more in {toolset.id!r}") from None
-            return ToolsetCallToolParams(call.name, tool_args=call.args, ctx=context, tool=tool)
+            return ToolsetCallToolParams(call.name, tool_args=call.args, ctx=context, tool=found)
 
         return Wired(self._contexts, _use, make, call=Use)
 
@@ -291,7 +294,8 @@ class Use:
 def _use(params: ToolsetCallToolParams) -> Wire:
     tool = params.tool
     original = getattr(tool, "original_name", None)
-    call = Use(params.name, ordered(params.tool_args), tool and tool.tool_def, original)
+    definition = None if tool is None else tool.tool_def
+    call = Use(params.name, ordered(params.tool_args), definition, original)
     return {"context": params.ctx, "call": call}
 
 
