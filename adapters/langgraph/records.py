@@ -52,10 +52,10 @@ class Head:
         Raises:
             PayloadMismatch: it is of another version of offbook.
         """
-        version, *fields, checkpoint, metadata = msgpack.unpackb(data)
+        version, *fields = msgpack.unpackb(data)
         if version != 1:
             raise PayloadMismatch(f"{shelf}: a checkpoint", "version 1", f"version {version}")
-        return cls(shelf, *fields, tuple(checkpoint), tuple(metadata))
+        return cls(shelf, *fields)
 
     def config(self, checkpoint: str) -> RunnableConfig:
         """Return the config of a checkpoint in its namespace."""

@@ -22,7 +22,7 @@ _TOKEN = "OFFBOOK_MCP_TOKEN"  # noqa: S105 - the variable's name
 _HERE = ("127.0.0.1", "::1", "localhost")
 
 
-@command(useless=("json",))
+@command()
 @click.argument("target", metavar="[MODULE[:ATTR]]", required=False)
 @click.option("--only", metavar="TOOL", multiple=True, help="offer this tool [default: all]")
 @click.option("--http", "port", metavar="PORT", type=click.IntRange(0, 65535), help="not by stdio")
@@ -38,7 +38,7 @@ async def mcp(
     """
     from offbook.adapters.mcp import McpEdge  # noqa: PLC0415 - of an extra
 
-    set_up_logging("info", as_json=False)
+    set_up_logging("info", as_json=setup.json)
     token = os.environ.get(_TOKEN)
     if port is not None and host not in _HERE and not token:
         message = f"{host} is not this machine alone: set {_TOKEN}, which clients must then send"

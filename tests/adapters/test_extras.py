@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-EXTRAS = {"mcp": "mcp"}
+EXTRAS = {"mcp": "mcp", "pydantic-ai": "pydantic_ai", "langgraph": "langgraph"}
 
 
 def run(code: str) -> str:
