@@ -47,7 +47,7 @@ async def mcp(
         setup.connect(),
         start=_startable(target),
         only=only or None,
-        authenticate=_Bearer(token) if token else None,
+        authenticate=Bearer(token) if token else None,
     )
     if port is None:
         await edge.stdio()
@@ -66,13 +66,14 @@ def _startable(target: str | None) -> Iterable[Workflow[..., Any]]:
     raise Failure(f"{target!r} holds no workflows", "nothing-to-serve", USAGE)
 
 
-class _Bearer:
+class Bearer:
     """Takes requests that bear the token."""
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, incoming: Incoming) -> object:
+        """Return whether a request does."""
         given = incoming.header("authorization") or ""
         return hmac.compare_digest(given.encode("latin-1", "replace"), self._expected)
 
