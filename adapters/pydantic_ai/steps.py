@@ -1,9 +1,12 @@
 """The steps by which an agent does what a body must not: made when it is, known by name."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 
 from pydantic import PydanticUserError
+from pydantic_ai.agent import Agent
 from pydantic_ai.durable_exec import (
     BoundDurableOperation,
     DurableOperation,
@@ -49,6 +52,15 @@ FINAL = (
 
 PATIENT = Retry(attempts=8, first=1, factor=2, maximum=120, never=FINAL)
 """How often a model is asked: seven more times, in about four minutes."""
+
+
+_MOST_THREADS = 64
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return where sync tools run: an event loop of virtual time must know of their threads."""
+    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="offbook-pydantic-ai")
 
 
 class StepConfig(TypedDict, total=False):
@@ -128,7 +140,7 @@ class Steps(RegisteredOperationBackend[StepConfig]):
 def _body(operation: DurableOperation[P, Any, R]) -> Callable[[Wire], Any]:
     async def run(given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON data
         params = operation.parameter_transport.load(given, runtime=None)
-        with durable_unit_scope():
+        with Agent.using_thread_executor(_threads()), durable_unit_scope():
             try:
                 result = await operation.handler(params)
             except ModelAPIError as error:
