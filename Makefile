@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams crash-points check mypy pyright rules bench bench-peers clean
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ crash-points: $(STAMP) ## crash at every point of every shape; make test draws a
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
+
+chaos-pydantic: $(STAMP) ## kill agents of pydantic-ai at more places; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_pydantic_agents.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target pyright mypy rules

@@ -7,7 +7,8 @@ callbacks and threads, and keeps several loop threads in one process apart.
 import random
 import sysconfig
 from _thread import get_ident
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, TypeAlias
@@ -56,6 +57,21 @@ def leave(token: Token) -> None:
         targets.pop(ident, None)
     else:
         targets[ident] = previous
+
+
+@contextmanager
+def unguarded() -> Generator[None]:
+    """Let library code of a body do what bodies must not: nothing that a replay could tell of.
+
+    Nothing may be awaited inside.
+    """
+    ident = get_ident()
+    target = targets.pop(ident, None)
+    try:
+        yield
+    finally:
+        if target is not None:
+            targets[ident] = target
 
 
 def current() -> Target | None:

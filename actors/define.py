@@ -17,8 +17,7 @@ import typing_extensions
 from .codec import know_module
 from .context import current_body
 from .errors import DuplicateName, InvalidArguments, InvalidOption
-from .names import check_name
-from .options import Duration, Retry, StepOptions, classes_of, retry_of, seconds
+from .options import Duration, Retry, StepOptions, classes_of, step_options
 from .records import resolved
 from .values import text
 
@@ -59,6 +58,17 @@ class Parameters:
     def shown(self) -> str:
         """The call as people read it: `shop.pay(order: Order, times: int = 1)`."""
         return f"{self.name}{self._signature}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in order."""
+        return tuple(self._kinds)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that a call must give, in order."""
+        empty, parameters = inspect.Parameter.empty, self._signature.parameters.values()
+        return tuple(p.name for p in parameters if p.default is empty and not self.variadic(p.name))
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -443,12 +453,8 @@ def step(  # noqa: PLR0913 - a step has that many options
             step, name=name, retry=retry, timeout=timeout, deadline=deadline,
             heartbeat=heartbeat, queue=queue, raises=raises,
         )  # fmt: skip
-    options = StepOptions(
-        retry=retry_of(retry),
-        timeout=None if timeout is None else seconds("timeout", timeout),
-        deadline=None if deadline is None else seconds("deadline", deadline),
-        heartbeat=None if heartbeat is None else seconds("heartbeat", heartbeat),
-        queue=check_name("queue", queue),
+    options = step_options(
+        retry=retry, timeout=timeout, deadline=deadline, heartbeat=heartbeat, queue=queue
     )
     made: Step[..., Any] = Step(_unwrap(fn), name, options)
     made.takes_object = not isinstance(fn, staticmethod | classmethod)

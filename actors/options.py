@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from .errors import InvalidOption
+from .names import check_name
 from .values import aware, flag, whole
 
 _MOST = 1_000_000
@@ -190,6 +191,28 @@ class StepOptions:
             return options
         attempts, first, factor, maximum, jitter = wire["retry"]
         return replace(options, retry=Retry(attempts, first, factor, maximum, jitter))
+
+
+def step_options(
+    *,
+    retry: int | Retry = 3,
+    timeout: Duration | None = None,
+    deadline: Duration | None = None,
+    heartbeat: Duration | None = None,
+    queue: str = "default",
+) -> StepOptions:
+    """Return the options of a step, checked.
+
+    Raises:
+        InvalidOption, InvalidName: one has a value that it cannot have.
+    """
+    return StepOptions(
+        retry=retry_of(retry),
+        timeout=None if timeout is None else seconds("timeout", timeout),
+        deadline=None if deadline is None else seconds("deadline", deadline),
+        heartbeat=None if heartbeat is None else seconds("heartbeat", heartbeat),
+        queue=check_name("queue", queue),
+    )
 
 
 _LIMITS = ("timeout", "deadline", "heartbeat")

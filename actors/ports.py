@@ -5,7 +5,7 @@ A call that changes something either returns (it is acknowledged and durable), o
 have been done). Reads raise `Unsure` only. Nothing is buffered while disconnected.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -305,6 +305,41 @@ class Blobs(Protocol):
         ...
 
 
+class Shelves(Protocol):
+    """What adapters keep beside the runs: keys and values, on one shelf what belongs together.
+
+    Names of shelves are `[A-Za-z0-9_-]{1,128}`, keys such names with dots between. A value that is
+    written again takes the place of the one before.
+    """
+
+    async def prepare(self) -> None:
+        """Make the place where they are kept; a second time is no change."""
+        ...
+
+    async def put(self, shelf: str, key: str, data: bytes, *, once: bool = False) -> None:
+        """Write a value; with `once`, a value that stands is left."""
+        ...
+
+    async def get(self, shelf: str, keys: Collection[str]) -> dict[str, bytes]:
+        """Return the values of keys, as far as they are there, as they are now.
+
+        A key that ends with a dot stands for all below it.
+        """
+        ...
+
+    async def keys(self, shelf: str, under: str = "") -> list[str]:
+        """Return the keys of a shelf, sorted; `under`: a key that ends with a dot."""
+        ...
+
+    async def remove(self, shelf: str, key: str = "") -> None:
+        """Remove a key, or all below one that ends with a dot; without one, the whole shelf."""
+        ...
+
+    async def names(self) -> list[str]:
+        """Return the names of the shelves that hold anything, sorted."""
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class Channel:
     """Where chunks go: a named output stream of a run, or, without a run, a topic."""
@@ -495,6 +530,7 @@ class Backend(Protocol):
     blobs: Blobs
     streams: Streams
     groups: Groups
+    shelves: Shelves
     signals: Signals
     clock: Clock
     runs: Table

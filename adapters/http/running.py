@@ -1,8 +1,9 @@
 """The client and the worker of an edge, open for as long as an application runs."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
+from typing import Any
 
 from offbook.actors.client import Client
 from offbook.actors.worker import Worker
@@ -14,11 +15,20 @@ class Running:
     """Opens a client and starts a worker, once, however often it is entered.
 
     At the end open answers are ended first, then the worker is drained, then the client closed.
+
+    beside: what else is entered with them; it may be left by another task.
     """
 
-    def __init__(self, client: Client, worker: Worker | None, leaving: Leaving) -> None:
+    def __init__(
+        self,
+        client: Client,
+        worker: Worker | None,
+        leaving: Leaving,
+        beside: AbstractAsyncContextManager[Any] | None = None,
+    ) -> None:
         self._client = client
         self._worker = worker
+        self._beside = beside
         self._leaving = leaving
         self._stack: AsyncExitStack | None = None
         self._users = 0
@@ -45,6 +55,8 @@ class Running:
                 await stack.enter_async_context(self._client)
             if self._worker is not None:
                 await stack.enter_async_context(self._worker)
+            if self._beside is not None:
+                await stack.enter_async_context(self._beside)
             return stack.pop_all()
 
     async def __aexit__(
@@ -68,7 +80,8 @@ class Running:
 
         A task of its own holds what was started: it belongs to no request.
         """
-        if self._users or (self._worker is None and self._client.is_open):
+        idle = self._worker is None and self._beside is None
+        if self._users or (idle and self._client.is_open):
             return
         if self._keeper is None or self._keeper.done():
             self._over = asyncio.Event()

@@ -12,6 +12,7 @@ from offbook.actors.ports import (
     Log,
     Mail,
     Namespace,
+    Shelves,
     Signals,
     Streams,
     Table,
@@ -26,6 +27,7 @@ from .mail import MemoryMail, MemoryTimers
 from .noise import Latency
 from .outlets import MemoryGroups, MemoryStreams
 from .seam import SeamHook, sealed
+from .shelves import MemoryShelves
 from .tables import MemoryBlobs, MemorySignals, MemoryTable
 from .tasks import MemoryTasks
 from .time import VirtualClock
@@ -47,6 +49,7 @@ class MemoryBackend:
     blobs: Blobs
     streams: Streams
     groups: Groups
+    shelves: Shelves
     signals: Signals
     runs: Table
     hooks: Table
@@ -77,6 +80,7 @@ class MemoryBackend:
         self.blobs = sealed("blobs", MemoryBlobs(space.blobs), link)
         self.streams = sealed("streams", MemoryStreams(space.channels, link), link)
         self.groups = sealed("groups", MemoryGroups(space.channels), link)
+        self.shelves = sealed("shelves", MemoryShelves(space.shelves), link)
         self.signals = sealed("signals", MemorySignals(space.topics, space.log, link), link)
         self.runs = sealed("runs", MemoryTable(space.runs), link)
         self.hooks = sealed("hooks", MemoryTable(space.hooks), link)

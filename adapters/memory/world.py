@@ -30,6 +30,7 @@ class Space:
         self.topics = Topics()
         self.channels = ChannelStore(server)
         self.blobs: dict[str, dict[str, bytes]] = {}
+        self.shelves: dict[str, dict[str, bytes]] = {}
         self.runs = TableStore(server, "runs")
         self.hooks = TableStore(server, "hooks")
         self.deployments = TableStore(server, "deployments")

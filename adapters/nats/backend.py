@@ -13,6 +13,7 @@ from offbook.actors.ports import (
     Log,
     Mail,
     Namespace,
+    Shelves,
     Signals,
     Streams,
     Table,
@@ -32,6 +33,7 @@ from .names import Names
 from .options import ConnectOptions, target
 from .outlets import NatsStreams
 from .setup import Setup, check_settings
+from .shelves import NatsShelves
 from .signals import NatsSignals
 from .tables import NatsTable
 from .tasks import NatsTasks
@@ -87,6 +89,7 @@ class NatsBackend:
         self.blobs: Blobs = NatsBlobs(link, self._names, batches)
         self.streams: Streams = NatsStreams(link, self._names, batches)
         self.groups: Groups = NatsGroups(link, self._names)
+        self.shelves: Shelves = NatsShelves(link, self._names, batches, self._setup)
         self.signals: Signals = NatsSignals(link, self._names)
         self.clock: Clock = WallClock()
         self.runs: Table = NatsTable(link, self._names, batches, "runs")

@@ -74,6 +74,11 @@ class Names:
         """The stream of the topics that have no stream of their own."""
         return f"{self.root}_topics"
 
+    @property
+    def shelves(self) -> str:
+        """The stream of what adapters keep beside the runs; it is made when it is needed."""
+        return f"{self.root}_shelves"
+
     def channel_stream(self, channel: Channel) -> str:
         """Return the stream that holds a channel."""
         if channel.run:
@@ -189,6 +194,16 @@ class Names:
         check_name("run", run)
         inner = "" if digest is None else f"{check_name('digest', digest)}."
         return f"{self.root}.blob.{run}.{inner}>"
+
+    def shelf(self, shelf: str, key: str = "") -> str:
+        """Return the subject of a key of a shelf; without one, or with a dot at its end, a filter.
+
+        The key is checked token by token.
+        """
+        below = not key or key.endswith(".")
+        tokens = [check_name("key", token) for token in key.rstrip(".").split(".") if key]
+        found = ".".join([self.root, "shelf", check_name("shelf", shelf), *tokens])
+        return f"{found}.>" if below else found
 
     def channel(self, channel: Channel) -> str:
         """Return the subject of a run's output stream, or of a topic."""

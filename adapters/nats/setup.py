@@ -97,7 +97,7 @@ class Setup:
     async def _streams(self) -> None:
         wanted = all_streams(self._names)
         outcomes = await asyncio.gather(
-            *(self._stream(config) for config in wanted), return_exceptions=True
+            *(self.stream(config) for config in wanted), return_exceptions=True
         )
         for outcome in outcomes:
             if outcome is not None:
@@ -166,7 +166,7 @@ class Setup:
         chosen = {name: value for name, value in self._asked.items() if value is not None}
         namespace = Namespace(self._names.root, **chosen)
         self._names.settle(namespace)
-        await self._stream(bucket(self._names, self._names.settings))
+        await self.stream(bucket(self._names, self._names.settings))
         data = json.dumps({"v": 1} | {name: getattr(namespace, name) for name in _FIXED})
         try:
             await publish(self._link, self._subject.encode(), data.encode(), CREATE)
@@ -175,8 +175,8 @@ class Setup:
             return stored or namespace
         return namespace
 
-    async def _stream(self, wanted: Config) -> None:
-        """Check a stream, or create it where it is absent."""
+    async def stream(self, wanted: Config) -> None:
+        """Check a stream, or create it where it is absent. Raises as `run`."""
         name = wanted["name"]
         try:
             info = await call(self._link, f"STREAM.INFO.{name}")

@@ -63,6 +63,13 @@ def group_stream(names: Names, group: TopicGroup) -> Config:
     }
 
 
+def shelf_stream(names: Names) -> Config:
+    """Return the stream of what adapters keep beside the runs."""
+    only_newest = {"retention": "limits", "max_msgs_per_subject": 1, "discard": "new"}
+    safe = {"allow_direct": True, "deny_delete": True}
+    return _stream(names, names.shelves, ["shelf"], **only_newest, **safe)
+
+
 def group_in(name: str, config: Config) -> TopicGroup:
     """Return the group that a stream's configuration means."""
     return TopicGroup(

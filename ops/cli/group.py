@@ -32,6 +32,7 @@ _COMMANDS = {
     "doctor": "health",
     "server": "health",
     "namespace": "health",
+    "mcp": "mcp",
     "explain": "explain",
     "completion": "check",
 }
