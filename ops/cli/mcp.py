@@ -30,7 +30,7 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 async def mcp(
     setup: Setup, target: str | None, only: tuple[str, ...], port: int | None, host: str
 ) -> None:
-    """Serve runs to an MCP client, by standard input and output or HTTP.
+    """Serve runs to an MCP client, by stdio or HTTP.
 
     The workflows of MODULE, or those of ATTR alone, may be started; without MODULE none. It runs
     no worker. Beyond this machine --http needs $OFFBOOK_MCP_TOKEN, which clients send as a bearer
