@@ -24,6 +24,11 @@ REMOVAL = {
     "blobs.clear", "deployments.delete", "hooks.delete", "log.erase", "runs.delete",
     "streams.clear", "timers.clear",
 }  # fmt: skip
+SHELVES = {
+    "shelves.get", "shelves.keys", "shelves.names", "shelves.prepare", "shelves.put",
+    "shelves.remove",
+}  # fmt: skip
+"""Shelves are a checkpointer's, beside the runs: no run uses them."""
 GROUPS = {"groups.create", "groups.get"}
 """No shape of the corpus writes to a topic of a group."""
 DRAIN = {"inbox.close", "lease.close", "tasks.release", "tasksource.close"}
@@ -172,4 +177,4 @@ def test_the_corpus_reaches_the_points_of_runs() -> None:
             _, recorder = run(undisturbed(shape, eager=eager))
             reached |= set(recorder.points)
     unreached = set(all_points()) - reached - OUTSIDE
-    assert unreached <= CLIENTS | REMOVAL | GROUPS | DRAIN | AFTER_FAULTS
+    assert unreached <= CLIENTS | REMOVAL | GROUPS | SHELVES | DRAIN | AFTER_FAULTS
