@@ -1,8 +1,6 @@
 """Every point before and after every port call, in every shape: the end is as if undisturbed."""
 
 import asyncio
-import os
-import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 
 import offbook
 from crash.corpus import CORPUS, LEDGER, Shape
+from crash.drawing import drawn
 from crash.laws import check_effects, check_laws, gist
 from offbook.actors.model import History
 from offbook.adapters.memory.faults import CrashAt, Noise, Recorder, SeamHook, all_points
@@ -34,9 +33,6 @@ GROUPS = {"groups.create", "groups.get"}
 DRAIN = {"inbox.close", "lease.close", "tasks.release", "tasksource.close"}
 AFTER_FAULTS = {"deployments.swap", "inbox.drained", "log.get", "streams.names"}
 """Points that an undisturbed run does not reach: they come after a crash or a lost answer."""
-
-SHARE = 1.0 if os.environ.get("OFFBOOK_CRASH") == "full" else 0.2
-"""How much of the points of a shape is tried: drawn anew in each run of the tests, by its seed."""
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +135,7 @@ def differences(shape: Shape, *, eager: bool) -> Iterator[str]:
     expected, recorder = run(undisturbed(shape, eager=eager))
     places = [place for place in recorder.trace if place[0] not in OUTSIDE]
     assert len(places) > 20
-    for place in random.sample(places, round(SHARE * len(places))):
+    for place in drawn(places):
         try:
             found = run(play(shape, CrashAt(*place), eager=eager))
         except BaseException as error:

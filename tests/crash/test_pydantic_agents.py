@@ -1,19 +1,15 @@
 """A worker dies at boundaries of an agent of pydantic-ai: nobody can tell from what is left."""
 
 import asyncio
-import os
-import random
 from collections import Counter
 
 import pytest
 
+from crash.drawing import drawn
 from crash.laws import check_laws
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
 from offbook.testing import Environment, run
 from support.pydantic_agents import NOTES, Shop, build
-
-SHARE = 1.0 if os.environ.get("OFFBOOK_CRASH") == "full" else 0.2
-"""How much of the boundaries is tried: drawn anew in each run of the tests, by its seed."""
 
 PLACES = {("log.append", "before"), ("log.append", "after"), ("streams.append", "after")}
 
@@ -39,7 +35,7 @@ def test_a_crash_at_any_boundary_changes_nothing() -> None:
     expected = run(play(recorder))
     places = [place for place in recorder.trace if place[:2] in PLACES]
     assert len(places) > 10
-    for place in random.sample(places, round(len(places) * SHARE)):
+    for place in drawn(places):
         assert run(play(CrashAt(*place))) == expected, place
         done = Counter(NOTES)
         assert set(done) == {
