@@ -365,8 +365,15 @@ class Machine:
         for name, call in list(self._calls.items()):
             if call.opened > step.index and call.writer == writer:
                 del self._calls[name]
+                self._forget_approvals(name)
             elif call.opened < step.index and call.state == "streaming":
                 call.state = "ready"  # the client takes no more deltas of it
+
+    def _forget_approvals(self, call: str) -> None:
+        """Whoever asked: the client forgets the question with the call."""
+        asked = [key for key, name in self._approvals.items() if name == call]
+        for key in asked:
+            del self._approvals[key]
 
     def _tell_again(self, others: list[Said], since: int) -> None:
         """Send what still counts of the step. `since`: what began before is still there."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from offbook.adapters.ai_sdk import End, Machine, Major, Withdrawn, Written
@@ -42,8 +42,23 @@ def test_pieces_by_start_index_make_the_whole(
     assert received == [wire.part for wire in whole]
 
 
+CALLED: Part = {"type": "tool-input-start", "toolCallId": "a", "toolName": "w"}
+ASKED: Part = {"type": "tool-approval-request", "toolCallId": "a", "approvalId": "pa"}
+ANSWERED: Part = {"type": "tool-approval-response", "approvalId": "pa", "approved": True}
+REPEATED: list[Item] = [
+    Written(CALLED, "1"),
+    Written(ASKED, "2"),
+    Withdrawn("1"),
+    Written(CALLED, "1"),
+    Written(ANSWERED, "1"),
+    Withdrawn("1"),
+]
+"""The question was about a call that was withdrawn: the client knows neither."""
+
+
 @settings(max_examples=400, deadline=None)
 @given(DENSE, ENDS, MAJOR, st.integers(0, 25), st.integers(1, 8))
+@example(REPEATED, End("completed"), 7, 0, 1)
 def test_who_begins_at_the_end_never_begins_in_a_part(
     log: list[Item], end: End, major: Major, now: int, count: int
 ) -> None:
