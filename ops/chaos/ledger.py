@@ -9,7 +9,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,12 @@ class _Server:
         self._news = asyncio.Event()
 
     async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            if line.endswith(b"\n"):
-                self._batch.append((json.loads(line), writer))
-                self._news.set()
+        # A killed writer resets the connection; what it had sent is read first.
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                if line.endswith(b"\n"):
+                    self._batch.append((json.loads(line), writer))
+                    self._news.set()
         writer.close()
 
     async def keep(self) -> None:

@@ -96,6 +96,7 @@ def break_the_chain(e: Evidence) -> None:
 
 def let_a_zombie_write(e: Evidence) -> None:
     records(e)[3].writer = Writer("host-40-abcd", 6)
+    e.acknowledged[3] = replace(e.acknowledged[3], worker="host-40-abcd")
 
 
 def go_on_after_the_end(e: Evidence) -> None:
