@@ -173,13 +173,14 @@ class Conductor:
         self._house.acts += [Act("link", began, pid, until) for pid in hit - {0}]
 
     async def _calm(self) -> int:
-        """End all faults, have all workers serve; return the time."""
+        """End all faults, have a worker in each slot; return the time."""
         self._link.heal()
         for link in self._house.links:
             link.heal()
-        async with asyncio.timeout(self._play.calm):
-            await self._house.fill_all()
-        return now()
+        began = now()
+        for pid in await self._house.fill_all():
+            self._told.append(Told("idle", now(), "", f"process {pid} does not serve after calm"))
+        return began
 
     # The client
 

@@ -23,7 +23,7 @@ class Told:
     """One line of the client's log.
 
     kind: `started` (detail: the right result and words), `resumed` (detail: the caller's id),
-    `cancelled`, `result`, `words`, `leak`.
+    `cancelled`, `result`, `words`, `leak`, `idle` (a worker that does not serve).
     """
 
     kind: str
@@ -109,6 +109,8 @@ def _take(evidence: Evidence, told: Told) -> None:
         evidence.words[told.run] = told.detail
     elif told.kind == "leak":
         evidence.leaks.append(told.detail)
+    elif told.kind == "idle":
+        evidence.faults.append(told.detail)
 
 
 def _read_logs(evidence: Evidence, rows: Iterable[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -75,11 +76,22 @@ class House:
         settings = asdict(self.settings)
         return Order(url, NAMESPACE, socket, settings, self._options, self._pulse)
 
-    async def fill_all(self) -> None:
-        """Have a worker that serves in each slot."""
-        for slot in range(len(self.slots)):
-            while not await (await self.fill(slot)).ready():
-                await asyncio.sleep(0.1)
+    async def fill_all(self) -> list[int]:
+        """Have a worker that serves in each slot; return the processes that do not in time.
+
+        They are asked to write where they are.
+        """
+        return [pid for slot in range(len(self.slots)) if (pid := await self._idle(slot))]
+
+    async def _idle(self, slot: int) -> int:
+        while True:
+            child = await self.fill(slot)
+            try:
+                if await child.ready():
+                    return 0
+            except TimeoutError:
+                child.signal(signal.SIGUSR1)
+                return child.pid
 
     async def keep_filled(self) -> None:
         """Replace workers that have died, for as long as this runs."""
@@ -156,7 +168,8 @@ async def house(  # noqa: PLR0913 - each has a default
         built = House(files, server, monitor, nursery, links, settings, chosen, pulse)
         async with built.client():
             pass  # makes the namespace
-        await built.fill_all()
+        if idle := await built.fill_all():
+            raise RuntimeError(f"workers do not serve: {idle}")
         yield built
 
 

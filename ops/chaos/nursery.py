@@ -21,7 +21,7 @@ from typing import Any, Self
 from .evidence import Act, now
 from .worker import Order, perform
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 30.0
 _DRAIN_SECONDS = 60.0
 
 
@@ -191,7 +191,8 @@ class Nursery:
     def _take(self, word: dict[str, int]) -> None:
         if "born" in word:
             child = self._children.setdefault(word["born"], Child(word["born"], self._signal))
-            self._born.pop(word["id"]).set_result(child)
+            if not (born := self._born.pop(word["id"])).done():
+                born.set_result(child)
         elif "serves" in word:
             child = self._children.setdefault(word["serves"], Child(word["serves"], self._signal))
             child.serves.set_result(None)
@@ -216,9 +217,10 @@ class Nursery:
 
     async def kill(self, child: Child) -> None:
         """SIGKILL, and return when it is gone."""
-        self.acts.append(Act("kill", now(), child.pid))
+        began = now()
         child.signal(signal.SIGKILL)
         await asyncio.shield(child.ended)
+        self.acts.append(Act("kill", began, child.pid, now()))
 
     async def pause(self, child: Child, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after a while, if it still is there."""

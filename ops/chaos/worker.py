@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -45,7 +46,15 @@ def perform(order: Order, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM, or until the parent is gone; `ready` is called when it serves."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(process)d %(message)s")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.get_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
         runner.run(_serve(order, ready))
+
+
+def tell_tasks() -> None:
+    """Write where all tasks of this process are."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
 
 
 async def _serve(order: Order, ready: Callable[[], None]) -> None:

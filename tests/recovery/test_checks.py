@@ -313,6 +313,10 @@ def cancel_just_before_the_end(e: Evidence) -> None:
     e.cancelled["r"] = T + 5 * SECOND - CANCEL_SLACK
 
 
+def cancel_a_step(e: Evidence) -> None:
+    records(e)[4].commands.insert(0, Command("cancel_step", "b"))
+
+
 def cancel_in_time(e: Evidence) -> None:
     e.cancelled["r"] = T + 4 * SECOND
     records(e)[4].events = [Event("cancel_requested", key="cancel:x")]
@@ -349,6 +353,7 @@ def cancel_a_timer(e: Evidence) -> None:
 CLEAN = [
     cancel_just_before_the_end,
     cancel_in_time,
+    cancel_a_step,
     start_a_child,
     repeat_an_effect,
     end_in_time,
