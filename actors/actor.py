@@ -567,6 +567,7 @@ class RunActor:
         self._poke()
         await self._ended(until)
         if await self.effects.local.abandon():
+            self._tell.log("warning", "bodies_abandoned")
             self._poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():

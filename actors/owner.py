@@ -308,10 +308,11 @@ class Owner:
 
     async def _apply(self) -> None:
         leases = self.env.backend.leases
+        # In this order: whoever has claimed a partition held a lease before.
+        owners = await leases.owners(self.env.lane)
         live = await leases.live()
         mates = {w for w, info in live.items() if _may_own(info, self.env.lane)}
         mates.add(self.env.worker)
-        owners = await leases.owners(self.env.lane)
         await self._drop_lost(owners)
         now = asyncio.get_running_loop().time()
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]

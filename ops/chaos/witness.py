@@ -104,7 +104,7 @@ class Recorder(Listener):
 
     def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
         """Log a line, and note what the checker has to know."""
-        super().log(level, event, **fields)
+        super().log("info" if level == "debug" else level, event, **fields)
         if level == "error" and event != "task_failed":
             self._witness.note_fault(f"{event} {fields}")
 
