@@ -36,9 +36,7 @@ def drain(rounds: int, runs: int, workers: int) -> None:
 def overload(usual: int, factor: int, workers: int) -> None:
     """Start many times the usual load at once."""
     _play(
-        partial(
-            overloading.perform, usual=usual, factor=factor, workers=workers, tell=click.echo
-        )
+        partial(overloading.perform, usual=usual, factor=factor, workers=workers, tell=click.echo)
     )
 
 
@@ -49,9 +47,7 @@ def overload(usual: int, factor: int, workers: int) -> None:
 def poison(blocks: int, seconds: float, workers: int) -> None:
     """Run what kills, holds or fails its workers beside measured neighbours."""
     _play(
-        partial(
-            poisoning.perform, blocks=blocks, seconds=seconds, workers=workers, tell=click.echo
-        )
+        partial(poisoning.perform, blocks=blocks, seconds=seconds, workers=workers, tell=click.echo)
     )
 
 
@@ -62,11 +58,7 @@ def poison(blocks: int, seconds: float, workers: int) -> None:
 @WORKERS
 def soak(minutes: float, rate: float, seed: int, workers: int) -> None:
     """Load evenly for long; print what grows."""
-    _play(
-        partial(
-            _soak, minutes=minutes, rate=rate, workers=workers, seed=seed, tell=click.echo
-        )
-    )
+    _play(partial(_soak, minutes=minutes, rate=rate, workers=workers, seed=seed, tell=click.echo))
 
 
 async def _soak(folder: Path, **options: Any) -> Figures:  # noqa: ANN401 - as the play

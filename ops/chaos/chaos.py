@@ -94,9 +94,7 @@ class Conductor:
 
     async def conduct(self) -> dict[str, Any]:
         """Chaos, calm, evidence."""
-        plans = schedule(
-            self._play.seed, self._play.seconds, self._play.workers, self._play.lease
-        )
+        plans = schedule(self._play.seed, self._play.seconds, self._play.workers, self._play.lease)
         self._began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             plays = [group.create_task(self._one(part)) for part in parts(self._play)]

@@ -40,7 +40,7 @@ def main() -> None:
 @click.option("--lease", default=1.0, show_default=True, help="seconds")
 @click.option("--calm", default=60.0, show_default=True, help="seconds that runs have to end")
 @click.option("--keep", type=click.Path(path_type=Path), help="folder for the evidence")
-def run(  # noqa: PLR0913 - one for each option
+def run(  # noqa: PLR0913, PLR0917 - one for each option
     runs: int,
     seconds: float | None,
     seed: int | None,
@@ -103,5 +103,3 @@ def _evidence(keep: Path | None) -> Generator[Path]:
             shutil.rmtree(folder)
         else:
             click.echo(f"evidence: {folder} (python -m offbook.ops.chaos check {folder})")
-
-

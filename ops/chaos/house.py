@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.05
 class House:
     """What a play has in hand. `links` lead each slot's worker to the server."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts
         self,
         files: Files,
         server: NatsServer,
@@ -141,7 +141,7 @@ def _get(url: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def house(  # noqa: PLR0913 - each has a default
+async def house(
     folder: Path,
     workers: int,
     *,

@@ -76,7 +76,7 @@ class _Nursery:
         try:
             self._become(order)
             code = 0
-        except Exception:
+        except Exception:  # noqa: BLE001 - the child ends with it, whatever it is
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stderr.flush()

@@ -27,12 +27,12 @@ async def perform(
 ) -> dict[str, Any]:
     """Play the usual load, then the burst, then the usual load; return the figures."""
     options: dict[str, Any] = {"slots": 20}
-    async with house(folder, workers, settings=_SETTINGS, modules=_MODULES, **options) as built:
-        async with built.client() as client:
-            found: dict[str, Any] = {}
-            for name, runs in (("before", usual), ("burst", usual * factor), ("after", usual)):
-                found[name] = await _load(built, client, name, runs)
-                tell(f"{name}: {found[name]}")
+    found: dict[str, Any] = {}
+    place = house(folder, workers, settings=_SETTINGS, modules=_MODULES, **options)
+    async with place as built, built.client() as client:
+        for name, runs in (("before", usual), ("burst", usual * factor), ("after", usual)):
+            found[name] = await _load(built, client, name, runs)
+            tell(f"{name}: {found[name]}")
     burst = found["burst"]["seconds_of_a_run"]
     found["oldest_to_median"] = round(burst["max"] / burst["p50"], 2)
     return found

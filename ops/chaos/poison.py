@@ -83,7 +83,10 @@ async def _parked(client: Client, poison: dict[str, Run[Any]]) -> dict[str, str]
                     found[kind] = status
             await asyncio.sleep(0.1)
     blocked = {s.id: s.reason async for s in client.runs(status="blocked")}
-    return {kind: f"{status} {blocked.get(poison[kind].id) or ''}".strip() for kind, status in found.items()}
+    return {
+        kind: f"{status} {blocked.get(poison[kind].id) or ''}".strip()
+        for kind, status in found.items()
+    }
 
 
 async def _end(run: Run[Any]) -> None:

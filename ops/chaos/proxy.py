@@ -126,18 +126,18 @@ class _End(asyncio.Protocol):
     def __init__(self, link: Link, direction: str) -> None:
         self.direction = direction
         self._link = link
-        self._transport: asyncio.Transport | None = None
-        self._other: _End | None = None
-        self._early: list[bytes] = []
+        self.transport: asyncio.Transport | None = None
+        self.other: _End | None = None
+        self.early: list[bytes] = []
         self._late: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._stalled = False
+        self.stalled = False
         self._gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
-        sock = self._transport.get_extra_info("socket")
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._link.add(self)
 
@@ -147,12 +147,12 @@ class _End(asyncio.Protocol):
             self.abort()
             other.abort()
             return
-        self._other, other._other = other, self
-        early, self._early = self._early, []
+        self.other, other.other = other, self
+        early, self.early = self.early, []
         for data in early:
             self.data_received(data)
-        if other._early:
-            held, other._early = other._early, []
+        if other.early:
+            held, other.early = other.early, []
             for data in held:
                 other.data_received(data)
 
@@ -164,10 +164,10 @@ class _End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         fault = self._link.fault
         kind = fault.kind if fault else ""
-        if kind == "half_open" or kind == f"lost_{self.direction}":
+        if kind in {"half_open", f"lost_{self.direction}"}:
             return
-        if self._other is None:
-            self._early.append(data)
+        if self.other is None:
+            self.early.append(data)
         elif kind == "reset" and self.direction == "up" and len(data) > _FRAME:
             self._link.resets += 1
             self._break(data[: len(data) // 2])
@@ -179,22 +179,22 @@ class _End(asyncio.Protocol):
         elif kind == "drip":
             self._drip(data)
         else:
-            self._other.write(data)
+            self.other.write(data)
 
     def write(self, data: bytes) -> None:
         """Send to this side's peer."""
-        if self._transport is not None and not self._gone:
-            self._transport.write(data)
+        if self.transport is not None and not self._gone:
+            self.transport.write(data)
 
     def _drip(self, data: bytes) -> None:
-        other = self._other
+        other = self.other
         if other is not None:
             for n in range(min(len(data), _FRAME)):
                 other.write(data[n : n + 1])
             other.write(data[_FRAME:])
 
     def _break(self, half: bytes) -> None:
-        other = self._other
+        other = self.other
         if other is not None:
             other.write(half)
             other.abort()
@@ -212,41 +212,41 @@ class _End(asyncio.Protocol):
     def _release(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
-        while self._late and self._late[0][0] <= loop.time() and not self._stalled:
+        while self._late and self._late[0][0] <= loop.time() and not self.stalled:
             _, data = self._late.popleft()
-            if self._other is not None:
-                self._other.write(data)
-        if self._late and not self._stalled:
+            if self.other is not None:
+                self.other.write(data)
+        if self._late and not self.stalled:
             self._timer = loop.call_at(self._late[0][0], self._release)
 
     def stall(self) -> None:
         """Take nothing more from this side's peer: its writes fill up."""
-        self._stalled = True
-        if self._transport is not None and not self._gone:
-            self._transport.pause_reading()
+        self.stalled = True
+        if self.transport is not None and not self._gone:
+            self.transport.pause_reading()
 
     def go_on(self) -> None:
         """Send what was held, and read again."""
-        stalled, self._stalled = self._stalled, False
-        if stalled and self._transport is not None and not self._gone:
-            self._transport.resume_reading()
+        stalled, self.stalled = self.stalled, False
+        if stalled and self.transport is not None and not self._gone:
+            self.transport.resume_reading()
         if self._timer is None:
             self._release()
-        if self._other is not None and self._other.gone:
+        if self.other is not None and self.other.gone:
             self.finish()
 
     def pause_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.pause_reading()
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        other = self._other
-        if other is not None and other._transport is not None and not other._stalled:
-            other._transport.resume_reading()
+        other = self.other
+        if other is not None and other.transport is not None and not other.stalled:
+            other.transport.resume_reading()
 
     def abort(self) -> None:
         """End with a reset."""
-        transport = self._transport
+        transport = self.transport
         if transport is None or self._gone:
             return
         sock = transport.get_extra_info("socket")
@@ -260,15 +260,15 @@ class _End(asyncio.Protocol):
         self._link.remove(self)
         if self._timer is not None:
             self._timer.cancel()
-        if self._other is None:
+        if self.other is None:
             return
         fault = self._link.fault
         if fault is not None and fault.kind in {"half_open", "hold", f"lost_{self.direction}"}:
             # Its peer cannot know: what tells it would have to pass.
             return
-        self._other.finish()
+        self.other.finish()
 
     def finish(self) -> None:
         """End in order, after what is still to be sent."""
-        if self._transport is not None and not self._gone and not self._late:
-            self._transport.close()
+        if self.transport is not None and not self._gone and not self._late:
+            self.transport.close()

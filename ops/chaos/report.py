@@ -68,9 +68,8 @@ def lateness(evidence: Evidence) -> list[float]:
     for history in evidence.histories.values():
         due: dict[str, int] = {}
         for record in history.records:
-            for event in record.events:
-                if event.kind == "timer_fired" and event.id in due:
-                    found.append((record.at - due[event.id]) / 1e6)
+            fired = (event.id for event in record.events if event.kind == "timer_fired")
+            found += [(record.at - due[timer]) / 1e6 for timer in fired if timer in due]
             due |= {c.id: c.data["due"] for c in record.commands if c.kind == "timer"}
     return sorted(found)
 

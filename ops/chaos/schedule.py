@@ -73,23 +73,23 @@ def _servers(chance: random.Random, seconds: float) -> Iterator[Planned]:
         yield Planned(at, "server", seconds=down)
 
 
-def _pauses(
-    chance: random.Random, seconds: float, workers: int, lease: float
-) -> Iterator[Planned]:
+def _pauses(chance: random.Random, seconds: float, workers: int, lease: float) -> Iterator[Planned]:
     for at in _times(chance, seconds, PAUSE_EVERY):
         length = round(lease * chance.uniform(1.2, 3), 3)
         yield Planned(at, "pause", chance.randrange(workers), length)
 
 
 def _links(chance: random.Random, seconds: float, workers: int, lease: float) -> Iterator[Planned]:
-    yield from _faults(chance, seconds, LINK_EVERY, lease, "link", lambda: chance.randrange(workers))
+    yield from _faults(
+        chance, seconds, LINK_EVERY, lease, "link", lambda: chance.randrange(workers)
+    )
 
 
 def _clients(chance: random.Random, seconds: float, lease: float) -> Iterator[Planned]:
     yield from _faults(chance, seconds, CLIENT_EVERY, lease, "client", lambda: 0)
 
 
-def _faults(  # noqa: PLR0913 - by place, from two callers
+def _faults(  # noqa: PLR0913, PLR0917 - by place, from two callers
     chance: random.Random,
     seconds: float,
     every: float,

@@ -21,6 +21,7 @@ def binary() -> Path:
 
 
 def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -44,14 +45,17 @@ class NatsServer:
 
     @property
     def port(self) -> int:
+        """Where it listens."""
         return self._port
 
     @property
     def url(self) -> str:
+        """Where clients connect to."""
         return f"nats://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int:
+        """Its process, or zero."""
         return 0 if self._process is None else self._process.pid
 
     def _write(self, config: str, *, jetstream: bool) -> None:
@@ -64,7 +68,7 @@ class NatsServer:
     def start(self) -> Self:
         """Start it and return when it answers."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - ours
                 [binary(), "-c", self.folder / "server.conf"], stdout=log, stderr=log
             )
         self._await_ready()

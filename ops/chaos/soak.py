@@ -102,7 +102,9 @@ class _Soak:
         self.samples.add("server: connections", at, facts["connections"])
         streams = (await self._house.streams()).values()
         self.samples.add("server: streams", at, len(streams))
-        self.samples.add("server: consumers", at, sum(s["state"]["consumer_count"] for s in streams))
+        self.samples.add(
+            "server: consumers", at, sum(s["state"]["consumer_count"] for s in streams)
+        )
         self.samples.add("server: messages", at, sum(s["state"]["messages"] for s in streams))
 
     def _processes(self) -> None:
@@ -129,7 +131,7 @@ def memory(pid: int) -> int:
 
 def descriptors(pid: int) -> int:
     """Return how many files and sockets a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 async def perform(  # noqa: PLR0913 - by name

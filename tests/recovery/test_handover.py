@@ -209,7 +209,7 @@ class Heard(LogObserver):
         super().__init__()
         self.events: list[str] = []
 
-    def log(self, level: str, event: str, **fields: Any) -> None:
+    def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
         super().log(level, event, **fields)
         self.events.append(event)
 

@@ -176,7 +176,7 @@ def test_a_connection_that_ended_unnoticed_leaves_requests_without_an_answer(
     async def play() -> None:
         async with opened(nats_url, namespace) as backend:
             wire = backend._link.wire  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            writer = wire._transport._io_writer  # noqa: SLF001  # pyright: ignore
+            writer = wire._transport._io_writer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
             writer.transport.abort()
             asking = asyncio.ensure_future(backend.log.tail("r"))
             sending = asyncio.ensure_future(backend.mail.send("d", "r", "start", b""))
