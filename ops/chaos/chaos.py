@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offbook import Client, RunCancelled, RunFailed
+from offbook import Client, Run, RunCancelled, RunFailed
 from offbook.actors.model import Stored, may_end
 from offbook.actors.ports import Unsure
 
@@ -154,7 +154,7 @@ class Conductor:
 
     async def _harm(self, link: Link, plan: Planned, slot: int | None) -> None:
         """Let a link suffer; who is in its slot then, or comes into it, is hit."""
-        if link.fault is not None:
+        if link.suffers():
             return
         self._count(plan.fault)
         fault = Fault(plan.fault, plan.delay)
@@ -237,7 +237,7 @@ class Conductor:
     async def _outcome(self, run: str) -> None:
         if not await self._ended(run):
             return
-        handle = self._client.run(run)
+        handle: Run[Any] = self._client.run(run)
         try:
             result: object = await handle.result()
         except RunCancelled:

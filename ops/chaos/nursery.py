@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib import import_module
@@ -36,7 +37,8 @@ class _Nursery:
 
     def run(self) -> None:
         """Obey until stdin ends; then end all children."""
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Python's own handler, which only writes to the pipe.
+        signal.signal(signal.SIGCHLD, _nothing)
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
         signal.set_wakeup_fd(self._woken)
@@ -77,7 +79,7 @@ class _Nursery:
             self._become(order)
             code = 0
         except Exception:  # noqa: BLE001 - the child ends with it, whatever it is
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -97,6 +99,10 @@ class _Nursery:
             if gone:
                 self._children.discard(pid)
                 say({"gone": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _nothing(*_: object) -> None:
+    return
 
 
 def say(word: dict[str, Any]) -> None:

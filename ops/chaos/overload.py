@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from offbook import Client
+from offbook import Client, Run
 
 from .bad_plays import neighbour, sender
 from .figures import spread
@@ -53,7 +53,8 @@ async def _load(built: House, client: Client, name: str, runs: int) -> dict[str,
                 await persist(lambda: client.start(neighbour, steps, id=label))
             else:
                 await persist(lambda: client.start(sender, steps, 0.0, id=label))
-        result: object = await client.run(label).result()
+        run: Run[int] = client.run(label)
+        result = await run.result()
         took.append(time.monotonic() - began)
         return result == steps
 

@@ -65,6 +65,10 @@ class Link:
             dial.cancel()
         await asyncio.gather(*self._dials, return_exceptions=True)
 
+    def suffers(self) -> bool:
+        """Return whether there is a fault now."""
+        return self.fault is not None
+
     def suffer(self, fault: Fault) -> None:
         """Begin a fault; the one before ends."""
         self.heal()

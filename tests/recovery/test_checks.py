@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -51,9 +50,11 @@ def history() -> History:
 
 def body(at: float, step: str, pid: int = OWNER, *, attempt: int = 1) -> list[Call]:
     began = T + round(at * SECOND)
-    call = partial(Call, pid=pid, run="r", step=step, attempt=attempt, label=step)
-    key = {"key": f"r/{step}", "sha": "of one effect"}
-    return [call(began, phase="enter", **key), call(began + 1000, phase="exit", **key)]
+    key = f"r/{step}", "of one effect"
+    return [
+        Call(began, pid, "r", step, attempt, "enter", step, *key),
+        Call(began + 1000, pid, "r", step, attempt, "exit", step, *key),
+    ]
 
 
 def clean() -> Evidence:

@@ -176,8 +176,8 @@ def test_a_connection_that_ended_unnoticed_leaves_requests_without_an_answer(
     async def play() -> None:
         async with opened(nats_url, namespace) as backend:
             wire = backend._link.wire  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            writer = wire._transport._io_writer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-            writer.transport.abort()
+            transport: Any = wire._transport  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            transport._io_writer.transport.abort()  # noqa: SLF001
             asking = asyncio.ensure_future(backend.log.tail("r"))
             sending = asyncio.ensure_future(backend.mail.send("d", "r", "start", b""))
             for waiting in (asking, sending):
