@@ -9,50 +9,50 @@ from offbook import Retry, step, workflow
 from .plays import far, near
 
 
-@step
+@step(name="chaos.exits")
 async def exits() -> None:
     """End the whole process, each time."""
     os._exit(3)
 
 
-@step
+@step(name="chaos.holds")
 async def holds(seconds: float) -> None:
     """Hold the event loop, which no step should."""
     time.sleep(seconds)  # noqa: ASYNC251 - the fault itself
 
 
-@step(retry=Retry(attempts=3, first=0.1, jitter=0))
+@step(name="chaos.raises", retry=Retry(attempts=3, first=0.1, jitter=0))
 async def raises() -> None:
     """Fail, each time."""
     raise ValueError("always")
 
 
-@workflow
+@workflow(name="chaos.crashing")
 async def crashing() -> None:
     """Kill each worker that takes it."""
     await exits()
 
 
-@workflow
+@workflow(name="chaos.spinning")
 async def spinning() -> None:
     """Never give the event loop back."""
     while True:
         pass
 
 
-@workflow
+@workflow(name="chaos.holding")
 async def holding(seconds: float) -> None:
     """Hold a worker's event loop."""
     await holds(seconds)
 
 
-@workflow
+@workflow(name="chaos.raising")
 async def raising() -> None:
     """Fail after all attempts."""
     await raises()
 
 
-@workflow
+@workflow(name="chaos.neighbour")
 async def neighbour(steps: int) -> int:
     """Do some steps beside the workflow."""
     value = 0
@@ -61,7 +61,7 @@ async def neighbour(steps: int) -> int:
     return value
 
 
-@workflow
+@workflow(name="chaos.sender")
 async def sender(steps: int, seconds: float) -> int:
     """Do some steps in other processes, with a pause between them."""
     value = 0

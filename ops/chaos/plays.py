@@ -1,6 +1,7 @@
 """The runs of a chaos play: ten steps each, in an order drawn from a seed, with all around them.
 
 `program` draws what a run does, `value_of` and `words_of` say what is right, `ten` does it.
+The names are given: those of the runtime's own steps begin as this module's, and are special.
 """
 
 import asyncio
@@ -58,14 +59,14 @@ async def _body(label: str, value: int) -> AsyncGenerator[None]:
         yield
 
 
-@step
+@step(name="chaos.near")
 async def near(value: int, label: str) -> int:
     """Add one, where the workflow is."""
     async with _body(label, value):
         return value + 1
 
 
-@step(queue="far")
+@step(name="chaos.far", queue="far")
 async def far(value: int, label: str) -> int:
     """Add one, in another process."""
     async with _body(label, value):
@@ -73,7 +74,7 @@ async def far(value: int, label: str) -> int:
         return value + 1
 
 
-@step
+@step(name="chaos.tell")
 async def tell(value: int, label: str, first: int) -> int:
     """Say some words, and add one."""
     async with _body(label, value), stream("words") as words:
@@ -81,7 +82,7 @@ async def tell(value: int, label: str, first: int) -> int:
         return value + 1
 
 
-@step(queue="far")
+@step(name="chaos.tell_far", queue="far")
 async def tell_far(value: int, label: str, first: int) -> int:
     """Say some words in another process, and add one."""
     async with _body(label, value), stream("words") as words:
@@ -95,7 +96,7 @@ async def _say(words: Stream[int], first: int) -> None:
         await asyncio.sleep(0.01)
 
 
-@workflow
+@workflow(name="chaos.small")
 async def small(order: list[str], value: int) -> int:
     """Do a program without words."""
     for number, what in enumerate(order):
@@ -136,7 +137,7 @@ async def _tell(what: str, value: int, label: str, first: int) -> int:
             continue
 
 
-@workflow
+@workflow(name="chaos.ten")
 async def ten(order: list[str], token: str) -> int:
     """Do a program with words, a child and a hook."""
     value, said = 0, 0
