@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos abuse soak chaos-streams check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,14 @@ test-core: $(STAMP) ## run the tests that are quick and need no browser
 
 chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
 	$(BIN)/python -m offbook.ops.chaos run $(ARGS)
+
+abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the others
+	$(BIN)/python -m offbook.ops.chaos drain
+	$(BIN)/python -m offbook.ops.chaos overload
+	$(BIN)/python -m offbook.ops.chaos poison
+
+soak: $(STAMP) ## load evenly for 30 minutes and print what grows; options in ARGS="..."
+	$(BIN)/python -m offbook.ops.chaos soak $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
