@@ -220,9 +220,12 @@ def _disturbed(
     execution: _Execution, owners: set[int], settled: int | None, acts: list[Act]
 ) -> bool:
     """Whether a body's process, its run's owner, or the server was hit before its outcome stood."""
-    until = max(settled or 0, execution.left or 0) + SLACK if settled or execution.left else None
+    entered, left = execution.call.at, execution.left
+    # One that began after its outcome stood, as its task's ack was lost, may die all the same.
+    open_end = left is None and (settled is None or settled < entered)
+    until = None if open_end else max(settled or 0, left or 0) + SLACK
     pids = {execution.call.pid, *owners}
-    return any(act.hits(pids, execution.call.at, until) for act in acts)
+    return any(act.hits(pids, entered, until) for act in acts)
 
 
 def _payloads(evidence: Evidence) -> Iterator[Verdict]:

@@ -7,7 +7,7 @@ The names are given: those of the runtime's own steps begin as this module's, an
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import offbook
@@ -106,11 +106,12 @@ async def small(order: list[str], value: int) -> int:
 
 async def _simple(what: str, value: int, label: str) -> int:
     if what == "near":
-        return await near(value, label)
+        return await _surely(near, value, label)
     if what == "far":
-        return await _far(value, label)
+        return await _surely(far, value, label)
     if what == "pair":
-        return sum(await asyncio.gather(near(value, f"{label}-l"), _far(value, f"{label}-r"))) - 1
+        both = _surely(near, value, f"{label}-l"), _surely(far, value, f"{label}-r")
+        return sum(await asyncio.gather(*both)) - 1
     if what == "nap":
         await sleep(0.2)
     elif what == "rest":
@@ -118,21 +119,11 @@ async def _simple(what: str, value: int, label: str) -> int:
     return value
 
 
-async def _far(value: int, label: str) -> int:
-    """Try again where all workers that took it died of us."""
+async def _surely(body: Callable[..., Awaitable[int]], *args: object) -> int:
+    """Try again where all workers that took the task of a step died of us."""
     while True:
         try:
-            return await far(value, label)
-        except StepLost:
-            continue
-
-
-async def _tell(what: str, value: int, label: str, first: int) -> int:
-    if what == "tell":
-        return await tell(value, label, first)
-    while True:
-        try:
-            return await tell_far(value, label, first)
+            return await body(*args)
         except StepLost:
             continue
 
@@ -147,7 +138,7 @@ async def ten(order: list[str], token: str) -> int:
         if what == "say":
             await words.write_many(range(said, said + WORDS))
         elif what in {"tell", "tell_far"}:
-            value = await _tell(what, value, label, said)
+            value = await _surely(tell if what == "tell" else tell_far, value, label, said)
         elif what == "child":
             name = f"{current_run().id}-child"
             value = await (await offbook.start(small, list(CHILD), value, id=name)).result()

@@ -337,6 +337,13 @@ def repeat_an_effect(e: Evidence) -> None:
     e.acts.append(Act("kill", T + round(1.15 * SECOND), OWNER))
 
 
+def kill_a_late_body(e: Evidence) -> None:
+    """Its task came again, for its ack was lost in the kill; and the second one dies too."""
+    e.calls += [*body(2.5, "a", HELPER)[:1], *body(4.5, "a", 43)]
+    e.acts += [Act("kill", T + round(1.15 * SECOND), OWNER)]
+    e.acts += [Act("kill", T + 3 * SECOND, HELPER)]
+
+
 def end_in_time(e: Evidence) -> None:
     e.calm -= e.patience - 5 * SECOND
 
@@ -357,6 +364,7 @@ CLEAN = [
     cancel_a_step,
     start_a_child,
     repeat_an_effect,
+    kill_a_late_body,
     end_in_time,
     judge_a_play_without_calm,
     cancel_a_timer,
