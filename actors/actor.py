@@ -537,8 +537,13 @@ class RunActor:
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None
-        for origin in list(self._finished)[:-1]:
-            self._let_go(origin)
+        if len(self._finished) > 1:
+            # The last one of each stream, and not the last that came: an ack may be under way
+            # while its message comes again, and then ends what was kept in its place.
+            newest = dict(sorted(self._finished))
+            for origin in list(self._finished):
+                if origin[1] < newest[origin[0]]:
+                    self._let_go(origin)
 
     # Leaving
 
