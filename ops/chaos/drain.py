@@ -20,7 +20,11 @@ from .ledger import Store
 _SETTINGS = replace(SETTINGS, lease=3.0, grace=30.0)
 _MODULES = ("offbook.ops.chaos.bad_plays",)
 _STEPS = 40
+_NEAR = 3
+"""So many steps beside the workflow take the time of one that is sent away, and its pause."""
+
 _PAUSE = 0.1
+_PATIENCE = 60.0
 
 
 async def perform(
@@ -55,7 +59,11 @@ async def _rounds(
     took: list[float] = []
     right = 0
     for number in range(rounds):
-        plays = [asyncio.create_task(_one(client, f"d{number}-{i}", i % 2)) for i in range(runs)]
+        names = [f"d{number}-{i}" for i in range(runs)]
+        plays = [
+            asyncio.create_task(_one(client, name, i % 2), name=name)
+            for i, name in enumerate(names)
+        ]
         await asyncio.sleep(1.5)
         slot = number % len(built.slots)
         leaver = await built.fill(slot)
@@ -63,7 +71,11 @@ async def _rounds(
         codes.append(await leaver.drain())
         took.append(time.monotonic() - began)
         tell(f"drain {number + 1}: exit code {codes[-1]} after {took[-1]:.2f} s")
-        right += sum(await asyncio.gather(*plays))
+        done, late = await asyncio.wait(plays, timeout=_PATIENCE)
+        for play in late:
+            tell(f"{play.get_name()} has not ended after {_PATIENCE:.0f} s")
+            play.cancel()
+        right += sum(play.result() for play in done)
         await built.fill_all()
     return codes, took, right
 
@@ -72,9 +84,9 @@ async def _one(client: Client, name: str, remote: int) -> bool:
     run = (
         await client.start(sender, _STEPS, _PAUSE, id=name)
         if remote
-        else await client.start(neighbour, _STEPS * 20, id=name)
+        else await client.start(neighbour, _STEPS * _NEAR, id=name)
     )
-    return await run.result() == (_STEPS if remote else _STEPS * 20)
+    return await run.result() == (_STEPS if remote else _STEPS * _NEAR)
 
 
 def _not_left(calls: list[Call]) -> int:

@@ -102,14 +102,25 @@ class _Server:
         self._store = store
         self._batch: list[tuple[dict[str, Any], asyncio.StreamWriter]] = []
         self._news = asyncio.Event()
+        self._hearing: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+
+    async def end(self) -> None:
+        """End the connections that are left."""
+        tasks = {task for task in self._hearing.values() if task is not None}
+        for writer in tuple(self._hearing):
+            writer.close()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._hearing[writer] = asyncio.current_task()
         # A killed writer resets the connection; what it had sent is read first.
         with suppress(ConnectionError):
             while line := await reader.readline():
                 if line.endswith(b"\n"):
                     self._batch.append((json.loads(line), writer))
                     self._news.set()
+        del self._hearing[writer]
         writer.close()
 
     async def keep(self) -> None:
@@ -132,6 +143,7 @@ async def serve(socket: str, database: str) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
+        await server.end()
         keeping.cancel()
     store.close()
 
