@@ -272,9 +272,7 @@ class RunActor:
         if order is not None:
             await self._terminate(memory, batch, order)
             return
-        if memory.state.writer is not None and memory.state.writer.epoch > self.partition.epoch:
-            # The fence would let it pass: what was read is newer than what this owner knows.
-            await self.partition.recheck()
+        await self.partition.confirm(memory.state.writer)
         claiming = self._must_claim(memory.state)
         if claiming and self._died:
             await self._claim_alone(memory, batch)

@@ -24,9 +24,7 @@ async def asking() -> str:
 
 
 @pytest.mark.virtual
-async def test_mail_that_comes_again_while_its_ack_is_under_way_does_not_become_the_tether() -> (
-    None
-):
+async def test_mail_that_comes_again_while_its_ack_is_under_way_is_no_tether() -> None:
     """As after a reset of a reader: the ack ends what came again, which then ties nothing."""
     GATES["held"] = asyncio.Event()
     async with Environment(workers=1) as env:
