@@ -10,8 +10,18 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import offbook
-from offbook import StepLost, Stream, current_run, current_step, hook, sleep, step, stream, workflow
+from offbook import (
+    StepLost,
+    Stream,
+    current_run,
+    current_step,
+    hook,
+    sleep,
+    start,
+    step,
+    stream,
+    workflow,
+)
 
 from .witness import Witness
 
@@ -141,7 +151,7 @@ async def ten(order: list[str], token: str) -> int:
             value = await _surely(tell if what == "tell" else tell_far, value, label, said)
         elif what == "child":
             name = f"{current_run().id}-child"
-            value = await (await offbook.start(small, list(CHILD), value, id=name)).result()
+            value = await (await start(small, list(CHILD), value, id=name)).result()
         elif what == "hook":
             value += await hook(int, token=token)
         else:
