@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,17 @@ test-core: $(STAMP) ## run the tests that are quick and need no browser
 
 crash-points: $(STAMP) ## crash at every point of every shape; make test draws a fifth of them
 	OFFBOOK_CRASH=full $(BIN)/python -m pytest -n 2 --timeout 1200 tests/crash $(ARGS)
+
+chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
+	$(BIN)/python -m offbook.ops.chaos run $(ARGS)
+
+abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the others
+	$(BIN)/python -m offbook.ops.chaos drain
+	$(BIN)/python -m offbook.ops.chaos overload
+	$(BIN)/python -m offbook.ops.chaos poison
+
+soak: $(STAMP) ## load evenly for 30 minutes and print what grows; options in ARGS="..."
+	$(BIN)/python -m offbook.ops.chaos soak $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)

@@ -13,6 +13,7 @@ from .commit import Lost, commit, record_of, shrink
 from .effects import Effects
 from .env import Env, Gone, Partition
 from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
+from .letters import outdated
 from .loading import (
     Memory,
     begins_anew,
@@ -37,7 +38,7 @@ from .model import (
     encode_record,
     read_head,
 )
-from .parking import Parking, reason_of
+from .parking import Parking, holds_the_loop, reason_of
 from .ports import Delivery, Refused, Unsure
 from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
@@ -196,7 +197,7 @@ class RunActor:
         self._drop_memory()
         self.effects.free_alone()
         self._inbox = batch + self._inbox
-        self._parking.park(reason)
+        self._parking.park(reason, costly=holds_the_loop(error))
         self._tell.log("error", "run_blocked", reason=reason, error=str(error))
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
@@ -271,6 +272,7 @@ class RunActor:
         if order is not None:
             await self._terminate(memory, batch, order)
             return
+        await self.partition.confirm(memory.state.writer)
         claiming = self._must_claim(memory.state)
         if claiming and self._died:
             await self._claim_alone(memory, batch)
@@ -537,7 +539,7 @@ class RunActor:
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None
-        for origin in list(self._finished)[:-1]:
+        for origin in outdated(self._finished):
             self._let_go(origin)
 
     # Leaving
@@ -567,6 +569,7 @@ class RunActor:
         self._poke()
         await self._ended(until)
         if await self.effects.local.abandon():
+            self._tell.log("warning", "bodies_abandoned")
             self._poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():

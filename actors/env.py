@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .blobs import BlobStore
 from .codec import Codec
 from .define import Registry
+from .model import Writer
 from .options import Settings
 from .ports import Backend, Observer
 from .state import RunState
@@ -112,6 +113,10 @@ class Partition(Protocol):
 
     async def cleared(self) -> None:
         """Return once effects are allowed: the lease holds. Raises Gone where it moved on."""
+        ...
+
+    async def confirm(self, writer: Writer | None) -> None:
+        """Recheck where a later owner has written. Raises Gone."""
         ...
 
     async def recheck(self) -> None:

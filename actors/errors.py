@@ -338,11 +338,15 @@ class SideEffectInWorkflow(OffbookError, RuntimeError):
 
 @dataclass(eq=False)
 class WorkflowStuck(OffbookError):
-    """The body waits for something that nothing can bring any more, or never stops."""
+    """The body waits for something that nothing can bring any more, or never stops.
+
+    held: it held the event loop, so that each try of it costs all other runs of the worker.
+    """
 
     code = "stuck"
     run: str
     detail: str
+    held: bool = False
 
     def __str__(self) -> str:
         return f"run {self.run!r} is stuck: {self.detail}"

@@ -1,5 +1,6 @@
 """What mail must look like: the fields of each kind, and their types. All else is foreign."""
 
+from collections.abc import Collection
 from typing import Any
 
 from .model import BlobRef
@@ -58,3 +59,15 @@ def check_letter(kind: str, fields: dict[str, Any]) -> None:
 def _complaint(kind: str, name: str, fields: dict[str, Any]) -> str:
     found = type(fields[name]).__name__ if name in fields else "nothing"
     return f"a {kind} whose {name} is {found}"
+
+
+def outdated(origins: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return all origins but the newest of each stream, which tie a run to its next owner.
+
+    Not all but the one that came last: an ack may be under way while its message comes again, and
+    then ends what was kept in the place of others.
+    """
+    if len(origins) < 2:  # noqa: PLR2004 - one has no other
+        return []
+    newest = dict(sorted(origins))
+    return [origin for origin in origins if origin[1] < newest[origin[0]]]

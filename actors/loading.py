@@ -166,7 +166,7 @@ def feed(env: Env, machine: Machine, event: Event, at: int) -> list[Command]:
     if blocked is not None:
         seconds = env.settings.blocked_loop
         where = f"the body held the event loop for over {seconds:g} s at {blocked.line}"
-        raise WorkflowStuck(machine.info.id, where)
+        raise WorkflowStuck(machine.info.id, where, held=True)
     return commands
 
 

@@ -11,7 +11,7 @@ from .again import again
 from .balance import plan
 from .env import Env, Gone
 from .errors import OffbookError
-from .model import unpack
+from .model import Writer, unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
 from .taskset import TaskSet, together
 
@@ -106,6 +106,17 @@ class OwnedPartition:
         if not self.stands(owners):
             await self._owner.lost(self)
             raise Gone
+
+    async def confirm(self, writer: Writer | None) -> None:
+        """Look whether the partition is still ours where a later owner has written to a run.
+
+        The fence would let our record pass: what was read is newer than what we know.
+
+        Raises:
+            Gone: it is not.
+        """
+        if writer is not None and writer.epoch > self.epoch:
+            await self.recheck()
 
     def stands(self, owners: dict[int, Ownership]) -> bool:
         """Return whether the key of the partition is still ours.
@@ -308,10 +319,11 @@ class Owner:
 
     async def _apply(self) -> None:
         leases = self.env.backend.leases
+        # In this order: whoever has claimed a partition held a lease before.
+        owners = await leases.owners(self.env.lane)
         live = await leases.live()
         mates = {w for w, info in live.items() if _may_own(info, self.env.lane)}
         mates.add(self.env.worker)
-        owners = await leases.owners(self.env.lane)
         await self._drop_lost(owners)
         now = asyncio.get_running_loop().time()
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]

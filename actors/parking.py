@@ -9,6 +9,7 @@ from .errors import (
     NonDeterminismError,
     RunBlocked,
     WorkflowNotRegistered,
+    WorkflowStuck,
 )
 
 _REASONS: dict[type[BaseException], str] = {
@@ -30,6 +31,11 @@ def reason_of(error: BaseException) -> str:
     return _REASONS.get(type(error), "stuck")
 
 
+def holds_the_loop(error: BaseException) -> bool:
+    """Return whether each try of the run costs all others of its worker."""
+    return isinstance(error, WorkflowStuck) and error.held
+
+
 class Parking:
     """Where one run stands while it is parked; `reason` is None while it is not."""
 
@@ -39,9 +45,11 @@ class Parking:
         self._retry: asyncio.TimerHandle | None = None
         self._pause = _FIRST_PAUSE
 
-    def park(self, reason: str) -> None:
-        """Stand still for a while, longer each time."""
+    def park(self, reason: str, *, costly: bool = False) -> None:
+        """Stand still for a while, longer each time; for the longest where a try costs others."""
         self.reason = reason
+        if costly:
+            self._pause = _LONGEST_PAUSE
         self._retry = asyncio.get_running_loop().call_later(self._pause, self._unpark)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

@@ -74,7 +74,7 @@ def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shipped_name(name: str) -> str | None:
     """Return where a tracked file lies in the wheel, None where it is not shipped."""
-    if re.match(r"ops/(deploy|web)/", name):
+    if re.match(r"ops/(chaos|deploy|web)/", name):
         return None
     if re.fullmatch(r"src/offbook/([^/]+\.py|py\.typed)", name):
         return name.removeprefix("src/")

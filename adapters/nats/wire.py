@@ -10,6 +10,7 @@ server sends an error that a reconnect would cure.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from nats import errors
@@ -65,17 +66,24 @@ class Wire(Client):
             return
         self._turn = True
         self._loop.call_soon(self._end_turn)
-        if self._transport is not None:
-            self._transport.write(frame)
+        self._write(frame)
 
     def _end_turn(self) -> None:
         self._turn = False
         self._write_out()
 
     def _write_out(self) -> None:
-        if self._out and self._transport is not None and self.usable:
-            self._transport.write(b"".join(self._out))
+        if self._out and self.usable:
+            self._write(b"".join(self._out))
         self._out.clear()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        # uvloop refuses where the connection has ended and the read loop has not been told yet:
+        # then what waits for an answer fails with the rest.
+        with suppress(RuntimeError):
+            self._transport.write(data)
 
     def ping(self) -> asyncio.Future[bool]:
         """Return what is done when the server has read all that was written before."""
@@ -84,8 +92,7 @@ class Wire(Client):
         self._flushes.add(future)
         future.add_done_callback(self._flushes.discard)
         self._write_out()
-        if self._transport is not None:
-            self._transport.write(b"PING\r\n")
+        self._write(b"PING\r\n")
         return future
 
     def listen(self, subject: str, handler: Handler) -> int:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
 from offbook.actors.codec import Codec
 from offbook.actors.model import Command, Event, Head, History, Record, Writer
-from support.checks import SLACK, Evidence, verdicts
-from support.ledger import Act, Call
+from offbook.ops.chaos.checks import CANCEL_SLACK, SLACK, verdicts
+from offbook.ops.chaos.evidence import Acknowledged, Act, Call, Evidence
+from offbook.ops.chaos.report import GROUPS, counted, lines
 
 SECOND = 1_000_000
 T = 1_700_000_000 * SECOND
@@ -48,15 +50,21 @@ def history() -> History:
 
 def body(at: float, step: str, pid: int = OWNER, *, attempt: int = 1) -> list[Call]:
     began = T + round(at * SECOND)
+    key = f"r/{step}", "of one effect"
     return [
-        Call(began, pid, "r", step, attempt, "enter", step),
-        Call(began + 1000, pid, "r", step, attempt, "exit", step),
+        Call(began, pid, "r", step, attempt, "enter", step, *key),
+        Call(began + 1000, pid, "r", step, attempt, "exit", step, *key),
     ]
 
 
 def clean() -> Evidence:
     calls = [*body(1.1, "a"), *body(4.1, "b", HELPER)]
-    return Evidence({"r": 2}, {"r": history()}, {"r": 2}, calls, [], {"r": ["c"]})
+    evidence = Evidence({"r": 2}, {"r": history()}, {"r": 2}, calls, [], {"r": ["c"]})
+    evidence.children = set()
+    evidence.acknowledged = [Acknowledged(T, f"host-{OWNER}-abcd", "r", n) for n in range(1, 6)]
+    evidence.words, evidence.script = {"r": [1, 2, 3]}, {"r": [1, 2, 3]}
+    evidence.calm = T
+    return evidence
 
 
 def records(evidence: Evidence) -> list[Record]:
@@ -67,10 +75,12 @@ def lose_the_run(e: Evidence) -> None:
     del e.histories["r"]
     e.calls.clear()
     e.accepted.clear()
+    e.acknowledged.clear()
 
 
 def leave_it_running(e: Evidence) -> None:
     del records(e)[4]
+    del e.acknowledged[4]
 
 
 def return_something_else(e: Evidence) -> None:
@@ -87,6 +97,7 @@ def break_the_chain(e: Evidence) -> None:
 
 def let_a_zombie_write(e: Evidence) -> None:
     records(e)[3].writer = Writer("host-40-abcd", 6)
+    e.acknowledged[3] = replace(e.acknowledged[3], worker="host-40-abcd")
 
 
 def go_on_after_the_end(e: Evidence) -> None:
@@ -162,11 +173,72 @@ def fail_a_task(e: Evidence) -> None:
     e.faults.append("process 41: balance")
 
 
+def leave_something(e: Evidence) -> None:
+    e.leaks.append("3 messages in chaos_mail")
+
+
+def start_it_unasked(e: Evidence) -> None:
+    e.histories["stranger"] = deepcopy(e.histories["r"])
+
+
+def make_it_unreadable(e: Evidence) -> None:
+    e.unreadable["r"] = "the chain is broken"
+
+
+def end_long_after_calm(e: Evidence) -> None:
+    e.calm -= e.patience
+
+
+def forget_a_cancel(e: Evidence) -> None:
+    e.cancelled["r"] = T + 5 * SECOND - CANCEL_SLACK - 1
+
+
+def fire_and_cancel(e: Evidence) -> None:
+    records(e)[3].commands.append(Command("cancel_timer", "t"))
+
+
+def never_fire(e: Evidence) -> None:
+    del records(e)[2].events[0]
+
+
+def give_a_key_two_effects(e: Evidence) -> None:
+    e.calls += [replace(call, sha="of another") for call in body(2.1, "a")[:1]]
+    e.acts.append(Act("kill", T + round(1.15 * SECOND), OWNER))
+
+
+def forget_the_last_record(e: Evidence) -> None:
+    e.acknowledged.append(replace(e.acknowledged[0], n=6))
+
+
+def forget_all_records(e: Evidence) -> None:
+    records(e).clear()
+    e.calls.clear()
+    e.accepted.clear()
+    e.expected.clear()
+    e.children = {"r"}
+
+
+def let_another_have_written(e: Evidence) -> None:
+    e.acknowledged[1] = replace(e.acknowledged[1], worker="host-42-abcd")
+
+
+def lose_a_word(e: Evidence) -> None:
+    del e.words["r"][1]
+
+
+def say_a_word_twice(e: Evidence) -> None:
+    e.words["r"].append(3)
+
+
+def mix_words(e: Evidence) -> None:
+    e.words["r"].reverse()
+
+
 FAULTS: list[tuple[Callable[[Evidence], None], set[str]]] = [
     (lose_the_run, {"lost-run"}),
     (leave_it_running, {"stuck"}),
     (return_something_else, {"wrong-result"}),
-    (leave_a_hole, {"I1"}),
+    (leave_a_hole, {"I1", "lost-event", "lost-timer"}),
     (break_the_chain, {"I1"}),
     (let_a_zombie_write, {"zombie-write"}),
     (go_on_after_the_end, {"after-the-end"}),
@@ -185,6 +257,20 @@ FAULTS: list[tuple[Callable[[Evidence], None], set[str]]] = [
     (lose_a_payload, {"hook-lost"}),
     (take_a_payload_twice, {"hook-twice"}),
     (fail_a_task, {"fault"}),
+    (leave_something, {"leak"}),
+    (start_it_unasked, {"I7"}),
+    (make_it_unreadable, {"I1"}),
+    (end_long_after_calm, {"stuck"}),
+    (forget_a_cancel, {"lost-cancel"}),
+    (fire_and_cancel, {"two-outcomes"}),
+    (never_fire, {"lost-timer"}),
+    (give_a_key_two_effects, {"keyed-twice"}),
+    (forget_the_last_record, {"lost-event"}),
+    (forget_all_records, {"lost-event"}),
+    (let_another_have_written, {"moved-event"}),
+    (lose_a_word, {"chunk-lost"}),
+    (say_a_word_twice, {"chunk-twice"}),
+    (mix_words, {"chunk-out-of-order"}),
 ]
 
 
@@ -222,3 +308,89 @@ def test_a_body_may_run_again_where_the_owner_of_its_run_was_killed() -> None:
     evidence.calls[0:2] = [*body(1.1, "a", HELPER), *body(1.2, "a", 43)]
     evidence.acts.append(Act("kill", T + round(1.15 * SECOND), OWNER))
     assert verdicts(evidence) == []
+
+
+def cancel_just_before_the_end(e: Evidence) -> None:
+    e.cancelled["r"] = T + 5 * SECOND - CANCEL_SLACK
+
+
+def cancel_a_step(e: Evidence) -> None:
+    records(e)[4].commands.insert(0, Command("cancel_step", "b"))
+
+
+def cancel_in_time(e: Evidence) -> None:
+    e.cancelled["r"] = T + 4 * SECOND
+    records(e)[4].events = [Event("cancel_requested", key="cancel:x")]
+    records(e)[4].commands = [Command("cancelled", "end", data={})]
+    e.calls[2:] = []
+    e.words["r"] = [1, 2]
+    del e.results["r"]
+
+
+def start_a_child(e: Evidence) -> None:
+    start_it_unasked(e)
+    e.children = {"stranger"}
+
+
+def repeat_an_effect(e: Evidence) -> None:
+    run_a_body_twice(e)
+    e.acts.append(Act("kill", T + round(1.15 * SECOND), OWNER))
+
+
+def kill_a_late_body(e: Evidence) -> None:
+    """Its task came again, for its ack was lost in the kill; and the second one dies too."""
+    e.calls += [*body(2.5, "a", HELPER)[:1], *body(4.5, "a", 43)]
+    e.acts += [Act("kill", T + round(1.15 * SECOND), OWNER)]
+    e.acts += [Act("kill", T + 3 * SECOND, HELPER)]
+
+
+def end_in_time(e: Evidence) -> None:
+    e.calm -= e.patience - 5 * SECOND
+
+
+def judge_a_play_without_calm(e: Evidence) -> None:
+    end_long_after_calm(e)
+    e.calm = 0
+
+
+def cancel_a_timer(e: Evidence) -> None:
+    never_fire(e)
+    fire_and_cancel(e)
+
+
+CLEAN = [
+    cancel_just_before_the_end,
+    cancel_in_time,
+    cancel_a_step,
+    start_a_child,
+    repeat_an_effect,
+    kill_a_late_body,
+    end_in_time,
+    judge_a_play_without_calm,
+    cancel_a_timer,
+]
+
+
+@pytest.mark.parametrize("change", CLEAN, ids=lambda v: v.__name__)
+def test_what_may_be_is_left_alone(change: Callable[[Evidence], None]) -> None:
+    evidence = clean()
+    change(evidence)
+    assert verdicts(evidence) == []
+
+
+def test_every_rule_that_a_fault_breaks_is_printed_in_a_group() -> None:
+    named = {rule for rules in GROUPS.values() for rule in rules}
+    planted = {rule for _, rules in FAULTS for rule in rules}
+    assert planted == named
+
+
+def test_a_verdict_names_its_group_its_evidence_and_how_to_have_it_again() -> None:
+    evidence = clean()
+    lose_a_word(evidence)
+    found = verdicts(evidence)
+    assert counted(found)["lost"] == 1
+    head, line = lines(found, {"seed": 7, "commit": "abc"})
+    assert "lost 1" in head
+    assert "duplicate 0" in head
+    assert '"rule": "chunk-lost"' in line
+    assert '"seed": 7' in line

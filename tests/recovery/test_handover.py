@@ -3,10 +3,14 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from offbook import Settings, current_step, sleep, step, workflow
+from offbook import Settings, Worker, current_step, sleep, step, workflow
+from offbook.adapters.log import LogObserver
+from offbook.adapters.memory import MemoryBackend
+from offbook.adapters.memory.seam import Action
 from offbook.testing import CrashAt, Environment, Recorder
 from recovery.plays import stepping, working
 from recovery.scene import Scene, scene, until
@@ -180,3 +184,54 @@ async def test_a_new_owner_does_not_send_again_what_it_just_sent() -> None:
     assert BODIES == {"h": 2}
     assert ("tasks.publish", "before", 2) not in recorder.trace
     assert ("tasks.publish", "before", 1) in recorder.trace
+
+
+class StandStill:
+    """Pauses a worker at its first answer about leases, for as long as somebody else needs."""
+
+    def __init__(self) -> None:
+        self.backend: MemoryBackend | None = None
+        self.stands = asyncio.Event()
+
+    def __call__(self, point: str, phase: str) -> Action:
+        if self.backend is not None and point in POINTS and phase == "after":
+            self.backend.pause()
+            self.backend = None
+            self.stands.set()
+        return Action.GO
+
+
+POINTS = {"leases.live", "leases.owners"}
+
+
+class Heard(LogObserver):
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
+        super().log(level, event, **fields)
+        self.events.append(event)
+
+
+@pytest.mark.virtual
+async def test_a_worker_that_began_to_look_before_another_came_takes_nothing_from_it() -> None:
+    seam, heard = StandStill(), Heard()
+    async with Environment(workers=0, observer=heard) as env:
+        client = env.make_client(seam)
+        async with client:
+            assert isinstance(client.backend, MemoryBackend)
+            seam.backend = slow = client.backend
+            first = Worker(client, settings=env.settings)
+            starting = asyncio.create_task(first.start())
+            await seam.stands.wait()
+            second = await env.add_worker()
+            await asyncio.sleep(1)
+            assert len(second.partitions()) >= 2
+            slow.resume()
+            await starting
+            await asyncio.sleep(5)
+            assert (len(first.partitions()), len(second.partitions())) == (2, 2)
+            await first.aclose()
+    assert "partition_taken" in heard.events
+    assert "partition_lost" not in heard.events

@@ -9,8 +9,10 @@ import pytest
 
 from offbook import Client, current_step, hook, step, workflow
 from offbook.actors.model import Command, Event, History, Record, Writer, encode_record, unpack
+from offbook.actors.names import partition_of
 from offbook.actors.ports import Refused, Unsure
 from offbook.adapters.memory import MemoryBackend
+from offbook.adapters.memory.seam import Action
 from offbook.testing import Environment
 from recovery.plays import asking, stepping, working
 from recovery.scene import Scene, scene
@@ -57,11 +59,14 @@ def closed_gates() -> None:
     GATES.clear()
 
 
-async def intrude(client: Client, run: str, *events: Event, commands: list[Command]) -> int:
+async def intrude(
+    client: Client, run: str, *events: Event, commands: list[Command], epoch: int | None = None
+) -> int:
     """Write the next record of a run as a second writer at the fence; return its number."""
     while True:
         history = await client.history(run)
-        writer = Writer("rival-1-0", history.records[-1].writer.epoch if history.records else 0)
+        last = history.records[-1].writer.epoch if history.records else 0
+        writer = Writer("rival-1-0", last if epoch is None else epoch)
         record = Record(
             n=history.next,
             prev_seq=history.seq,
@@ -203,6 +208,46 @@ async def test_a_worker_that_stood_still_past_its_lease_writes_nothing_more(
         history = await env.history(run)
         claims = [r.writer for r in history.records if r.events[0].kind == "owner_changed"]
         assert claims[0].worker != stale.id
+        judged({run.id: history}, {run.id: result})
+
+
+class Deaf:
+    """While it is on, a worker hears nothing of who owns what."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def __call__(self, point: str, phase: str) -> Action:
+        deaf = self.on and point == "leases.owners" and phase == "before"
+        return Action.UNSURE if deaf else Action.GO
+
+
+@pytest.mark.virtual
+async def test_an_owner_that_reads_what_a_later_one_wrote_adds_nothing_to_it() -> None:
+    seam = Deaf()
+    async with Environment(workers=0) as env:
+        first = await env.add_worker(seam=seam)
+        leases = env.client.backend.leases
+        run = await env.client.start(listening, id="l")
+        await env.wait_for_hook(run)
+        await asyncio.sleep(5)  # the run has left memory
+        seam.on = True
+        epochs: dict[int, int] = {}
+        for number, seen in (await leases.owners("default")).items():
+            epochs[number] = await leases.claim("default", number, "rival-1-0", seen.epoch)
+        number = partition_of(run.id, 4)
+        await intrude(env.client, run.id, claimed(), commands=[], epoch=epochs[number])
+        before = await env.history(run)
+        await env.client.resume("rivals", 0)
+        await asyncio.sleep(2)
+        assert (await env.history(run)).records == before.records
+        seam.on = False
+        await env.client.resume("rivals", 1)
+        await env.client.resume("rivals", 2)
+        result = await run.result()
+        assert result == [0, 1, 2]
+        history = await env.history(run)
+        assert history.records[-1].writer.worker == first.id
         judged({run.id: history}, {run.id: result})
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from offbook import Chunk, Client, Run, RunFailed, StepLost
+from recovery.killing import WORKERS, kill_workers, persist
+from recovery.killing import replace as replenish
 from recovery.scene import QUICK, Scene, scene
-from recovery.test_chaos import kill_workers, persist
-from recovery.test_chaos import replace as replenish
 from recovery.voices import flooding, singing, speaking, ticking
 from support.copies import Copy
 from support.ledger import Act, now
@@ -27,7 +27,6 @@ FULL = os.environ.get("OFFBOOK_CHAOS") == "full"
 RUNS, CHUNKS, PARTS = (200, 1_000, 20) if FULL else (20, 200, 8)
 SECONDS = 60.0 if FULL else 6.0
 VOICES, VERSES = (16, 10_000) if FULL else (16, 250)
-WORKERS = 3
 CHAOS = replace(QUICK, poison=1_000)
 """Here the workers die of us, and so often that a run could look guilty of it."""
 

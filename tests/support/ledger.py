@@ -3,53 +3,19 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from offbook import current_step
+from offbook.ops.chaos.evidence import Act, Call, now
+
+__all__ = ["FOLDER", "Act", "Call", "Ledger", "now"]
 
 FOLDER = "LEDGER_FOLDER"
 _LOOK_SECONDS = 0.01
-
-
-def now() -> int:
-    """Return microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One line: a body was entered, was left, or raised. `at` is in microseconds since 1970."""
-
-    at: int
-    pid: int
-    run: str
-    step: str
-    attempt: int
-    phase: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One disturbance: `kill` or `pause` of a worker, `lapse` of its lease, `server` for a kill.
-
-    It lasts from `at` to `until`, or for a moment; without a pid it hits everybody.
-    """
-
-    kind: str
-    at: int
-    pid: int = 0
-    until: int = 0
-
-    def hits(self, pids: set[int], since: int, until: int | None) -> bool:
-        """Return whether it hit one of these processes in that time."""
-        met = since <= max(self.at, self.until) and (until is None or self.at < until)
-        return met and (not self.pid or self.pid in pids)
 
 
 class Ledger:

@@ -10,26 +10,10 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any
 
 import offbook
-from offbook.adapters.log import LogObserver
+from offbook.ops.chaos.witness import Listener
 from support.ledger import FOLDER, Ledger
-
-
-class Witness(LogObserver):
-    """Notes in the ledger when this process had lost its lease, and what failed in it."""
-
-    def __init__(self, ledger: Ledger, lease: float) -> None:
-        self._ledger = ledger
-        self._lease = lease
-
-    def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
-        super().log(level, event, **fields)
-        if event == "partition_reclaimed" or (event == "partition_lost" and fields["lapsed"]):
-            self._ledger.note_act("lapse", 2 * self._lease)
-        if event == "task_failed":
-            self._ledger.note_fault(str(fields))
 
 
 async def main(url: str, namespace: str, module: str, options: str) -> None:
@@ -37,7 +21,7 @@ async def main(url: str, namespace: str, module: str, options: str) -> None:
     import_module(module)
     chosen = json.loads(options)
     settings = offbook.Settings(**chosen.pop("settings"))
-    witness = Witness(Ledger.of_process(), settings.lease) if FOLDER in os.environ else None
+    witness = Listener(Ledger.of_process(), settings.lease) if FOLDER in os.environ else None
     folder = url.removeprefix("folder:") if url.startswith("folder:") else None
     async with (
         offbook.connect(

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from offbook.actors.errors import ServerRefused
 from offbook.actors.ports import Unsure
@@ -163,3 +165,25 @@ async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: st
             gc.collect()
             await asyncio.sleep(0)
     assert unheard == []
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_ended_unnoticed_leaves_requests_without_an_answer(
+    loop: Callable[[], asyncio.AbstractEventLoop], nats_url: str, namespace: str
+) -> None:
+    """uvloop refuses to write where asyncio is silent; both are found out by the read loop."""
+
+    async def play() -> None:
+        async with opened(nats_url, namespace) as backend:
+            wire = backend._link.wire  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            transport: Any = wire._transport  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            transport._io_writer.transport.abort()  # noqa: SLF001
+            asking = asyncio.ensure_future(backend.log.tail("r"))
+            sending = asyncio.ensure_future(backend.mail.send("d", "r", "start", b""))
+            for waiting in (asking, sending):
+                with pytest.raises(Unsure):
+                    await waiting
+            await again(lambda: backend.mail.send("d", "r", "start", b""))
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(play())
