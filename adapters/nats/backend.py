@@ -1,6 +1,5 @@
 """All doors of one namespace on one connection to NATS."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,14 +43,6 @@ _SYNC_UNKNOWN = (
 )
 
 
-class WallClock:
-    """`offbook.actors.ports.Clock`: the machine's time."""
-
-    def now(self) -> int:
-        """Return microseconds since 1970 UTC."""
-        return time.time_ns() // 1000
-
-
 class NatsBackend:
     """`offbook.actors.ports.Backend` on NATS JetStream.
 
@@ -88,7 +79,7 @@ class NatsBackend:
         self.streams: Streams = NatsStreams(link, self._names, batches)
         self.groups: Groups = NatsGroups(link, self._names)
         self.signals: Signals = NatsSignals(link, self._names)
-        self.clock: Clock = WallClock()
+        self.clock: Clock = link.clock
         self.runs: Table = NatsTable(link, self._names, batches, "runs")
         self.hooks: Table = NatsTable(link, self._names, batches, "hooks")
         self.deployments: Table = NatsTable(link, self._names, batches, "deployments")
