@@ -158,10 +158,10 @@ class Link:
 
     async def local(self, point: str, op: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - whatever the port returns
         """Wait for something in the process itself; raises what `op` raises, and Unsure."""
-        await self._pass(point, "before")
+        await self._pass(point, "before", noisy=False)
         result = await op()
-        await self._pass(point, "lost")
-        await self._pass(point, "after")
+        await self._pass(point, "lost", noisy=False)
+        await self._pass(point, "after", noisy=False)
         return result
 
     async def here(self) -> None:
@@ -191,17 +191,19 @@ class Link:
         if self.server.up:
             op()
 
-    async def _pass(self, point: str, phase: str) -> None:
+    async def _pass(self, point: str, phase: str, *, noisy: bool = True) -> None:
         await self.here()
-        action = self._decide(point, phase)
+        action = self._decide(point, phase, noisy=noisy)
         if not self.alive:
             await self._hang()
         if action is Action.UNSURE:
             raise Unsure(f"{point}: {'not sent' if phase == 'before' else 'the answer was lost'}")
 
-    def _decide(self, point: str, phase: str, noise_phase: str | None = None) -> Action:
+    def _decide(
+        self, point: str, phase: str, noise_phase: str | None = None, *, noisy: bool = True
+    ) -> Action:
         action = self.seam(point, phase) if self.seam else Action.GO
-        if action is Action.GO and self.server.noise is not None:
+        if noisy and action is Action.GO and self.server.noise is not None:
             action = self.server.noise(point, noise_phase or phase)
         if action is Action.CRASH:
             self.kill()

@@ -1,6 +1,7 @@
 """The house of one simulation: three workers that come and go, a client, and a server."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
@@ -8,9 +9,9 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from offbook import Client, Settings, Worker
+from offbook import Client, ServerUnavailable, Settings, Worker
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt, Namespace, Passage
+from offbook.actors.ports import Attempt, Namespace, Passage, Unsure
 from offbook.adapters.memory import Latency, MemoryBackend, World
 from offbook.adapters.memory.faults import Action, Noise
 from offbook.adapters.memory.world import Space
@@ -139,7 +140,11 @@ class House:
     # Workers
 
     async def add(self) -> None:
-        """Start a worker; it may die before it has begun."""
+        """Start a worker; it may die before it has begun, or fail to connect."""
+        with contextlib.suppress(Unsure, ServerUnavailable):
+            await self._add()
+
+    async def _add(self) -> None:
         self._count += 1
         number = self._count
         client, backend = self._client(number)
@@ -150,16 +155,22 @@ class House:
         backend.when_killed(partial(self._on_death, seat))
         token = PROCESS.set(number)
         try:
-            opening = asyncio.create_task(_open(worker), name=f"open w{number}")
+            opening = asyncio.create_task(_open(worker), name=f"open {seat}")
         finally:
             PROCESS.reset(token)
-        death = asyncio.create_task(seat.died.wait(), name=f"death w{number}")
-        await asyncio.wait({opening, death}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (opening, death):
-            task.cancel()
-        await asyncio.wait({opening, death})
-        if not opening.cancelled() and backend.alive:
+        await self._mortal(seat, opening)
+        if not opening.cancelled() and backend.alive and opening.exception() is not None:
+            backend.kill()
             opening.result()
+
+    @staticmethod
+    async def _mortal(seat: Seat, job: "asyncio.Task[None]") -> None:
+        """Await a job for as long as its process lives."""
+        death = asyncio.create_task(seat.died.wait(), name=f"death of {seat}")
+        await asyncio.wait({job, death}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (job, death):
+            task.cancel()
+        await asyncio.wait({job, death})
 
     def _on_death(self, seat: Seat) -> None:
         self.act("kill", seat.number)
@@ -180,13 +191,13 @@ class House:
         """Have as many workers as there should be."""
         while len(self.alive()) < count:
             await self.add()
+            await asyncio.sleep(0.1)
 
     async def stop(self, seat: Seat) -> None:
-        """Drain a worker and close its connection."""
-        await seat.worker.aclose()
-        if seat.alive:
+        """Drain a worker and close its connection, unless it dies meanwhile."""
+        await self._mortal(seat, asyncio.create_task(_leave(seat.worker), name=f"leave {seat}"))
+        if seat in self.seats and seat.alive:
             self.seats.remove(seat)
-            await seat.worker.client.aclose()
 
     async def close(self) -> None:
         """End all processes."""
@@ -201,6 +212,11 @@ class House:
 async def _open(worker: Worker) -> None:
     await worker.client.__aenter__()
     await worker.start()
+
+
+async def _leave(worker: Worker) -> None:
+    await worker.aclose()
+    await worker.client.aclose()
 
 
 class _Connection(AbstractAsyncContextManager[MemoryBackend]):

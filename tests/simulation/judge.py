@@ -88,10 +88,26 @@ def _epochs(house: House) -> Iterator[Verdict]:
             yield Verdict("I11", "", f"partition {partition}: reader {held}, owner {epoch}")
 
 
-def adrift(house: House) -> Iterator[Verdict]:
+class States:
+    """The state of each run, worked out again only where its log has grown."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._known: dict[str, tuple[int, RunState]] = {}
+
+    def all(self) -> dict[str, RunState]:
+        log = self._house.space.log.runs
+        for run, rows in log.items():
+            if self._known.get(run, (0, None))[0] != len(rows):
+                history = read_history(run, list(rows.values()), self._house.space.blobs.get(run))
+                if history is not None:
+                    self._known[run] = len(rows), state_of(history)
+        return {run: self._known[run][1] for run in log if run in self._known}
+
+
+def adrift(house: House, states: States) -> Iterator[Verdict]:
     """I6, at any moment: a run that has not ended has mail, or something that will bring some."""
-    for run, history in histories(house).items():
-        state = state_of(history)
+    for run, state in states.all().items():
         if state.status in FINAL or state.n == 0:
             continue
         if not _is_held(house, state):

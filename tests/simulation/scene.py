@@ -12,7 +12,7 @@ from typing import Any
 from crash import corpus
 from offbook import current_step
 from offbook.actors.model import pack
-from offbook.actors.state import FINAL, state_of
+from offbook.actors.state import FINAL
 from offbook.testing import Environment
 from simulation import judge, plays, programs
 from simulation.chance import play
@@ -109,6 +109,7 @@ class Scene:
         count = self.house.rng.randint(3, 7)
         self.plays = plays.draw(self.house.rng, count, self.nemesis.seconds / 2)
         self.adrift: list[Verdict] = []
+        self._states = judge.States(self.house)
         self.ended_after = 0.0
 
     async def run(self) -> list[Verdict]:
@@ -135,7 +136,7 @@ class Scene:
         """Look for runs that nothing would ever bring back."""
         while not self.adrift:
             await asyncio.sleep(_LOOK)
-            self.adrift += judge.adrift(self.house)
+            self.adrift += judge.adrift(self.house, self._states)
 
     async def _calm(self) -> list[Verdict]:
         began = self.house.world.time()
@@ -158,15 +159,14 @@ class Scene:
         return []
 
     def _open_runs(self) -> list[str]:
-        found = judge.histories(self.house)
-        return [run for run, history in found.items() if state_of(history).status not in FINAL]
+        return [run for run, s in self._states.all().items() if s.status not in FINAL]
 
     def _mail(self) -> list[str]:
         channels = self.house.space.mail.channels.values()
         return [f"{m.kind} to {m.run}" for c in channels for m in c.messages.values()]
 
     def _where(self, run: str) -> str:
-        state = state_of(judge.histories(self.house)[run])
+        state = self._states.all()[run]
         waits = [*state.steps, *state.timers, *state.hooks, *state.children]
         entry = self.house.space.runs.entries.get(run)
         told = "" if entry is None else repr(entry.value[-300:])

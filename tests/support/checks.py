@@ -176,7 +176,7 @@ def _span(history: History, step: str, attempt: int) -> tuple[int | None, int | 
                 commanded = record.at
             if event.data["attempt"] == attempt:
                 settled = record.at
-        if attempt == 1 and any(c.id == step for c in record.commands):
+        if attempt == 1 and any(c.id == step and c.kind == "step" for c in record.commands):
             commanded = record.at
     return commanded, settled
 
