@@ -15,7 +15,7 @@ from .model import Command, Event, pack
 from .ports import StepTask, Unsure
 from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
-from .summary import Summaries
+from .summary import Summaries, lost_record
 from .taskset import together
 from .tokens import ACCEPTED_MAX, Tokens, forget_notes, has_ended, leaves_notes, scope_key
 from .tombs import bury_run, ended_topic
@@ -415,7 +415,8 @@ class Effects:
 
     async def blocked(self, reason: str, error: BaseException) -> None:
         """Show in the summary that the run is parked, and why."""
-        await self._surely(lambda: self._summaries.block(self.run, reason, str(error)))
+        lost = lost_record(error)
+        await self._surely(lambda: self._summaries.block(self.run, reason, str(error), lost))
 
     async def bury(self, reason: object) -> None:
         """End a run whose log cannot be read: a tombstone stands for its end."""

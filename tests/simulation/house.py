@@ -37,6 +37,7 @@ class Witness:
     def __init__(self, house: "House") -> None:
         self._house = house
         self.faults: list[str] = []
+        self.lost: set[str] = set()
 
     def start(self, head: Head) -> dict[str, str]:
         self._house.say("client", f"start {head.run}")
@@ -61,6 +62,8 @@ class Witness:
         self._house.say(PROCESS.get(), told)
         if event == "task_failed":
             self.faults.append(told)
+        if event == "history_lost" or fields.get("reason") in {"lost", "corrupted"}:
+            self.lost.add(fields["run"])
 
 
 class Seat:

@@ -1,11 +1,14 @@
 """The verdict over a simulation: of what the server holds, what it was told, and a witness."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from crash.laws import check_effects, check_laws
 from offbook.actors.define import registry
-from offbook.actors.model import TOMBSTONE, BlobRef, History, read_history
+from offbook.actors.errors import HistoryCorrupted, HistoryLost
+from offbook.actors.model import TOMBSTONE, BlobRef, History, digest_of, read_history
 from offbook.actors.state import FINAL, RunState, state_of
 from offbook.testing import replay
 from simulation.house import House
@@ -15,19 +18,35 @@ from support.checks import Evidence, Verdict, verdicts
 _SHORT = 5_000_000
 
 
+@dataclass(frozen=True)
+class Written:
+    """A record that the server took: when, by whom, and the hash of its bytes."""
+
+    at: int
+    writer: str
+    digest: bytes
+
+
 def histories(house: House) -> dict[str, History]:
-    """Return all runs, as the server holds them. Raises what the log is guilty of."""
+    """Return all runs, as the server holds them, but those that were told to be damaged."""
     log = house.space.log
     found: dict[str, History] = {}
     for run, stored in log.runs.items():
         rows = sorted(stored.values(), key=lambda row: (row.key == TOMBSTONE, row.seq))
-        history = read_history(run, rows, house.space.blobs.get(run))
+        try:
+            history = read_history(run, rows, house.space.blobs.get(run))
+        except (HistoryCorrupted, HistoryLost):
+            if run in house.witness.lost:
+                continue
+            raise
         if history is not None:
             found[run] = history
     return found
 
 
-def judge(house: House, evidence: Evidence, written: dict[tuple[str, int], int]) -> list[Verdict]:
+def judge(
+    house: House, evidence: Evidence, written: Mapping[tuple[str, int], Written]
+) -> list[Verdict]:
     """Return every broken rule."""
     found = list(verdicts(evidence))
     for run, history in evidence.histories.items():
@@ -36,6 +55,19 @@ def judge(house: House, evidence: Evidence, written: dict[tuple[str, int], int])
         found += _replays(run, history)
     found += _epochs(house)
     return found
+
+
+def forgotten(
+    house: House, written: Mapping[tuple[str, int], Written], since: int
+) -> Iterator[Verdict]:
+    """P11: what the server acknowledged and forgot is told of, where its writer still lives."""
+    alive = {seat.worker.id for seat in house.alive()}
+    for (run, n), what in written.items():
+        if what.writer not in alive or what.at > since or run in house.witness.lost:
+            continue
+        row = house.space.log.runs.get(run, {}).get(f"t.{n}")
+        if row is None or digest_of(row.data) != what.digest:
+            yield Verdict("silent-loss", run, f"record {n} of {what.writer}")
 
 
 def _laws(run: str, history: History, ledger: dict[str, int]) -> Iterator[Verdict]:
@@ -47,12 +79,12 @@ def _laws(run: str, history: History, ledger: dict[str, int]) -> Iterator[Verdic
 
 
 def _times(
-    run: str, history: History, written: dict[tuple[str, int], int]
+    run: str, history: History, written: Mapping[tuple[str, int], Written]
 ) -> Iterator[Verdict]:
     """No record is from the future, and no timer fires before its time, by the server's clock."""
     due: dict[str, int] = {}
     for record in history.records:
-        at = written[run, record.n]
+        at = written[run, record.n].at
         if record.at > at:
             yield Verdict("future", run, f"record {record.n} by {record.at - at} microseconds")
         for event in record.events:
@@ -99,9 +131,12 @@ class States:
         log = self._house.space.log.runs
         for run, rows in log.items():
             if self._known.get(run, (0, None))[0] != len(rows):
-                history = read_history(run, list(rows.values()), self._house.space.blobs.get(run))
-                if history is not None:
-                    self._known[run] = len(rows), state_of(history)
+                self._known.pop(run, None)
+                with contextlib.suppress(HistoryCorrupted, HistoryLost):
+                    blobs = self._house.space.blobs.get(run)
+                    history = read_history(run, list(rows.values()), blobs)
+                    if history is not None:
+                        self._known[run] = len(rows), state_of(history)
         return {run: self._known[run][1] for run in log if run in self._known}
 
 

@@ -11,7 +11,8 @@ from offbook.adapters.memory.faults import Noise
 from simulation.house import NAMESPACE, House, Seat
 
 LANE = "default"
-_KINDS = ("none", "some", "heavy")
+CUTS = 0.12
+"""The share of seeds in which the server syncs seldom, and loses power."""
 
 
 class Nemesis:
@@ -23,6 +24,9 @@ class Nemesis:
         self.pace = self.rng.choice((0.5, 2.0, 5.0))
         self.seconds = self.rng.uniform(10, 40)
         self._acts = self._choose()
+        self.cuts = self.rng.random() < CUTS
+        if self.cuts:
+            self._acts += [self._power_cut] * 2
         self._noise = self.rng.choice((0.0, 0.0, 0.01, 0.03))
         self._crashes = self.rng.choice((0.0, 0.0, 0.001, 0.004))
         self._back: list[Callable[[], Awaitable[None]]] = []
@@ -41,12 +45,15 @@ class Nemesis:
     async def run(self) -> None:
         """Disturb the house until calm."""
         self._begin()
+        syncs = asyncio.create_task(self._sync()) if self.cuts else None
         until = self.house.world.time() + self.seconds
         while self.house.world.time() < until:
             await asyncio.sleep(self.rng.uniform(0.2, 1.8) * self.pace)
             if self._acts:
                 await self.rng.choice(self._acts)()
             await self.house.fill()
+        if syncs is not None:
+            syncs.cancel()
         await self.calm()
 
     def _begin(self) -> None:
@@ -155,6 +162,22 @@ class Nemesis:
         self.house.world.stop()
         await asyncio.sleep(self.rng.choice((0.2, 1.5, 4.0, 12.0)))
         self.house.world.start()
+        self.house.act("server", since=since)
+
+    async def _sync(self) -> None:
+        while True:
+            self.house.world.sync()
+            await asyncio.sleep(self.rng.uniform(1, 8))
+
+    async def _power_cut(self) -> None:
+        """Lose what was acknowledged since the last sync."""
+        since = self.house.world.now()
+        self.house.say("nemesis", "power cut")
+        self.house.world.stop()
+        self.house.world.lose()
+        await asyncio.sleep(self.rng.choice((0.2, 1.5, 6.0)))
+        self.house.world.start(forget_acks=False)
+        self.house.world.sync()
         self.house.act("server", since=since)
 
     # Rivals

@@ -11,7 +11,7 @@ from typing import Any
 
 from crash import corpus
 from offbook import current_step
-from offbook.actors.model import pack
+from offbook.actors.model import digest_of, pack, unpack
 from offbook.actors.state import FINAL
 from offbook.testing import Environment
 from simulation import judge, plays, programs
@@ -26,6 +26,8 @@ CALM_SECONDS = 200.0
 """Virtual seconds after calm in which all must have ended."""
 
 _LOOK = 0.5
+_WRITER = 5  # the field of a record
+_AUDIT_SECONDS = 10.0
 
 
 @dataclass
@@ -63,7 +65,7 @@ class _Times:
     """Notes by the server's clock when each record was written."""
 
     def __init__(self, house: House) -> None:
-        self.written: dict[tuple[str, int], int] = {}
+        self.written: dict[tuple[str, int], judge.Written] = {}
         self._house = house
         self._store = house.space.log
         self._write = self._store.write
@@ -71,7 +73,9 @@ class _Times:
     def write(self, run: str, key: str, data: bytes) -> int:
         seq = self._write(run, key, data)
         if key.startswith("t."):
-            self.written[run, int(key[2:])] = self._house.world.now()
+            writer = unpack(data)[_WRITER][0]
+            what = judge.Written(self._house.world.now(), writer, digest_of(data))
+            self.written[run, int(key[2:])] = what
         digest = hashlib.sha256(data).hexdigest()[:16]
         self._house.say("server", f"wrote {run}.{key} at {seq}: {digest}")
         return seq
@@ -117,6 +121,8 @@ class Scene:
         with _noted(self.house) as (times, bodies):
             async with _open(self.house):
                 await self._disturb()
+                if self.nemesis.cuts:
+                    return await self._after_cuts(times.written)
                 stuck = await self._calm()
                 evidence = self._evidence(bodies.calls)
                 found = judge.judge(self.house, evidence, times.written)
@@ -134,9 +140,20 @@ class Scene:
 
     async def _watch(self) -> None:
         """Look for runs that nothing would ever bring back."""
-        while not self.adrift:
+        while not self.adrift and not self.nemesis.cuts:
             await asyncio.sleep(_LOOK)
             self.adrift += judge.adrift(self.house, self._states)
+
+    async def _after_cuts(self, written: dict[tuple[str, int], judge.Written]) -> list[Verdict]:
+        """What was acknowledged may be gone; then somebody has told of it."""
+        calm = self.house.world.now()
+        for caller in self._callers:
+            caller.cancel()
+        await asyncio.wait(self._callers)
+        await asyncio.sleep(_AUDIT_SECONDS)
+        faults = [Verdict("fault", "", what) for what in self.house.witness.faults]
+        judge.histories(self.house)
+        return [*faults, *judge.forgotten(self.house, written, calm)]
 
     async def _calm(self) -> list[Verdict]:
         began = self.house.world.time()
