@@ -9,7 +9,7 @@ from typing import Any
 
 from .alarms import Alarms
 from .children import child_head, launch, outcome_fields, successor_head
-from .env import Host
+from .env import Gone, Host
 from .local import BUILTIN, LocalSteps
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
@@ -416,7 +416,8 @@ class Effects:
     async def blocked(self, reason: str, error: BaseException) -> None:
         """Show in the summary that the run is parked, and why."""
         lost = lost_record(error)
-        await self._surely(lambda: self._summaries.block(self.run, reason, str(error), lost))
+        with suppress(Gone):  # then the next owner finds it out
+            await self._surely(lambda: self._summaries.block(self.run, reason, str(error), lost))
 
     async def bury(self, reason: object) -> None:
         """End a run whose log cannot be read: a tombstone stands for its end."""

@@ -47,6 +47,9 @@ class Witness:
         self._strict = strict
         self._known: dict[str, _Last] = {}
         self._newest: dict[int, str] = {}
+        self._doubts: dict[str, None] = {}
+        self._breaks = 0
+        self._doubting = False
         self._lost: dict[str, _Last] = {}
 
     def __repr__(self) -> str:
@@ -57,6 +60,9 @@ class Witness:
         now = asyncio.get_running_loop().time()
         run = state.head.run
         ended = state.end is not None
+        self._look_for_breaks()
+        if self._doubting:
+            self._doubts[run] = None
         self._known.pop(run, None)
         self._known[run] = _Last(state.n, state.hash, state.head.nonce, ended, now)
         self._newest[partition] = run
@@ -65,6 +71,16 @@ class Witness:
             if self._known[oldest].at > now - KEPT_SECONDS and len(self._known) <= _KEPT_MOST:
                 return
             del self._known[oldest]
+
+    def _look_for_breaks(self) -> None:
+        """After a break, what was newest before it is to be looked for, and what came just after.
+
+        What is acknowledged later may stand though the server lost what was before it.
+        """
+        breaks = self._doors.backend.breaks()
+        if breaks != self._breaks:
+            self._breaks, self._doubting = breaks, True
+            self._doubts.update(dict.fromkeys(self._newest.values()))
 
     async def read(self, run: str, *, new: bool = False) -> tuple[History | None, Stored | None]:
         """Read a run as `read_run` does, and compare with what is known of it.
@@ -121,21 +137,22 @@ class Witness:
     async def audit(self) -> AsyncIterator[tuple[str, int]]:
         """Yield the runs, with the numbers of their records, that the server has forgotten.
 
-        Each is told once. A stream loses its end only: where the newest record stands, those before
-        it do.
+        Each is told once. A stream loses its end only: where the newest record from before a break
+        stands, all before it do.
 
         Raises:
             Unsure: the server does not answer.
         """
-        oldest = asyncio.get_running_loop().time() - KEPT_SECONDS
-        for partition, run in list(self._newest.items()):
+        self._look_for_breaks()
+        self._doubting = False
+        partitions = self._doors.backend.namespace.partitions
+        while self._doubts:
+            run = next(iter(self._doubts))
             last = self._known.get(run)
-            if last is None or last.at <= oldest:
-                self._newest.pop(partition, None)
-            elif not await self._stands(run, last):
-                async for missing in self._missing(partition):
+            if last is not None and not await self._stands(run, last):
+                async for missing in self._missing(partition_of(run, partitions)):
                     yield missing
-                self._newest.pop(partition, None)
+            self._doubts.pop(run, None)
 
     async def _stands(self, run: str, last: _Last) -> bool:
         log = self._doors.backend.log

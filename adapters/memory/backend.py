@@ -110,6 +110,10 @@ class MemoryBackend:
         """See the port. Leases are given up; readers leave their mail unacked."""
         await self._link.local("backend.close", self._close)
 
+    def breaks(self) -> int:
+        """See the port."""
+        return self._link.breaks
+
     async def health(self) -> dict[str, Any]:
         """See the port."""
         started = self.world.time()

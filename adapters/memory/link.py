@@ -130,6 +130,7 @@ class Link:
         self.alive = True
         self.on_kill: Thunk | None = None
         self.on_answer: Callable[[int], None] | None = None
+        self.breaks = 0
         self._parted: str | None = None
         self._paused: asyncio.Event | None = None
         self._out = Wires(server, latency)
@@ -327,6 +328,7 @@ class Link:
 
     def sever(self) -> None:
         """Lose the connection with the server's end: each call under way was done or not."""
+        self.breaks += 1
         for call in list(self._calls):
             if not call.done and self.server.coin():
                 _outcome(call.op)
@@ -345,6 +347,7 @@ class Link:
         if self._parted is not None:
             return
         self._parted = "silent" if silent else "cut"
+        self.breaks += 1
         for call in list(self._calls):
             if not call.done and self.server.up and self.opened and self.server.coin():
                 _outcome(call.op)

@@ -114,6 +114,10 @@ class NatsBackend:
             await lease.close()
         await self._link.close()
 
+    def breaks(self) -> int:
+        """Return how often the connection was lost."""
+        return self._link.breaks
+
     async def health(self) -> dict[str, Any]:
         """Return facts about the server: url, version, latency, sync, replicas, problems."""
         found: dict[str, Any] = {
