@@ -28,6 +28,7 @@ CALM_SECONDS = 200.0
 _LOOK = 0.5
 _WRITER = 5  # the field of a record
 _AUDIT_SECONDS = 10.0
+_PATIENCE = 1_000.0
 
 
 @dataclass
@@ -244,7 +245,8 @@ def simulate(seed: int, file: Path | None = None) -> Outcome:
         nonlocal scene, virtual
         scene = Scene(seed, trace)
         try:
-            broken = await scene.run()
+            async with asyncio.timeout(_PATIENCE):
+                broken = await scene.run()
         finally:
             virtual = scene.house.world.time()
         found = judge.histories(scene.house)
