@@ -38,6 +38,7 @@ class Witness:
         self._house = house
         self.faults: list[str] = []
         self.lost: set[str] = set()
+        self.acked: set[tuple[str, int]] = set()
 
     def start(self, head: Head) -> dict[str, str]:
         self._house.say("client", f"start {head.run}")
@@ -53,6 +54,7 @@ class Witness:
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         self._house.say(PROCESS.get(), f"turn {head.run} {facts['n']}")
+        self.acked.add((head.run, facts["n"]))
 
     def ended(self, head: Head, facts: Mapping[str, Any]) -> None:
         self._house.say(PROCESS.get(), f"ended {head.run} {facts['status']}")
@@ -135,8 +137,10 @@ class House:
         return client, backend
 
     def _decide(self, number: int, point: str, phase: str) -> Action:
-        crashes = number and self.crash_rate and self.rng.random() < self.crash_rate
-        action = Action.CRASH if crashes and phase != "lost" else Action.GO
+        # Whoever dies while it closes its connection has done all that it had to do.
+        mortal = number and phase != "lost" and point != "backend.close"
+        crashes = mortal and self.crash_rate and self.rng.random() < self.crash_rate
+        action = Action.CRASH if crashes else Action.GO
         self.say(f"w{number}", f"{point} {phase}{' dies' if action is Action.CRASH else ''}")
         return action
 

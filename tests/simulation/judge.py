@@ -63,10 +63,12 @@ def forgotten(
     """P11: what the server acknowledged and forgot is told of, where its writer still lives."""
     alive = {seat.worker.id for seat in house.alive()}
     for (run, n), what in written.items():
-        if what.writer not in alive or what.at > since or run in house.witness.lost:
+        acked = (run, n) in house.witness.acked
+        if not acked or what.writer not in alive or what.at > since:
             continue
         row = house.space.log.runs.get(run, {}).get(f"t.{n}")
-        if row is None or digest_of(row.data) != what.digest:
+        stands = row is not None and digest_of(row.data) == what.digest
+        if not stands and run not in house.witness.lost:
             yield Verdict("silent-loss", run, f"record {n} of {what.writer}")
 
 
