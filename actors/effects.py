@@ -74,8 +74,8 @@ class Effects:
             self.free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
-            leaving = self._actor.partition.leaving
-            event.data["remote"] = step.remote or leaving or not soon
+            # Its slot is kept from now on: what the log says must be what happens.
+            event.data["remote"] = not (soon and not step.remote and self.local.keep(step))
 
     def _settle_step(self, step: str) -> None:
         self._sent.pop(step, None)
