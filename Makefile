@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos-streams simulate corrupt fuzz check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,17 @@ test-core: $(STAMP) ## run the tests that are quick and need no browser
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
+
+simulate: $(STAMP) ## play seeds of the simulation; ARGS="--seeds 1000 --from 0"
+	PYTHONPATH=tests $(BIN)/python -m simulation $(ARGS)
+
+corrupt: $(STAMP) ## read 100,000 damaged histories; ARGS="--count 1000000 --seed 1"
+	PYTHONPATH=tests $(BIN)/python -m corruption $(ARGS)
+
+# Atheris is wanted here alone, and is not there for each Python and system.
+fuzz: $(STAMP) ## fuzz what reads foreign bytes; ARGS="mail -max_total_time=600"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3.1'
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
 	$(BIN)/ruff format --check .

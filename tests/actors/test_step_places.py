@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from offbook import Retry, current_step, step, workflow
+from offbook import Retry, Worker, current_step, step, workflow
 from offbook.actors.model import read_history
 from offbook.actors.ports import Namespace, StepTask
 from offbook.actors.state import state_of
@@ -77,9 +77,12 @@ class Leave:
                 worker = self._env.workers[0]
                 for partition in worker.partitions():
                     partition.leaving = True  # as the first act of a hand-over
-                leave = self._env.stop_worker(worker)
-                self.leaving = asyncio.get_running_loop().create_task(leave)
+                self.leaving = asyncio.get_running_loop().create_task(self._leave(worker))
         return Action.GO
+
+    async def _leave(self, worker: Worker) -> None:
+        await self._env.stop_worker(worker)
+        await self._env.add_worker()
 
 
 @pytest.mark.parametrize("record", [1, 2, 3])
@@ -90,7 +93,6 @@ def test_an_attempt_runs_once_where_its_owner_leaves_at_its_record(record: int) 
             found, seam = watched(env), Leave(env, record)
             await env.add_worker(seam=seam)
             handle = await env.client.start(several, ["a"], id="it")
-            await env.add_worker()
             assert await handle.result() == ["a"]
             assert found == []
             assert seam.leaving is not None
