@@ -336,7 +336,7 @@ def _record_fields(data: bytes) -> list[Any]:
     fields = unpack(data)
     if not isinstance(fields, list):
         raise ValueError("not a record")  # noqa: TRY004 - foreign bytes
-    found = cast("list[Any]", fields)
+    found: list[Any] = fields  # pyright: ignore[reportUnknownVariableType] - checked by whoever takes one
     if len(found) == _SUMMED_FIELDS:
         if found.pop() != zlib.crc32(data[:-_SUM_SIZE]):
             raise ValueError("a record whose bytes have changed")

@@ -101,8 +101,9 @@ def _start_of(state: RunState) -> int | None:
 
 def lost_record(error: BaseException) -> int:
     """Return the number of the record that is gone where that is the error, or 0."""
-    lost = isinstance(error, HistoryLost) and error.record.isdigit()
-    return int(error.record) if lost else 0
+    if isinstance(error, HistoryLost) and error.record.isdigit():
+        return int(error.record)
+    return 0
 
 
 _NONE = "", -1

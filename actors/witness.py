@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from .commit import leader_read
-from .errors import HistoryCorrupted, HistoryLost
 from .env import Doors
+from .errors import HistoryCorrupted, HistoryLost
 from .loading import read_run
 from .model import HEAD, TOMBSTONE, History, Stored, digest_of, key_of
 from .names import partition_of

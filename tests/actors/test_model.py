@@ -43,7 +43,7 @@ def test_a_bit_of_the_newest_record_that_turned_over_is_found(bit: int) -> None:
     for place in range(len(data)):
         changed = bytearray(data)
         changed[place] ^= 1 << bit
-        with pytest.raises(ValueError, match="record|message"):
+        with pytest.raises(ValueError, match=r"record|message"):
             decode_record(bytes(changed))
 
 
@@ -53,7 +53,7 @@ def test_a_bit_of_a_head_that_turned_over_is_found() -> None:
     for place in range(len(data)):
         changed = bytearray(data)
         changed[place] ^= 1
-        with pytest.raises(ValueError, match="head|message"):
+        with pytest.raises(ValueError, match=r"head|message"):
             decode_head(bytes(changed))
 
 

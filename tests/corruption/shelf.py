@@ -1,5 +1,7 @@
 """A shelf of real histories: what the shapes of the crash corpus leave in a log."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import functools
 from typing import Any

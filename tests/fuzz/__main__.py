@@ -6,7 +6,7 @@ folder is named, as libFuzzer wants it.
 
 import sys
 
-import atheris  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
 
 with atheris.instrument_imports(include=["offbook", "msgpack"]):
     from fuzz.targets import TARGETS, Target

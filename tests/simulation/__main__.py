@@ -38,7 +38,7 @@ def _arguments() -> argparse.Namespace:
 
 def _played(first: int, count: int, processes: int) -> Iterator[Outcome]:
     seeds = range(first, first + count)
-    if processes < 2:  # noqa: PLR2004
+    if processes < 2:
         yield from map(simulate, seeds)
         return
     with ProcessPoolExecutor(processes) as pool:

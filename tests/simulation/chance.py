@@ -1,5 +1,7 @@
 """All chance of a process under one seed, and a loop on which nothing depends on addresses."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import contextlib
 import gc
@@ -54,9 +56,7 @@ class SeededLoop(VirtualLoop):
         return _Future(loop=self)
 
 
-def _make_task(
-    loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
-) -> asyncio.Task[Any]:
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     return _Task(coro, loop=loop, **options)
 
 
@@ -73,7 +73,7 @@ def seeded(seed: int) -> Generator[None]:
     generator.seed(f"nonces {seed}")
     random.seed(f"jitter {seed}")
     urandom = _dispatch(bytes_of.randbytes, os.urandom)
-    os.urandom = random._urandom = urandom  # type: ignore[attr-defined, assignment]  # noqa: SLF001
+    os.urandom = random._urandom = urandom  # type: ignore[attr-defined]  # noqa: SLF001
     gc.collect()
     gc.disable()
     try:

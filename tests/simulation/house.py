@@ -1,5 +1,7 @@
 """The house of one simulation: three workers that come and go, a client, and a server."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import contextlib
 import random
@@ -100,8 +102,8 @@ class House:
         self.crash_rate = 0.0
         self.noise: Noise | None = self.world.noise
         self.latency = self.rng.choice((0.0, 0.001, 0.02))
-        self.skewed = self.rng.random() < 0.6  # noqa: PLR2004
-        self.eager = self.rng.random() < 0.7  # noqa: PLR2004
+        self.skewed = self.rng.random() < 0.6
+        self.eager = self.rng.random() < 0.7
         self.settings = SETTINGS
         self._count = 0
         self._burials: set[asyncio.Task[None]] = set()
@@ -131,9 +133,7 @@ class House:
         backend = MemoryBackend(
             self.world, namespace=NAMESPACE, latency=latency, seam=seam, skew=skew
         )
-        client = Client(
-            lambda: _Connection(backend), observer=self.witness, settings=self.settings
-        )
+        client = Client(lambda: _Connection(backend), observer=self.witness, settings=self.settings)
         return client, backend
 
     def _decide(self, number: int, point: str, phase: str) -> Action:

@@ -1,5 +1,7 @@
 """The verdict over a simulation: of what the server holds, what it was told, and a witness."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ class Nemesis:
             self._kill, self._pause, self._part, self._restart, self._outage, self._jump,
             self._usurp, self._rival, self._drain, self._lapse_of_client,
         ]  # fmt: skip
-        return [act for act in every if self.rng.random() < 0.5]  # noqa: PLR2004
+        return [act for act in every if self.rng.random() < 0.5]
 
     async def run(self) -> None:
         """Disturb the house until calm."""
@@ -89,7 +89,7 @@ class Nemesis:
         seat = self._someone()
         if seat is not None:
             seat.backend.kill()
-            if self.rng.random() < 0.3:  # noqa: PLR2004 - let the others take over first
+            if self.rng.random() < 0.3:
                 await asyncio.sleep(self.rng.uniform(0, 8))
 
     async def _pause(self) -> None:
@@ -129,7 +129,7 @@ class Nemesis:
         if seat is None or seat.parted is not None:
             return
         seat.parted = self.house.world.now()
-        silent = self.rng.random() < 0.5  # noqa: PLR2004
+        silent = self.rng.random() < 0.5
         self.house.say("nemesis", f"part {seat} {silent}")
         seat.backend.part(silent=silent)
         self._later(lambda: self._rejoin(seat), self.rng.choice((0.1, 1.0, 4.0, 10.0)))
@@ -143,7 +143,7 @@ class Nemesis:
     async def _lapse_of_client(self) -> None:
         """Cut the client off for a while."""
         self.house.say("nemesis", "part client")
-        self.house.door.part(silent=self.rng.random() < 0.5)  # noqa: PLR2004
+        self.house.door.part(silent=self.rng.random() < 0.5)
         self._later(self.house.door.rejoin, self.rng.uniform(0.1, 6))
 
     def _later(self, call: Callable[[], None], seconds: float) -> None:
@@ -153,7 +153,7 @@ class Nemesis:
 
     async def _restart(self) -> None:
         since = self.house.world.now()
-        self.house.world.restart(forget_acks=self.rng.random() < 0.7)  # noqa: PLR2004
+        self.house.world.restart(forget_acks=self.rng.random() < 0.7)
         self.house.act("server", since=since)
 
     async def _outage(self) -> None:

@@ -1,5 +1,7 @@
 """The runs of one simulation: shapes of the crash corpus and drawn programs, with their callers."""
 
+# ruff: noqa: ANN401, ASYNC110 - values of any type pass through here; what a server holds has no event
+
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
@@ -8,7 +10,7 @@ from typing import Any
 
 import offbook
 from crash.corpus import CORPUS, Shape
-from offbook import Client, OffbookError
+from offbook import Client, OffbookError, Run
 from offbook.actors.ports import Unsure
 from simulation import programs
 
@@ -66,7 +68,7 @@ def _of_program(rng: random.Random, number: int) -> Play:
     letters: list[tuple[str, Any]] = [
         (programs.token_of(run, asked), programs.answer(asked)) for asked in programs.asked(program)
     ]
-    cancel = rng.uniform(0, 20) if rng.random() < 0.15 else None  # noqa: PLR2004
+    cancel = rng.uniform(0, 20) if rng.random() < 0.15 else None
     return Play(run, programs.played, (program,), letters, cancel)
 
 
@@ -108,7 +110,7 @@ class Caller:
                 await asyncio.sleep(0.3)
             else:
                 self._play.accepted.append(caller)
-                if self._rng.random() < 0.3:  # noqa: PLR2004 - a sender that did not hear
+                if self._rng.random() < 0.3:
                     await persist(lambda: self._again(token, payload, caller))
                 return True
 
@@ -121,14 +123,13 @@ class Caller:
 
     async def _cancel(self, after: float) -> None:
         await asyncio.sleep(after)
-        run = self._client.run(self._play.run)
+        run: Run[Any] = self._client.run(self._play.run)
         if self._play.shape:
-            await self._until(bool(self._play.shape))
+            await self._until_it_waits()
         await persist(lambda: run.cancel("stop"))
 
-    async def _until(self, reached: bool) -> None:  # noqa: FBT001
+    async def _until_it_waits(self) -> None:
         """Wait until a shape stands where it is to be cancelled."""
-        del reached
         wanted = {"timer_started", "child_started"}
         while not wanted & set(await persist(self._kinds)):
             await asyncio.sleep(0.5)
@@ -141,7 +142,7 @@ class Caller:
             await asyncio.sleep(1)
 
     async def _woken(self) -> bool:
-        run = self._client.run(self._play.run)
+        run: Run[Any] = self._client.run(self._play.run)
         return bool(await run.wake()) or await run.status() == "completed"
 
 

@@ -4,9 +4,11 @@ A program is a list of instructions. What it gives depends on the program alone,
 of events, so the model needs no history.
 """
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import offbook
@@ -198,7 +200,7 @@ def expected(program: Program) -> list[Any]:
 
 
 def _value(name: str, argument: Any) -> Any:
-    leaves = {
+    leaves: dict[str, Callable[[int], Any]] = {
         "work": lambda n: n * 2, "far": lambda n: n + 100, "flaky": lambda n: n,
         "bad": lambda n: f"bad {n}", "ask": answer, "say": lambda n: n,
     }  # fmt: skip

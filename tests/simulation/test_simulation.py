@@ -1,5 +1,7 @@
 """Seeds of the simulation: what they show, that they repeat, and that they can fail."""
 
+# ruff: noqa: ANN401 - values of any type pass through here
+
 import os
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from simulation.__main__ import report
 from simulation.scene import Outcome, simulate
 
 TESTS = Path(__file__).parent.parent
-SCRIPT = "import sys; from simulation.scene import simulate; print(simulate(int(sys.argv[1])).digest)"
+SCRIPT = (
+    "import sys; from simulation.scene import simulate; print(simulate(int(sys.argv[1])).digest)"
+)
 
 
 def told(outcome: Outcome) -> str:
