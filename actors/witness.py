@@ -48,7 +48,7 @@ class Witness:
         self._known: dict[str, _Last] = {}
         self._newest: dict[int, str] = {}
         self._doubts: dict[str, None] = {}
-        self._breaks = 0
+        self._breaks: int = 0
         self._doubting = False
         self._lost: dict[str, _Last] = {}
 

@@ -151,8 +151,9 @@ def test_a_replica_that_lags_behind_is_no_loss() -> None:
 def test_an_id_that_is_free_again_is_no_loss() -> None:
     async def main() -> None:
         async with Environment(settings=Settings(strict_ids=False)) as env:
+            handle: Run[Any] = env.client.run("it")
             for _ in range(2):
-                handle = await env.client.start(works, id="it")
+                await env.client.start(works, id="it")
                 assert await handle.result() == 3
                 await handle.purge()
                 env.world.restart()

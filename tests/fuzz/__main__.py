@@ -5,8 +5,11 @@ folder is named, as libFuzzer wants it.
 """
 
 import sys
+from typing import Any
 
-import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
+import atheris as _atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
+
+atheris: Any = _atheris
 
 with atheris.instrument_imports(include=["offbook", "msgpack"]):
     from fuzz.targets import TARGETS, Target

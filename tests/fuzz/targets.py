@@ -12,11 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from offbook import InvalidName, InvalidOption, OffbookError
-from offbook.actors import names
+from offbook.actors import manifest, names
 from offbook.actors.chunks import Message as Chunk
 from offbook.actors.codec import Codec
 from offbook.actors.errors import HistoryCorrupted, HistoryLost
-from offbook.actors.manifest import _read as read_manifest
 from offbook.actors.model import (
     Command,
     Event,
@@ -43,7 +42,7 @@ from offbook.actors.turn import Context, decide, read_message
 from offbook.adapters.nats.api import read_headers, status
 from offbook.adapters.nats.pull import origin
 
-Target = Callable[[bytes], object]
+Target = Callable[[bytes], None]
 
 KINDS = (
     "start", "result", "fire", "hook", "cancel", "terminate", "child", "wake", "scope",
@@ -115,7 +114,7 @@ def tables(data: bytes) -> None:
     """Read bytes as the values of tables, tasks and chunks."""
     read_summary(data)
     TokenRecord.read(data)
-    read_manifest(data)
+    _stored_manifest(data)
     for channel in (Channel("words", "r"), Channel("topic")):
         with suppress(ValueError):
             Chunk.from_bytes(channel, data)
@@ -159,9 +158,10 @@ def values(data: bytes) -> None:
 def subjects(data: bytes) -> None:
     """Nothing that could change a subject passes as a name or topic."""
     text = data.decode("utf-8", "surrogateescape")
-    for check in (names.check_name, lambda _field, value: names.check_topic(value)):
-        with suppress(InvalidName):
-            _is_plain(check("run", text))
+    with suppress(InvalidName):
+        _is_plain(names.check_name("run", text))
+    with suppress(InvalidName):
+        _is_plain(names.check_topic(text))
     with suppress(InvalidOption):
         _is_plain(names.token_key(names.check_token(text)))
     with suppress(InvalidOption):
@@ -184,6 +184,9 @@ def replies(data: bytes) -> None:
     """Read bytes as where an ack goes."""
     with suppress(ValueError, IndexError):
         origin(data)
+
+
+_stored_manifest: Callable[[bytes], object] = manifest._read  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _nothing() -> None:

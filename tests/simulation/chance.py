@@ -68,7 +68,7 @@ def seeded(seed: int) -> Generator[None]:
     """
     install()
     bytes_of = random.Random(f"bytes {seed}")
-    generator: Any = names._noise  # noqa: SLF001 - the only way to its seed
+    generator: Any = names._noise  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way to its seed
     kept = generator.getstate(), random.getstate(), os.urandom, random._urandom  # type: ignore[attr-defined]  # noqa: SLF001
     generator.seed(f"nonces {seed}")
     random.seed(f"jitter {seed}")

@@ -72,7 +72,7 @@ async def say(value: int) -> int:
 
 def note() -> None:
     """Tell the witness that a body of a step was entered."""
-    corpus._note()  # noqa: SLF001 - one witness for both corpora
+    corpus.note()
 
 
 def token_of(run: str, number: int) -> str:
@@ -160,6 +160,7 @@ class Interpreter:
         return found
 
     async def do_scope(self, inner: list[Program]) -> list[Any]:
+        found: list[Any] = []
         async with offbook.CancelScope() as scope:
             task = asyncio.create_task(slow(0))
             found = await self.run(inner[0])
@@ -221,6 +222,6 @@ def asked(program: Program) -> Iterator[int]:
     for name, argument in program:
         if name == "ask":
             yield argument
-        elif isinstance(argument, list):
-            for one in argument:
-                yield from asked(one)
+        inner: list[Program] = argument if name in _BRANCHES else []
+        for one in inner:
+            yield from asked(one)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from offbook.actors.actor import RunActor
+from offbook.actors.server_clock import ServerClock
 from simulation import nemesis, scene
 from simulation.__main__ import report
 from simulation.scene import Outcome, simulate
@@ -73,7 +74,11 @@ def ack_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trust_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that takes its machine's clock for the server's."""
-    monkeypatch.setattr("offbook.actors.server_clock.ServerClock.heard", lambda *_: None)
+
+    def deaf(_clock: ServerClock, _at: int) -> None:
+        return
+
+    monkeypatch.setattr(ServerClock, "heard", deaf)
 
 
 @pytest.mark.parametrize("plant", [ack_too_early, trust_its_own_clock])
