@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fuzz.targets import KINDS, TARGETS, Target, letter
 from offbook.actors.model import unpack
 
-EXAMPLES = int(os.environ.get("OFFBOOK_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("OFFBOOK_EXAMPLES", "25"))
 QUICK = settings(max_examples=EXAMPLES, deadline=None)
 
 plain: Any = st.recursive(
