@@ -59,7 +59,9 @@ class Nemesis:
     def _begin(self) -> None:
         house = self.house
         if self._noise:
-            house.world.noise = Noise(self.rng.getrandbits(32), p=self._noise)
+            # Of a history the adapter asks the leader where a follower may lag behind.
+            seed = self.rng.getrandbits(32)
+            house.world.noise = Noise(seed, p=self._noise, stale_history=False)
         else:
             house.world.noise = None
         house.crash_rate = self._crashes
