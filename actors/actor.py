@@ -54,6 +54,7 @@ from .turn import (
     hook_of,
     order_to_terminate,
     read_message,
+    tethers,
 )
 
 _PUT_OFF_MAX = 10
@@ -538,7 +539,8 @@ class RunActor:
         for message in batch:
             if message.delivery is not None:
                 self._finished[message.delivery.origin] = None
-        for origin in list(self._finished)[:-1]:
+        kept = tethers(self._finished)
+        for origin in [origin for origin in self._finished if origin not in kept]:
             self._let_go(origin)
 
     # Leaving

@@ -4,7 +4,7 @@ A message that is no news (its logical id is known, or what it concerns is not o
 no event. Nothing here waits, reads a clock or writes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,18 @@ class Context:
     encode_error: Callable[[BaseException], bytes]
     refuses: Refuses
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def tethers(origins: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Return which finished mail ties a run to its owner: of each stream the newest.
+
+    Not what arrived last: that may be a copy, on its way since before its ack, of mail which the
+    server has no more.
+    """
+    newest: dict[str, int] = {}
+    for stream, number in origins:
+        newest[stream] = max(number, newest.get(stream, number))
+    return set(newest.items())
 
 
 def order_to_terminate(batch: list[Message]) -> Message | None:
