@@ -27,7 +27,8 @@ NAMESPACE = Namespace("simulated", partitions=4, shards=1)
 QUEUES = ("default", "far")
 WORKERS = 3
 # A body never blocks here, and a watch in real time would be chance.
-SETTINGS = Settings(blocked_loop=1e6, grace=5.0)
+# An owner that a rival displaces counts as dead, and the nemesis displaces many.
+SETTINGS = Settings(blocked_loop=1e6, grace=5.0, poison=50)
 _NOTHING = nullcontext()
 _DAY = 86_400.0
 _SKEWS = (0.0, 0.0, 0.4, -0.4, 3_600.0, -3_600.0, _DAY, -_DAY)
@@ -116,10 +117,13 @@ class House:
     def say(self, who: object, what: str) -> None:
         self.trace.add(self.world.time(), str(who), what)
 
-    def act(self, kind: str, number: int = 0, since: int | None = None) -> None:
-        """Note a disturbance for the verdict."""
+    def act(
+        self, kind: str, number: int = 0, since: int | None = None, lasting: float = 0.0
+    ) -> None:
+        """Note a disturbance for the verdict, which lasts for some seconds more."""
         now = self.world.now()
-        self.acts.append(Act(kind, now if since is None else since, number, now))
+        until = now + round(lasting * 1e6)
+        self.acts.append(Act(kind, now if since is None else since, number, until))
         self.say("nemesis", f"{kind} {number}")
 
     def _client(self, number: int) -> tuple[Client, MemoryBackend]:

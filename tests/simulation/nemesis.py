@@ -11,6 +11,8 @@ from offbook.adapters.memory.faults import Noise
 from simulation.house import NAMESPACE, House, Seat
 
 LANE = "default"
+_NOTICED = 4.0
+"""Seconds in which an owner notices that it was displaced."""
 CUTS = 0.12
 """The share of seeds in which the server syncs seldom, and loses power."""
 
@@ -191,7 +193,7 @@ class Nemesis:
         if self.house.world.up and store.epoch(LANE, partition):
             epoch = self.house.world.next("leases")
             store.owners[LANE, partition] = Ownership("w-0-rival", epoch)
-            self.house.act("usurp", since=self.house.world.now())
+            self.house.act("usurp", lasting=_NOTICED)
             store.notify()
 
     async def _rival(self) -> None:
@@ -211,7 +213,7 @@ class Nemesis:
         record = Record(
             history.next, history.seq, history.hash, nonce, writer, "claim", last.at, [event], []
         )
-        self.house.act("rival", since=self.house.world.now())
+        self.house.act("rival", lasting=_NOTICED)
         try:
             log.write(run, f"t.{record.n}", encode_record(record))
         except Refused:
