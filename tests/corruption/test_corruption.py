@@ -70,12 +70,12 @@ def damage(env: Environment, names: list[str], seed: int) -> dict[str, str]:
     shelf = Shelf({name: list(rows.values()) for name, rows in logs.items()})
     done: dict[str, str] = {}
     for name in names:
-        mutated = None
-        while mutated is None:
+        while name not in done:
             kind = rng.choice([*MUTATIONS, drop_the_newest])
             mutated = kind(rng, shelf, shelf.logs[name])
-        done[name] = kind.__name__
-        logs[name] = _stored(mutated)
+            if mutated is not None:
+                done[name] = kind.__name__
+                logs[name] = _stored(mutated)
     return done
 
 

@@ -26,14 +26,14 @@ def told(outcome: Outcome) -> str:
     return report(outcome)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_all_runs_end_right_whatever_happens_to_them(seed: int) -> None:
     outcome = simulate(seed)
     assert outcome.runs
     assert not outcome.broken, told(outcome)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_what_a_server_without_sync_forgets_is_told(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +43,7 @@ def test_what_a_server_without_sync_forgets_is_told(
     assert not outcome.broken, told(outcome)
 
 
-@pytest.mark.parametrize("hash_seed", ["1", "77"])
+@pytest.mark.parametrize("hash_seed", ["77"])
 def test_a_seed_is_the_same_life_in_another_process(hash_seed: str) -> None:
     seed = 12
     shown = subprocess.run(
