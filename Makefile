@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak simulate corrupt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,17 @@ chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; opt
 
 chaos-pydantic: $(STAMP) ## kill agents of pydantic-ai at more places; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_pydantic_agents.py $(ARGS)
+
+simulate: $(STAMP) ## play seeds of the simulation; ARGS="--seeds 1000 --from 0"
+	PYTHONPATH=tests $(BIN)/python -m simulation $(ARGS)
+
+corrupt: $(STAMP) ## read 100,000 damaged histories; ARGS="--count 1000000 --seed 1"
+	PYTHONPATH=tests $(BIN)/python -m corruption $(ARGS)
+
+# Atheris is wanted here alone, and is not there for each Python and system.
+fuzz: $(STAMP) ## fuzz what reads foreign bytes; ARGS="mail -max_total_time=600"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3.0'
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target pyright mypy rules

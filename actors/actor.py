@@ -20,7 +20,6 @@ from .loading import (
     feed,
     has_blobs,
     load,
-    read_run,
     resolved,
     start_machine,
 )
@@ -352,13 +351,13 @@ class RunActor:
         """Read the run; one that cannot be read can still be terminated."""
         new, self._new = self._new and batch[0].kind == "start", False
         try:
-            return await read_run(self.env, self.run, new=new)
+            return await self.env.witness.read(self.run, new=new)
         except (HistoryCorrupted, HistoryLost):
             order = order_to_terminate(batch)
             if order is None:
                 raise
             await self.effects.bury(order.fields.get("reason"))
-            return await read_run(self.env, self.run)
+            return await self.env.witness.read(self.run)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
         found = self._first_head(batch)
@@ -370,6 +369,7 @@ class RunActor:
         except Refused as error:
             raise Unsure from error
         memory = Memory(first_state(head, seq, digest_of(data)))
+        self.env.witness.note(memory.state, self.partition.number)
         memory.machine = await start_machine(self.env, memory.state)
         return memory
 
@@ -506,6 +506,7 @@ class RunActor:
         ahead.cancel()
         turn.commit_seconds = loop.time() - began
         state.advance(record, seq, digest_of(data))
+        self.env.witness.note(state, self.partition.number)
 
     def _writer(self, state: RunState) -> Writer:
         if state.writer is not None and self._wrote(state.writer):

@@ -9,13 +9,13 @@ from typing import Any
 
 from .alarms import Alarms
 from .children import child_head, launch, outcome_fields, successor_head
-from .env import Host
+from .env import Gone, Host
 from .local import BUILTIN, LocalSteps
 from .model import Command, Event, pack
 from .ports import StepTask, Unsure
 from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
-from .summary import Summaries
+from .summary import Summaries, lost_record
 from .taskset import together
 from .tokens import ACCEPTED_MAX, Tokens, forget_notes, has_ended, leaves_notes, scope_key
 from .tombs import bury_run, ended_topic
@@ -74,8 +74,8 @@ class Effects:
             self.free_alone()
             step = state.steps[event.id]
             soon = event.data["due"] - self._now() <= self._env.settings.short_timer * 1e6
-            leaving = self._actor.partition.leaving
-            event.data["remote"] = step.remote or leaving or not soon
+            # Its slot is kept from now on: what the log says must be what happens.
+            event.data["remote"] = not (soon and not step.remote and self.local.keep(step))
 
     def _settle_step(self, step: str) -> None:
         self._sent.pop(step, None)
@@ -415,7 +415,9 @@ class Effects:
 
     async def blocked(self, reason: str, error: BaseException) -> None:
         """Show in the summary that the run is parked, and why."""
-        await self._surely(lambda: self._summaries.block(self.run, reason, str(error)))
+        lost = lost_record(error)
+        with suppress(Gone):  # then the next owner finds it out
+            await self._surely(lambda: self._summaries.block(self.run, reason, str(error), lost))
 
     async def bury(self, reason: object) -> None:
         """End a run whose log cannot be read: a tombstone stands for its end."""

@@ -1,7 +1,7 @@
 """What the actors of one worker share."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from .blobs import BlobStore
 from .codec import Codec
 from .define import Registry
-from .model import Writer
+from .model import History, Stored, Writer
 from .options import Settings
 from .ports import Backend, Observer
 from .state import RunState
@@ -60,6 +60,22 @@ class Slots:
             told()
 
 
+class Remembers(Protocol):
+    """What a worker knows to be in the log: see `witness`."""
+
+    def note(self, state: RunState, partition: int) -> None:
+        """Remember the record that was just acknowledged, or the head."""
+        ...
+
+    async def read(self, run: str, *, new: bool = False) -> tuple[History | None, Stored | None]:
+        """Read a run and its tombstone; raises where what is known of it is gone."""
+        ...
+
+    def audit(self) -> AsyncIterator[tuple[str, int]]:
+        """Yield the runs, with the numbers of their records, that the server has forgotten."""
+        ...
+
+
 @dataclass(slots=True)
 class Env:
     """The doors and settings of one worker. `worker` is this incarnation of it."""
@@ -76,6 +92,7 @@ class Env:
     slots: Slots
     make_handle: Callable[[str, Any], Any]
     watchdog: Watchdog
+    witness: Remembers
     context: Context
     """The context variables of the worker, not those of whatever step ran last."""
 
@@ -105,6 +122,7 @@ class Partition(Protocol):
     """What a run's actor needs of the partition that it lives in."""
 
     env: Env
+    number: int
     epoch: int
     died: bool
     leaving: bool

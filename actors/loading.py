@@ -86,7 +86,12 @@ async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | 
 
 
 def begins_anew(state: RunState, batch: Sequence[Message]) -> bool:
-    """Whether a start may be that of another run, which has the id of this ended one."""
+    """Whether the log is to be read again.
+
+    A start may be that of another run, which has the id of this ended one; or the log is in doubt.
+    """
+    if any(message.kind == "reread" for message in batch):
+        return True
     if state.end is None:
         return False
     starts = [message.fields["head"] for message in batch if message.kind == "start"]

@@ -48,6 +48,12 @@ class LocalSteps:
         self._reserved.add(step)
         return True
 
+    def keep(self, step: StepState) -> bool:
+        """Keep a slot for the next attempt of a step; return whether it may run here."""
+        if step.name.startswith(BUILTIN) or step.id in self._reserved:
+            return True
+        return self.reserve(step.id, step.name, step.queue)
+
     def _free_slot(self, step: str) -> None:
         if step in self._reserved:
             self._reserved.discard(step)

@@ -61,6 +61,7 @@ Times are whole microseconds since 1970 UTC.
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,6 +77,9 @@ TOMBSTONE = "z"
 
 _BLOB_EXT = 100
 _RECORD_FIELDS = 9
+_SUMMED_FIELDS = _RECORD_FIELDS + 1
+_SUM = "sum"
+_SUM_SIZE = 5
 _KIND = 6
 # msgpack's own quarter of a megabyte per packer is slow to get.
 _BUFFER = 4096
@@ -264,7 +268,7 @@ def unpack_map(data: bytes) -> dict[str, Any]:
 def encode_head(head: Head) -> bytes:
     """Encode a head."""
     parent = head.parent
-    return pack(
+    return _summed_map(
         {
             "v": VERSION,
             "run": head.run,
@@ -299,12 +303,46 @@ def decode_head(data: bytes) -> Head:
     """
     fields = unpack(data)
     try:
+        if _SUM in fields and data != _summed_map({k: v for k, v in fields.items() if k != _SUM}):
+            raise ValueError("a head whose bytes have changed")
+        fields.pop(_SUM, None)
         if fields.pop("v") != VERSION:
             raise ValueError("a head of another version")
         parent = fields.pop("parent")
         return Head(parent=Parent(*parent) if parent else None, **fields)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a head: {error}") from error
+
+
+def _summed_map(fields: dict[str, Any]) -> bytes:
+    return pack({**fields, _SUM: zlib.crc32(pack(fields))})
+
+
+def _summed(record: bytes) -> bytes:
+    """Return a packed record with a checksum behind its last field.
+
+    The chain holds a record only once the next one is written: the newest holds itself.
+    """
+    body = bytes((0x90 | _SUMMED_FIELDS,)) + record[1:]
+    return b"%b\xce%b" % (body, zlib.crc32(body).to_bytes(4))
+
+
+def _record_fields(data: bytes) -> list[Any]:
+    """Return the fields of a record, without its checksum; the first ones had none.
+
+    Raises:
+        ValueError: the bytes are not a record, or not those that were written.
+    """
+    fields = unpack(data)
+    if not isinstance(fields, list):
+        raise ValueError("not a record")  # noqa: TRY004 - foreign bytes
+    found: list[Any] = fields  # pyright: ignore[reportUnknownVariableType] - checked by whoever takes one
+    if len(found) == _SUMMED_FIELDS:
+        if found.pop() != zlib.crc32(data[:-_SUM_SIZE]):
+            raise ValueError("a record whose bytes have changed")
+    elif len(found) != _RECORD_FIELDS:
+        raise ValueError("not a record")
+    return found
 
 
 def read_head(run: str, data: bytes) -> Head:
@@ -332,7 +370,7 @@ def record_body(record: Record) -> list[Any]:
 
 def encode_record(record: Record, body: BlobRef | None = None) -> bytes:
     """Encode a record, or one whose body lies in the blob store."""
-    return pack(
+    packed = pack(
         [
             VERSION,
             record.n,
@@ -345,13 +383,14 @@ def encode_record(record: Record, body: BlobRef | None = None) -> bytes:
             record_body(record) if body is None else body,
         ]
     )
+    return _summed(packed)
 
 
 def body_of(data: bytes) -> BlobRef | None:
     """Return the reference to a record's body where it lies in the blob store."""
     try:
-        body = unpack(data)[-1]
-    except (ValueError, IndexError, TypeError, KeyError):
+        body = _record_fields(data)[-1]
+    except ValueError:
         return None
     return body if isinstance(body, BlobRef) else None
 
@@ -362,11 +401,7 @@ def kind_of(data: bytes) -> str:
     Raises:
         ValueError: the bytes are not a record.
     """
-    try:
-        _, _, _, _, _, _, kind, _, _ = unpack(data)
-    except TypeError as error:
-        raise ValueError(f"not a record: {error}") from error
-    return str(kind)
+    return str(_record_fields(data)[_KIND])
 
 
 def decode_record(data: bytes, bodies: Mapping[str, bytes] | None = None) -> Record:
@@ -375,7 +410,7 @@ def decode_record(data: bytes, bodies: Mapping[str, bytes] | None = None) -> Rec
     Raises:
         ValueError: the bytes are not a record of this version.
     """
-    fields = unpack(data)
+    fields = _record_fields(data)
     try:
         version, n, prev_seq, prev_hash, nonce, writer, kind, at, body = fields
         if version != VERSION:
@@ -403,7 +438,7 @@ def may_end(data: bytes) -> bool:
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
     unpacker.feed(data)
     try:
-        if unpacker.read_array_header() != _RECORD_FIELDS:
+        if unpacker.read_array_header() not in {_RECORD_FIELDS, _SUMMED_FIELDS}:
             return True
         for _ in range(_KIND):
             unpacker.skip()

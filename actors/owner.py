@@ -10,9 +10,10 @@ from .actor import RunActor
 from .again import again
 from .balance import plan
 from .env import Env, Gone
-from .errors import OffbookError
+from .errors import HistoryLost, OffbookError
 from .model import Writer, unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
+from .summary import Summaries
 from .taskset import TaskSet, together
 
 _TICKS = 12
@@ -121,10 +122,11 @@ class OwnedPartition:
     def stands(self, owners: dict[int, Ownership]) -> bool:
         """Return whether the key of the partition is still ours.
 
-        Where a namespace was made anew there is none, or one of a lower epoch.
+        Where a namespace was made anew there is none, or one of a lower epoch; where a server lost
+        its last writes, the same epoch may be another's.
         """
         seen = owners.get(self.number)
-        return seen is not None and seen.epoch == self.epoch
+        return seen == Ownership(self.env.worker, self.epoch)
 
     async def drained(self) -> None:
         """Return when what waited at the opening has been delivered."""
@@ -283,6 +285,7 @@ class Owner:
                 if changed or self._waited or loop.time() - looked >= poll:
                     looked = loop.time()
                     await self._look()
+                    await self._audit()
             except OffbookError as error:
                 self.env.observer.log("error", "balance_refused", error=str(error))
 
@@ -316,6 +319,22 @@ class Owner:
             await self._apply()
         except Unsure as error:
             self.env.observer.log("info", "balance_postponed", reason=str(error))
+
+    async def _audit(self) -> None:
+        """See whether the server still has what it acknowledged lately; tell of what it has not."""
+        try:
+            async for run, n in self.env.witness.audit():
+                self.env.observer.log("error", "history_lost", run=run, record=n)
+                self.tasks.spawn(self._block(run, n), f"lost {run}")
+        except Unsure as error:
+            self.env.observer.log("info", "audit_postponed", reason=str(error))
+
+    async def _block(self, run: str, n: int) -> None:
+        actor = self.actor(run)
+        if actor is not None:
+            actor.post("reread", {})
+        text = str(HistoryLost(run, str(n)))
+        await again(lambda: Summaries(self.env).block(run, "lost", text, n))
 
     async def _apply(self) -> None:
         leases = self.env.backend.leases

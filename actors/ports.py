@@ -545,6 +545,10 @@ class Backend(Protocol):
         """Release everything; awaits each task it started."""
         ...
 
+    def breaks(self) -> int:
+        """Return how often the connection was lost (no I/O): what came then may be missed."""
+        ...
+
     async def health(self) -> dict[str, Any]:
         """Return facts about the server: url, version, latency, sync, replicas, problems."""
         ...

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from typing import Any
 
 from .env import Env
+from .errors import HistoryLost
 from .model import HEAD, decode_head, pack, unpack
 from .ports import Refused
 from .state import FINAL, RunState, first_state
@@ -98,6 +99,13 @@ def _start_of(state: RunState) -> int | None:
     return None if state.started else state.head.start_at
 
 
+def lost_record(error: BaseException) -> int:
+    """Return the number of the record that is gone where that is the error, or 0."""
+    if isinstance(error, HistoryLost) and error.record.isdigit():
+        return int(error.record)
+    return 0
+
+
 _NONE = "", -1
 
 
@@ -125,11 +133,16 @@ class Summaries:
         self._unsure, self._written = _NONE, version
         return wrote or maybe
 
-    async def block(self, run: str, reason: str, detail: str) -> None:
-        """Mark the run as blocked."""
+    async def block(self, run: str, reason: str, detail: str, lost: int = 0) -> None:
+        """Mark the run as blocked; `lost` is the number of an acknowledged record that is gone.
+
+        That it was there is kept, so that no later owner goes on without it.
+        """
         known = await self._known(run)
-        if known.status not in FINAL:
-            await self._put(replace(known, status="blocked", reason=reason, detail=detail[:2000]))
+        if known.status not in FINAL or lost:
+            n = max(known.n, lost)
+            told = replace(known, status="blocked", reason=reason, detail=detail[:2000], n=n)
+            await self._put(told)
             self._written = _NONE
 
     async def close(self, run: str, status: str, at: int) -> None:

@@ -34,6 +34,7 @@ from .steps import Execution, StepActor
 from .taskset import TaskSet, end_of, together, unbroken
 from .values import flag, several, whole
 from .watchdog import Watchdog
+from .witness import Witness
 
 _SLOTS_MOST = 1_000_000
 
@@ -199,6 +200,7 @@ class Worker:
             slots=self._slots,
             make_handle=client.run,
             watchdog=Watchdog.shared(),
+            witness=Witness(client, strict=self.settings.strict_ids),
             context=self._tasks.context,
         )
         self._services = Services(env, self._tasks, client)

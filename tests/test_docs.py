@@ -79,7 +79,7 @@ def test_the_python_of_a_page_runs_in_a_process_of_its_own(page: str) -> None:
 
 
 def test_every_page_for_python_programmers_has_python() -> None:
-    silent = {"ARCHITECTURE", "benchmarks", "cli", "glossary", "operations", "reliability"}
+    silent = {"ARCHITECTURE", "benchmarks", "cli", "glossary", "operations", "reliability", "simulation"}
     guides = {page for page in PAGES if page.startswith("docs/") and page.count("/") == 1}
     spoken = {page for page in guides if page not in PYTHON_PAGES}
     assert {Path(page).stem for page in spoken} <= silent

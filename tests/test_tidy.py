@@ -161,7 +161,11 @@ LOGICAL_TIME = (
     "tests/actors/test_loop",
     "tests/actors/test_machine",
     "tests/actors/test_runtime",
+    "tests/actors/test_step_places",
+    "tests/actors/test_witness",
+    "tests/corruption/",
     "tests/crash/",
+    "tests/simulation/",
     "tests/support/programs.py",
 )
 """There all sleeps are those of workflow bodies without a clock, or on the virtual loop."""

@@ -19,6 +19,7 @@ from offbook.actors.ports import (
     Tasks,
     Timers,
 )
+from offbook.actors.server_clock import ServerClock
 
 from .leases import MemoryLeases
 from .link import Link
@@ -38,7 +39,8 @@ class MemoryBackend:
     """Fills the port `Backend` on a `World`: one simulated process with its connection.
 
     Without `latency` each call takes the loop's next turn. `seam` decides at the points before
-    and after each call (see `faults`); `skew` puts this process's wall clock wrong by seconds.
+    and after each call (see `faults`); `skew` puts this process's wall clock wrong by seconds
+    (`wall.skew` moves it later on).
     """
 
     log: Log
@@ -66,8 +68,11 @@ class MemoryBackend:
     ) -> None:
         self.world = world
         self.namespace = namespace
-        self.clock: Clock = VirtualClock(skew=skew)
+        self.wall = VirtualClock(skew=skew)
+        clock = ServerClock(self.wall.now, world.time)
+        self.clock: Clock = clock
         self._link = Link(world, latency, seam)
+        self._link.on_answer = clock.heard
         self._bind(world.space(namespace))
 
     def _bind(self, space: Space) -> None:
@@ -108,6 +113,10 @@ class MemoryBackend:
     async def close(self) -> None:
         """See the port. Leases are given up; readers leave their mail unacked."""
         await self._link.local("backend.close", self._close)
+
+    def breaks(self) -> int:
+        """See the port."""
+        return self._link.breaks
 
     async def health(self) -> dict[str, Any]:
         """See the port."""
@@ -150,6 +159,14 @@ class MemoryBackend:
     def resume(self) -> None:
         """Go on as by SIGCONT, with what the connection had taken meanwhile."""
         self._link.resume()
+
+    def part(self, *, silent: bool = False) -> None:
+        """Be cut off from the server; with `silent`, calls end only after seconds of silence."""
+        self._link.part(silent=silent)
+
+    def rejoin(self) -> None:
+        """Reach the server again: what is unacked comes anew."""
+        self._link.rejoin()
 
     def _leave(self) -> None:
         self._link.close()

@@ -50,6 +50,15 @@ class LeaseStore:
             del self.leases[held.worker]
             self.notify()
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back the owners that are on the disk now; leases are renewed anyway."""
+        kept = dict(self.owners)
+
+        def back() -> None:
+            self.owners = dict(kept)
+
+        return back
+
     def halt(self) -> None:
         """The server goes down: nobody can renew."""
         for held in self.holders:
@@ -125,6 +134,14 @@ class Held(Attached):
         """The process goes on and renews at once."""
         self._store.server.loop.call_soon(self.unblock, "process")
 
+    def parted(self) -> None:
+        """No renewal arrives."""
+        self.block("network")
+
+    def rejoined(self) -> None:
+        """Renewals arrive again."""
+        self._store.server.loop.call_soon(self.unblock, "network")
+
     def block(self, reason: str) -> None:
         """Stop renewing."""
         if self._closed:
@@ -137,7 +154,9 @@ class Held(Attached):
 
     def unblock(self, reason: str) -> None:
         """Renew again, where nothing else is in the way."""
-        if reason == "process" and not self._link.running:
+        if (reason == "process" and not self._link.running) or (
+            reason == "network" and not self._link.connected
+        ):
             return
         if self._blocks and not self._store.server.up:
             self._blocks.add("server")
@@ -172,11 +191,14 @@ class _Watching(Attached):
         self._link = link
         self._changed = changed
         link.attach(self)
-        store.watchers[self] = lambda: link.push(self._tell)
+        store.watchers[self] = lambda: link.push("leases", self._tell)
 
     def dropped(self) -> None:
         self._link.detach(self)
         self._store.watchers.pop(self, None)
+
+    def rejoined(self) -> None:
+        self._link.push("leases", self._tell)
 
     def _tell(self) -> None:
         if self in self._store.watchers:

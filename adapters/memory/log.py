@@ -37,6 +37,15 @@ class LogStore:
             grown(data)
         return sequence
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now."""
+        kept = {run: dict(rows) for run, rows in self.runs.items()}
+
+        def back() -> None:
+            self.runs = {run: dict(rows) for run, rows in kept.items()}
+
+        return back
+
     def purge(self, run: str, *, whole: bool) -> None:
         """Remove records, and with `whole` all."""
         rows = self.runs.get(run, {})
@@ -114,7 +123,7 @@ async def kept(
 
     def written(data: bytes) -> None:
         if wanted is None or wanted(data):
-            link.push(partial(grown.put_nowait, data))
+            link.push("signals", partial(grown.put_nowait, data))
 
     token = object()
     watchers = told.setdefault(name, {})

@@ -100,6 +100,17 @@ class MailStore:
             ordered = sorted(channel.messages.values(), key=lambda m: m.origin[1])
             channel.messages = {m.origin: m for m in ordered}
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now; readers stay."""
+        kept = {key: dict(channel.messages) for key, channel in self.channels.items()}
+
+        def back() -> None:
+            self._acked.clear()
+            for key, channel in self.channels.items():
+                channel.messages = dict(kept.get(key, {}))
+
+        return back
+
     def boot(self) -> None:
         """Go on after a crash: readers come back and are given all that is not acked."""
         for channel in self.channels.values():
@@ -140,13 +151,13 @@ class Reader(Attached):
             return
         for origin in origins:
             self._held.set(origin)
-            self._link.push(partial(self._hand, self._channel.messages[origin]))
+            self._link.push("mail", partial(self._hand, self._channel.messages[origin]))
             if self._store.server.hits("early_redelivery"):
                 self._store.server.shortly(partial(self._early, origin))
 
     def started(self) -> None:
         """Deliver from now on: never before `open` has returned."""
-        self._link.push(self._begin)
+        self._link.push("mail", self._begin)
 
     def _begin(self) -> None:
         waiting, self._waiting = self._waiting or [], None
@@ -171,6 +182,11 @@ class Reader(Attached):
         self._listening = False
         self._link.detach(self)
         self._drained.set()
+
+    def rejoined(self) -> None:
+        """The connection is back: all that is unacked comes again."""
+        self._waiting = None
+        self.reset()
 
     async def drained(self) -> None:
         """See the port."""
@@ -302,6 +318,19 @@ class TimerStore:
     def pending(self, run: str) -> int:
         """Return how many timers of a run wait here."""
         return len(self._runs.get(run, {}))
+
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now."""
+        kept = [(t.lane, t.run, t.name, t.due) for ts in self._runs.values() for t in ts.values()]
+
+        def back() -> None:
+            for run in list(self._runs):
+                for name in list(self._runs[run]):
+                    self.disarm(run, name, quietly=True)
+            for lane, run, name, due in kept:
+                self.arm(lane, run, name, due)
+
+        return back
 
     def boot(self) -> None:
         """Go on after a crash: what is overdue fires now."""

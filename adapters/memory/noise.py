@@ -8,11 +8,18 @@ from .seam import Action
 
 @dataclass(slots=True)
 class Latency:
-    """How long a message takes in one direction: seconds, drawn evenly from `low` to `high`."""
+    """How long a message takes in one direction: seconds, drawn evenly from `low` to `high`.
+
+    `slow` is the share of messages that take `slower` times as long. With `apart`, each port has a
+    connection of its own: what concerns different streams overtakes each other.
+    """
 
     seed: int
     low: float
     high: float
+    slow: float = 0.0
+    slower: float = 20.0
+    apart: bool = False
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -20,7 +27,10 @@ class Latency:
 
     def sample(self) -> float:
         """Return the next delay in seconds."""
-        return self._random.uniform(self.low, self.high)
+        delay = self._random.uniform(self.low, self.high)
+        if self.slow and self._random.random() < self.slow:
+            return delay * self.slower
+        return delay
 
 
 @dataclass(slots=True)

@@ -24,6 +24,17 @@ class ChannelStore:
         self._times: dict[int, int] = {}
         self.watchers: dict[Channel, dict[object, Heard]] = {}
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now."""
+        kept = {channel: list(messages) for channel, messages in self.channels.items()}
+        groups, times = dict(self.groups), dict(self._times)
+
+        def back() -> None:
+            self.channels = {channel: list(messages) for channel, messages in kept.items()}
+            self.groups, self._times = dict(groups), dict(times)
+
+        return back
+
     def append(self, channel: Channel, data: bytes) -> int:
         """Add a message; tell those who listen, unless the word is lost."""
         check_size(str(channel), len(data))
@@ -86,11 +97,15 @@ class MemoryGroups:
 
 
 class _Watching(Attached):
-    def __init__(self, store: ChannelStore, channel: Channel, link: Link) -> None:
+    def __init__(self, store: ChannelStore, channel: Channel, link: Link, heard: Heard) -> None:
         self._store = store
         self._channel = channel
         self._link = link
+        self._heard = heard
         link.attach(self)
+
+    def rejoined(self) -> None:
+        self._link.push("streams", lambda: self._heard(None, 0))
 
     def dropped(self) -> None:
         self._link.detach(self)
@@ -131,10 +146,11 @@ class MemoryStreams:
 
     async def watch(self, channel: Channel, heard: Heard) -> Callable[[], None]:
         """See the port."""
-        watching = _Watching(self._store, _checked(channel), self._link)
+        watching = _Watching(self._store, _checked(channel), self._link, heard)
 
         def forward(posted: Posted | None, before: int) -> None:
-            self._link.push(partial(self._hear, watching, channel, heard, posted, before))
+            hear = partial(self._hear, watching, channel, heard, posted, before)
+            self._link.push("streams", hear)
 
         self._store.watchers.setdefault(channel, {})[watching] = forward
         return watching.dropped

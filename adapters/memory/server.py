@@ -68,6 +68,15 @@ class Server:
         delay = self._random.uniform(0, 1) if self.coin() else 0.0
         self.loop.call_later(delay, call)
 
+    def counted(self) -> Callable[[], None]:
+        """Return what puts the sequences of all streams back to where they stand now."""
+        kept = dict(self._sequences)
+
+        def back() -> None:
+            self._sequences = dict(kept)
+
+        return back
+
     def next(self, stream: str) -> int:
         """Return the next sequence of a stream; there may be holes."""
         step = 2 if self.hits("sequence_hole") else 1

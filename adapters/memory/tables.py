@@ -20,6 +20,15 @@ class TableStore:
         self._server = server
         self._name = name
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now."""
+        kept = dict(self.entries)
+
+        def back() -> None:
+            self.entries = dict(kept)
+
+        return back
+
     def write(self, key: str, value: bytes, revision: int) -> int:
         """Replace the value of a revision (0: there is none).
 
@@ -128,7 +137,7 @@ class MemorySignals:
         listening = _Listening(self._topics, _checked(topic), self._link)
 
         def forward(data: bytes) -> None:
-            self._link.push(partial(self._hear, listening, topic, heard, data))
+            self._link.push("signals", partial(self._hear, listening, topic, heard, data))
 
         self._topics.listeners.setdefault(topic, {})[listening] = forward
         return listening.dropped

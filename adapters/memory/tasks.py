@@ -125,6 +125,18 @@ class TaskStore:
         if not items:
             self.steps.pop(key, None)
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return what puts back all that is on the disk now; who pulls stays."""
+        kept = [(item.task, item.due) for items in self.steps.values() for item in items]
+
+        def back() -> None:
+            for item in [item for items in self.steps.values() for item in items]:
+                self.remove(item)
+            for task, due in kept:
+                self.publish(task, due)
+
+        return back
+
     def boot(self) -> None:
         """Go on after a crash: what is overdue is queued, and workers pull again."""
         for items in self.steps.values():
@@ -164,6 +176,7 @@ class Source(Attached):
         self, store: TaskStore, queue: Queue, link: Link, deliver: Callable[[TaskDelivery], None]
     ) -> None:
         self.free = 0
+        self._wanted = 0
         self._store = store
         self._queue = queue
         self._link = link
@@ -174,8 +187,13 @@ class Source(Attached):
     def want(self, free: int) -> None:
         """See the port."""
         if self in self._queue.sources:
-            self.free = free
+            self.free = self._wanted = free
             self._queue.pump()
+
+    def rejoined(self) -> None:
+        """The connection is back: what was handed over into nothing is pulled again."""
+        self.free = self._wanted
+        self._queue.pump()
 
     async def close(self) -> None:
         """See the port."""
@@ -198,7 +216,11 @@ class Source(Attached):
             progress=self._sender("progress", item, self._queue.progressed),
             release=self._sender("release", item, partial(self._release, item.deliveries)),
         )
-        self._link.push(partial(self._deliver, delivery))
+        self._link.push("tasks", partial(self._come, delivery))
+
+    def _come(self, delivery: TaskDelivery) -> None:
+        self._wanted = max(0, self._wanted - 1)
+        self._deliver(delivery)
 
     def _sender(self, verb: str, item: Item, act: Callable[[Item], None]) -> Callable[[], None]:
         def arrived() -> None:

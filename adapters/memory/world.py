@@ -1,5 +1,7 @@
 """The world: the server that all backends of one process share."""
 
+from collections.abc import Callable
+
 from offbook.actors.errors import NamespaceMismatch
 from offbook.actors.ports import Namespace
 
@@ -35,6 +37,20 @@ class Space:
         self.hooks = TableStore(server, "hooks")
         self.deployments = TableStore(server, "deployments")
 
+    def snapshot(self) -> list[Callable[[], None]]:
+        """Return what puts back all that is on the disk now."""
+        blobs = {run: dict(found) for run, found in self.blobs.items()}
+
+        def back() -> None:
+            self.blobs.clear()
+            self.blobs.update({run: dict(found) for run, found in blobs.items()})
+
+        parts = (
+            self.log, self.leases, self.mail, self.timers, self.tasks, self.channels, self.runs,
+            self.hooks, self.deployments,
+        )  # fmt: skip
+        return [back, *(part.snapshot() for part in parts)]
+
     def boot(self) -> None:
         """Go on after a crash."""
         self.leases.boot()
@@ -62,6 +78,7 @@ class World(Server):
         self._waits = mail_ack_wait, task_ack_wait
         self._spaces: dict[str, Space] = {}
         self._links: dict[Link, None] = {}
+        self._synced: list[Callable[[], None]] = []
 
     def space(self, namespace: Namespace) -> Space:
         """Return a namespace, created at first sight.
@@ -108,6 +125,22 @@ class World(Server):
             if forget_acks:
                 space.mail.forget_acks()
             space.boot()
+
+    def sync(self) -> None:
+        """Put all that was acknowledged on the disk, for `lose`."""
+        self._synced = [self.counted()]
+        for space in self._spaces.values():
+            self._synced += space.snapshot()
+
+    def lose(self) -> None:
+        """While stopped: lose what was acknowledged since `sync`, as in a power cut without fsync.
+
+        Sequences go back too, so that they are given out again.
+        """
+        if self.up:
+            raise RuntimeError("a server loses its tail in a power cut, and that stops it")
+        for back in self._synced:
+            back()
 
     def restart(self, *, forget_acks: bool = True) -> None:
         """Kill the server and start it again at once."""

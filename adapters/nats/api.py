@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from offbook.actors.errors import OffbookError, ServerRefused
@@ -26,6 +27,8 @@ _OPEN_OUTCOME = frozenset({10023, 10047, 10158, 10164, 10167, 10008, 10009, 1007
 _SEQUENCE = re.compile(rb'"seq":\s*(\d+)')
 _ACKED = b'{"stream":'
 _PLACE = re.compile(rb"\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\n")
+_STAMP = re.compile(rb"\r\nNats-Time-Stamp: ([0-9TZ:.+-]+)\r\n")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ABSENT = 404
 
 CREATE = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
@@ -90,6 +93,18 @@ def read_headers(block: bytes) -> dict[str, str]:
     return found
 
 
+def micros_of(told: str) -> int:
+    """Return a time that the server told, in microseconds since 1970, rounded down."""
+    since = datetime.fromisoformat(told) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def stamp_of(headers: bytes) -> int | None:
+    """Return when the server stored a message that it has sent on; None where it does not say."""
+    found = _STAMP.search(headers)
+    return None if found is None else micros_of(found[1].decode())
+
+
 def status(headers: bytes) -> int:
     """Return the status of an answer without a message, or 0."""
     code = headers[9:12]
@@ -147,6 +162,8 @@ async def call(
     if headers.startswith(NO_RESPONDERS):
         raise Unsure(f"nobody answers {verb}: JetStream is off or has no leader")
     reply: dict[str, Any] = json.loads(data)
+    if "ts" in reply:
+        link.clock.heard(micros_of(reply["ts"]))
     error = reply.get("error")
     if error is not None:
         text = str(error.get("description", ""))

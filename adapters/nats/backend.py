@@ -1,6 +1,5 @@
 """All doors of one namespace on one connection to NATS."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,14 +45,6 @@ _SYNC_UNKNOWN = (
 )
 
 
-class WallClock:
-    """`offbook.actors.ports.Clock`: the machine's time."""
-
-    def now(self) -> int:
-        """Return microseconds since 1970 UTC."""
-        return time.time_ns() // 1000
-
-
 class NatsBackend:
     """`offbook.actors.ports.Backend` on NATS JetStream.
 
@@ -91,7 +82,7 @@ class NatsBackend:
         self.groups: Groups = NatsGroups(link, self._names)
         self.shelves: Shelves = NatsShelves(link, self._names, batches, self._setup)
         self.signals: Signals = NatsSignals(link, self._names)
-        self.clock: Clock = WallClock()
+        self.clock: Clock = link.clock
         self.runs: Table = NatsTable(link, self._names, batches, "runs")
         self.hooks: Table = NatsTable(link, self._names, batches, "hooks")
         self.deployments: Table = NatsTable(link, self._names, batches, "deployments")
@@ -125,6 +116,10 @@ class NatsBackend:
         for lease in tuple(self._leases.held):
             await lease.close()
         await self._link.close()
+
+    def breaks(self) -> int:
+        """Return how often the connection was lost."""
+        return self._link.breaks
 
     async def health(self) -> dict[str, Any]:
         """Return facts about the server: url, version, latency, sync, replicas, problems."""

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from offbook.actors.names import check_name
 from offbook.actors.ports import Ownership, Refused
+from offbook.actors.server_clock import ServerClock
 
-from .api import CREATE, fence, leader_get, publish
+from .api import CREATE, fence, leader_get, publish, stamp_of
 from .batch import Batches
 from .keeper import NatsLease
 from .link import Link
@@ -86,7 +87,7 @@ class NatsLeases:
 
     async def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when leases or owners may have changed; return the way to stop it."""
-        watch = _Watch(f"{self._names.root}.lease.", changed)
+        watch = _Watch(f"{self._names.root}.lease.", changed, self._link.clock)
         listener = self._link.listen(f"{self._names.root}.lease.>", watch.hear)
         forget = self._link.on_reconnect(watch.ring)
 
@@ -106,14 +107,18 @@ class NatsLeases:
 class _Watch:
     """Tells changes from renewals, and joins those of one moment."""
 
-    def __init__(self, prefix: str, changed: Callable[[], None]) -> None:
+    def __init__(self, prefix: str, changed: Callable[[], None], clock: ServerClock) -> None:
         self._worker = f"{prefix}worker.".encode()
         self._changed = changed
+        self._clock = clock
         self._known: dict[bytes, bytes] = {}
         self._loop = asyncio.get_running_loop()
         self._ringing: asyncio.Handle | None = None
 
     def hear(self, subject: bytes, _reply: bytes, headers: bytes, data: bytes) -> None:
+        stored = stamp_of(headers)
+        if stored is not None:
+            self._clock.heard(stored)
         if subject.startswith(self._worker):
             if is_marker(headers):
                 self._known.pop(subject, None)

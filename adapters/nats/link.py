@@ -4,12 +4,14 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from time import monotonic, time_ns
 from typing import Any
 
 from nats import errors
 
 from offbook.actors.errors import PayloadTooLarge, ServerRefused, ServerUnavailable, ServerUnfit
 from offbook.actors.ports import Unsure
+from offbook.actors.server_clock import ServerClock
 
 from .options import Target
 from .wire import Handler, Plaintext, Wire, failed
@@ -75,6 +77,7 @@ class Link:
         self.target = target
         self.faults: list[BaseException] = []
         self.denials: dict[str, None] = {}
+        self.clock = ServerClock(lambda: time_ns() // 1000, monotonic)
         self.breaks = 0
         self._wire: Wire | None = None
         self._pending: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}

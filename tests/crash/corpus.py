@@ -26,28 +26,28 @@ LEDGER: dict[str, int] = {}
 """Idempotency key → how often a body with it ran."""
 
 
-def _note() -> None:
+def note() -> None:
     key = current_step().key
     LEDGER[key] = LEDGER.get(key, 0) + 1
 
 
 @step
 async def work(value: int) -> int:
-    _note()
+    note()
     await asyncio.sleep(0.01)
     return value * 2
 
 
 @step(queue="far")
 async def far(value: int) -> int:
-    _note()
+    note()
     await asyncio.sleep(0.01)
     return value + 100
 
 
 @step(retry=offbook.Retry(attempts=3, first=0.1, jitter=0))
 async def third_time() -> int:
-    _note()
+    note()
     attempt = current_step().attempt
     if attempt < 3:
         raise ValueError(f"attempt {attempt}")
@@ -56,7 +56,7 @@ async def third_time() -> int:
 
 @step(retry=offbook.Retry(attempts=2, first=20, jitter=0))
 async def slow_retry() -> int:
-    _note()
+    note()
     if current_step().attempt == 1:
         raise ValueError("later")
     return 2
@@ -64,37 +64,37 @@ async def slow_retry() -> int:
 
 @step(retry=1)
 async def hopeless() -> None:
-    _note()
+    note()
     raise KeyError("never")
 
 
 @step
 async def forever() -> None:
-    _note()
+    note()
     await asyncio.sleep(10_000)
 
 
 @step(retry=0, timeout=1)
 async def too_slow() -> None:
-    _note()
+    note()
     await asyncio.sleep(100)
 
 
 @step
 async def undo(value: int) -> int:
-    _note()
+    note()
     return -value
 
 
 @step
 async def mark(value: str) -> None:
-    _note()
+    note()
     await set_attributes(marked=value)
 
 
 @step
 async def chunky() -> bytes:
-    _note()
+    note()
     return b"x" * 300_000
 
 
@@ -306,7 +306,7 @@ async def scoped() -> str:
 
 @step
 async def say(first: int, last: int, name: str = "words") -> int:
-    _note()
+    note()
     async with stream(name) as words:
         for number in range(first, last):
             await words.write(number)
@@ -316,14 +316,14 @@ async def say(first: int, last: int, name: str = "words") -> int:
 
 @step(queue="far")
 async def say_far(first: int, last: int) -> int:
-    _note()
+    note()
     await stream("words").write_many(list(range(first, last)))
     return last
 
 
 @step(retry=Retry(attempts=3, first=0.01))
 async def stutter() -> str:
-    _note()
+    note()
     words = stream("words")
     attempt = offbook.current_step().attempt
     await words.write(f"attempt {attempt}")
@@ -334,7 +334,7 @@ async def stutter() -> str:
 
 @step
 async def hang_up() -> None:
-    _note()
+    note()
     words = stream("words")
     await words.write("last words")
     await words.close()
@@ -342,7 +342,7 @@ async def hang_up() -> None:
 
 @step
 async def write_to(words: offbook.Stream[str], text: str) -> None:
-    _note()
+    note()
     await words.write(text)
 
 
