@@ -6,6 +6,8 @@ from collections.abc import Callable
 from .errors import (
     HistoryCorrupted,
     HistoryLost,
+    KeyMismatch,
+    KeyMissing,
     NonDeterminismError,
     RunBlocked,
     WorkflowNotRegistered,
@@ -15,6 +17,8 @@ _REASONS: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
     HistoryCorrupted: "corrupted",
     HistoryLost: "lost",
+    KeyMissing: "key-missing",
+    KeyMismatch: "key-missing",
     WorkflowNotRegistered: "workflow-not-registered",
 }
 

@@ -5,11 +5,12 @@ no event. Nothing here waits, reads a clock or writes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .attributes import check_attributes
-from .errors import StepTimeout
+from .errors import KeyMissing, StepTimeout
+from .frames import is_sealed, key_in
 from .letters import check_letter
 from .model import Command, Event, Payload, unpack_map
 from .names import token_key
@@ -19,11 +20,15 @@ from .state import ENDS, HookState, RunState, StepState
 
 @dataclass(slots=True)
 class Message:
-    """Mail or a local outcome on its way into a turn. `delivery` is None for local ones."""
+    """Mail or a local outcome on its way into a turn. `delivery` is None for local ones.
+
+    `sealed`: nobody has opened its data yet, and it has no fields.
+    """
 
     kind: str
     fields: dict[str, Any]
     delivery: Delivery | None = None
+    sealed: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +102,8 @@ def read_message(delivery: Delivery) -> Message:
     Raises:
         ValueError: the bytes are not offbook's.
     """
+    if delivery.unseal is not None or is_sealed(delivery.data):
+        return Message(delivery.kind, {}, delivery, sealed=True)
     if delivery.kind == "fire":
         return Message("fire", {"timer": delivery.data.decode("utf-8", "replace")}, delivery)
     if delivery.kind == "start":
@@ -104,6 +111,27 @@ def read_message(delivery: Delivery) -> Message:
     fields = unpack_map(delivery.data)
     check_letter(delivery.kind, fields)
     return Message(delivery.kind, fields, delivery)
+
+
+async def unsealed(message: Message) -> Message:
+    """Return mail with its data opened; an order to terminate counts without its reason.
+
+    Raises:
+        KeyMissing: nobody here can open it now.
+        ValueError: it was changed, cut or moved, or the bytes in it are not offbook's.
+    """
+    delivery = message.delivery
+    if delivery is None:
+        return message
+    try:
+        if delivery.unseal is None:
+            raise KeyMissing(key_in(delivery.data))
+        data = await delivery.unseal()
+    except KeyMissing:
+        if message.kind != "terminate":
+            raise
+        return Message(message.kind, {"reason": None}, delivery)
+    return read_message(replace(delivery, data=data, unseal=None))
 
 
 def decide(message: Message, context: Context) -> list[Event] | Wait:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from offbook.actors.errors import InvalidName, NamespaceMismatch, PayloadTooLarge
-from offbook.actors.ports import Backend, Refused, Table
+from offbook.actors.ports import Backend, Grown, Refused, Table
 from support.ports import Box, Factory
 
 TABLES = ("runs", "hooks", "deployments")
