@@ -76,6 +76,14 @@ class Cipher(Protocol):
         """Get a key, if it is not at hand yet. Raises KeyMissing."""
         ...
 
+    def forget(self, key_id: str) -> None:
+        """Drop a key that turned out to be a wrong one."""
+        ...
+
+    def retired(self) -> Sequence[str]:
+        """Return the ids of keys that open, as far as they are known, and are not at hand."""
+        ...
+
     def lacks(self, data: bytes) -> bool:
         """Return whether bytes are sealed with a key that is not at hand."""
         ...

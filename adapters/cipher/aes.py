@@ -96,6 +96,10 @@ class AesGcm:
         for place in [place for place in self._runs if place[0] == key_id]:
             del self._runs[place]
 
+    def retired(self) -> Sequence[str]:
+        """Return the ids of keys that open, as far as they are known, and are not at hand."""
+        return [key_id for key_id in self._known if key_id not in self._masters]
+
     def lacks(self, data: bytes) -> bool:
         """Return whether bytes are sealed with a key that is not at hand."""
         if not is_sealed(data):
