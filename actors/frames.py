@@ -88,7 +88,7 @@ class Cipher(Protocol):
         """Return whether bytes are sealed with a key that is not at hand."""
         ...
 
-    def seal(
+    def seal(  # noqa: PLR0913 - four of them say where it belongs
         self, run: str, key: str, field: str, data: bytes, *, key_id: str = "", same: bool = False
     ) -> bytes:
         """Return a frame, of the active key or of `key_id`.

@@ -114,9 +114,7 @@ class RemoteSteps:
         else:
             self._put_back(key, delivery, self._pass_on(assignment, key))
 
-    def _put_back(
-        self, key: Key, delivery: TaskDelivery, job: Coroutine[Any, Any, None]
-    ) -> None:
+    def _put_back(self, key: Key, delivery: TaskDelivery, job: Coroutine[Any, Any, None]) -> None:
         """Let a job give a task back, unless one does so already."""
         known = key in self._strange
         self._strange[key] = delivery

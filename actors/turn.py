@@ -6,6 +6,7 @@ no event. Nothing here waits, reads a clock or writes.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from .attributes import check_attributes
@@ -123,15 +124,18 @@ async def unsealed(message: Message) -> Message:
     delivery = message.delivery
     if delivery is None:
         return message
+    unseal = delivery.unseal or partial(_without_keys, delivery.data)
     try:
-        if delivery.unseal is None:
-            raise KeyMissing(key_in(delivery.data))
-        data = await delivery.unseal()
+        data = await unseal()
     except KeyMissing:
         if message.kind != "terminate":
             raise
         return Message(message.kind, {"reason": None}, delivery)
     return read_message(replace(delivery, data=data, unseal=None))
+
+
+async def _without_keys(frame: bytes) -> bytes:
+    raise KeyMissing(key_in(frame))
 
 
 def decide(message: Message, context: Context) -> list[Event] | Wait:

@@ -109,7 +109,7 @@ class AesGcm:
         except ValueError:
             return False
 
-    def seal(
+    def seal(  # noqa: PLR0913 - four of them say where it belongs
         self, run: str, key: str, field: str, data: bytes, *, key_id: str = "", same: bool = False
     ) -> bytes:
         """Return the frame of data that belong to a key and field of a run.

@@ -13,12 +13,10 @@ from offbook.actors.ports import (
     Blobs,
     Log,
     Mail,
-    Refused,
     Signals,
     Streams,
     Table,
     Tasks,
-    Unsure,
 )
 
 from .box import Box
@@ -64,7 +62,7 @@ class SealedBackend:
             ServerUnavailable: nobody answers.
         """
         await self._cipher.ready()
-        await self._check(self._cipher.active, new=True)
+        await patiently(lambda: self._check(self._cipher.active, new=True), "checking a key")
 
     async def close(self) -> None:
         """End what is under way; the backend below stays open."""
@@ -82,15 +80,14 @@ class SealedBackend:
         if new:
             mark = self._cipher.seal(*place, _CHECKED, key_id=key_id)
             # Who may not write there leaves it to those who may.
-            with suppress(Refused, Unsure, OffbookError):
+            with suppress(OffbookError):
                 await table.create(key, mark)
-        entry = await patiently(lambda: table.get(key), "checking a key")
+        entry = await table.get(key)
         if entry is None:
             return
         try:
             self._cipher.open(*place, entry.value)
         except (SealBroken, SealMissing):
-            self._cipher.forget(key_id)
             raise KeyMismatch(key_id, self.namespace.name) from None
 
 

@@ -4,9 +4,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
-from offbook.actors.errors import CipherError, KeyMissing, SealBroken, SealMissing
+from offbook.actors.errors import (
+    CipherError,
+    KeyMismatch,
+    KeyMissing,
+    OffbookError,
+    SealBroken,
+    SealMissing,
+)
 from offbook.actors.frames import Cipher, header_of, key_in
 
 logger = logging.getLogger("offbook")
@@ -24,7 +32,7 @@ class Box:
     def __init__(self, cipher: Cipher, checked: Callable[[str], Awaitable[None]]) -> None:
         self.cipher = cipher
         self._checked = checked
-        self._missing: dict[str, tuple[float, KeyMissing]] = {}
+        self._missing: dict[str, tuple[float, KeyMissing | KeyMismatch]] = {}
         self._fetching = asyncio.Lock()
         self._jobs: set[asyncio.Task[Any]] = set()
 
@@ -41,20 +49,27 @@ class Box:
             if not self.cipher.lacks(header_of(key_id)):
                 return
             now = asyncio.get_running_loop().time()
-            asked, error = self._missing.get(key_id, (now - _ASK_AGAIN, None))
+            asked, error = self._missing.get(key_id, (0.0, None))
             if error is not None and now - asked < _ASK_AGAIN:
-                raise KeyMissing(key_id, error.reason)
+                raise copy(error)
             try:
-                await self.cipher.fetch(key_id)
-            except KeyMissing as missing:
+                await self._bring(key_id)
+            except (KeyMissing, KeyMismatch) as missing:
                 self._missing[key_id] = now, missing
                 raise
+
+    async def _bring(self, key_id: str) -> None:
+        await self.cipher.fetch(key_id)
+        try:
             await self._checked(key_id)
+        except BaseException:
+            self.cipher.forget(key_id)  # nothing is opened with a key that nobody has checked
+            raise
 
     async def fetch_all(self) -> None:
         """Get what keys there are of those that have retired."""
         for key_id in self.cipher.retired():
-            with suppress(CipherError):
+            with suppress(CipherError):  # what needs it says so
                 await self._get(key_id)
 
     async def open(self, run: str, key: str, field: str, data: bytes) -> bytes:
@@ -78,7 +93,7 @@ class Box:
     def now(self, run: str, key: str, field: str, data: bytes) -> bytes | None:
         """Return what was sealed there; None where the key is wanted first, which is asked for."""
         if self.cipher.lacks(data):
-            self.spawn(self._bring(data))
+            self.spawn(self._ask(data))
             return None
         try:
             return self.cipher.open(run, key, field, data)
@@ -86,8 +101,8 @@ class Box:
             self.refused(error)
             return b""
 
-    async def _bring(self, frame: bytes) -> None:
-        with suppress(CipherError):
+    async def _ask(self, frame: bytes) -> None:
+        with suppress(OffbookError):
             await self.fetch(frame)
 
     def refused(self, error: CipherError) -> None:

@@ -16,7 +16,7 @@ KEY_BYTES = 32
 VARIABLE = "OFFBOOK_KEYS"
 FILE_VARIABLE = "OFFBOOK_KEY_FILE"
 
-KeySource = Callable[[str], bytes | None | Awaitable[bytes | None]]
+KeySource = Callable[[str], bytes | Awaitable[bytes | None] | None]
 """Gives the 32 bytes of a key by its id, also later; None where there is none."""
 
 _FORM = f"ids and {KEY_BYTES} bytes in base64: k2:…,k1:… (the first one seals)"
@@ -114,8 +114,8 @@ class _FileKeys:
         except (OSError, ValueError) as error:
             found = f"{self._path} ({type(error).__name__})"
             raise InvalidOption("the file of keys", found, "a file that can be read") from None
-        found = (line.strip() for line in lines)
-        return read_keys(str(self._path), [s for s in found if s and not s.startswith("#")])
+        items = [line.strip() for line in lines]
+        return read_keys(str(self._path), [s for s in items if s and not s.startswith("#")])
 
 
 def check_key(key_id: str, key: object) -> bytes:

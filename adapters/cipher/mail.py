@@ -98,9 +98,7 @@ class SealedTasks:
         data = self._box.now(task.run, _attempt(task), _TASK, task.data)
         deliver(replace(delivery, task=replace(task, data=data or b"")))
 
-    async def _late(
-        self, deliver: Callable[[TaskDelivery], None], delivery: TaskDelivery
-    ) -> None:
+    async def _late(self, deliver: Callable[[TaskDelivery], None], delivery: TaskDelivery) -> None:
         task = delivery.task
         try:
             data = await self._box.known(task.run, _attempt(task), _TASK, task.data)
