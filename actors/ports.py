@@ -72,8 +72,8 @@ class Delivery:
     """A message to a run, held until it is acked.
 
     `origin` is equal for redeliveries of the same message. `ack` neither waits nor fails: a lost
-    ack brings the message back. With `unseal` the data are sealed yet. Kinds: start, result, fire, hook, cancel, terminate, child, wake,
-    scope, attributes, nudge.
+    ack brings the message back. Where `unseal` is there, the data are sealed yet. Kinds: start,
+    result, fire, hook, cancel, terminate, child, wake, scope, attributes, nudge.
     """
 
     kind: str

@@ -72,7 +72,8 @@ class SealedLog:
         try:
             data = await self._box.open(run, row.key, LOG, row.data)
         except (SealBroken, SealMissing) as error:
-            raise HistoryCorrupted(run, row.key, str(error)) from error
+            record = row.key.removeprefix("t.")
+            raise HistoryCorrupted(run, record, str(error)) from error
         return Stored(row.seq, row.key, data)
 
 
