@@ -139,13 +139,18 @@ def read_keys(where: str, items: Iterable[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for item in items:
         key_id, colon, text = item.strip().partition(":")
-        try:
-            key = base64.b64decode(text.replace("-", "+").replace("_", "/") + "==", validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
+        key = _decoded(text)
         if not colon or len(key) != KEY_BYTES or key_id in found:
             raise InvalidOption(where, f"{len(found)} good keys, then others", _FORM)
         found[check_key_id(key_id)] = key
     if not found:
         raise InvalidOption(where, "empty", _FORM)
     return found
+
+
+def _decoded(text: str) -> bytes:
+    plain = text.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
