@@ -127,7 +127,7 @@ class RemoteSteps:
         """Give back a task that is sealed with a key which this worker does not have."""
         self._env.observer.log("warning", "task_sealed", run=key[0], step=key[1], key_id=key_id)
         try:
-            await self._put_off(key)
+            await _hold(self._strange[key].deliveries)
         finally:
             self._strange.pop(key).release()
             self._want()
@@ -175,7 +175,7 @@ class RemoteSteps:
         if deliveries == 1:
             # It comes again, though no worker died of it.
             await self._tries.note(*key, 0)
-        await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))
+        await _hold(deliveries)
 
     async def _run(self, execution: Execution, key: Key) -> None:
         try:
@@ -275,3 +275,7 @@ class RemoteSteps:
         known = self._running.get(key)
         if not stands and known is not None and known[0] is execution:
             execution.cancel("the step is not wanted any more")
+
+
+async def _hold(deliveries: int) -> None:
+    await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))

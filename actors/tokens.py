@@ -272,6 +272,7 @@ class Tokens:
     async def noted(self, key: str) -> dict[str, Any] | None:
         """Return the fact under a key."""
         entry = await self._table.get(key)
-        if entry is None:
-            return None
-        return unpack_map(entry.value)
+        try:
+            return None if entry is None else unpack_map(entry.value)
+        except ValueError:
+            return None  # damaged, or forged
