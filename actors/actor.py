@@ -5,7 +5,6 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 
 import asyncio
 import random
-from dataclasses import replace
 from typing import Any
 
 from .bell import Bell
@@ -13,14 +12,7 @@ from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
 from .effects import Effects
 from .env import Env, Gone, Partition
-from .errors import (
-    CipherError,
-    HistoryCorrupted,
-    HistoryLost,
-    KeyMissing,
-    OffbookError,
-    RunBlocked,
-)
+from .errors import CipherError, HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
 from .loading import (
     Memory,
     begins_anew,
@@ -45,7 +37,7 @@ from .model import (
     encode_record,
     read_head,
 )
-from .parking import Parking, reason_of
+from .parking import Parking, reason_of, text_for_all
 from .ports import Delivery, Refused, Unsure
 from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
@@ -63,8 +55,8 @@ from .turn import (
     hook_of,
     order_to_terminate,
     read_message,
-    unsealed,
 )
+from .unsealing import unsealed
 
 _PUT_OFF_MAX = 10
 """Turns by which mail that keeps coming may put off what a new owner issues again."""
@@ -96,7 +88,6 @@ class RunActor:
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
         self._new = True
-        self._sealed = False
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
@@ -122,11 +113,14 @@ class RunActor:
         try:
             message = read_message(delivery)
         except ValueError as error:
-            self._tell.log("warning", "mail_refused", reason=str(error))
-            self._let_go(delivery.origin)
+            self._refuse(delivery, str(error))
             self._poke()
             return
         self._push(message)
+
+    def _refuse(self, delivery: Delivery, reason: str) -> None:
+        self._tell.log("warning", "mail_refused", reason=reason)
+        self._let_go(delivery.origin)
 
     def post(self, kind: str, fields: dict[str, Any]) -> None:
         """Take a local outcome."""
@@ -134,7 +128,6 @@ class RunActor:
 
     def _push(self, message: Message) -> None:
         self._inbox.append(message)
-        self._sealed = self._sealed or message.sealed
         if self._parking.reason is not None and message.kind not in {"nudge", "terminate"}:
             return
         self._parking.reason = None
@@ -185,7 +178,7 @@ class RunActor:
     async def _attend(self) -> None:
         batch, self._inbox = self._inbox, []
         try:
-            await self._turn(await self._opened(batch) if self._sealed else batch)
+            await self._turn(await unsealed(batch, self._refuse))
         except Lost:
             self._again(batch, "another owner wrote")
             await self.partition.recheck()
@@ -197,44 +190,18 @@ class RunActor:
         except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
             self._park(batch, reason_of(error), error)
 
-    async def _opened(self, batch: list[Message]) -> list[Message]:
-        """Return a batch with all seals opened; what was tampered with is refused.
-
-        Raises:
-            KeyMissing: one cannot be opened here, and nobody asks for the end of the run.
-        """
-        ending = order_to_terminate(batch) is not None
-        found: list[Message] = []
-        for message in batch:
-            try:
-                found.append(await unsealed(message) if message.sealed else message)
-            except ValueError as error:
-                self._tell.log("warning", "mail_refused", reason=str(error))
-                if message.delivery is not None:
-                    self._let_go(message.delivery.origin)
-            except KeyMissing:
-                if not ending:
-                    raise
-                found.append(replace(message, kind="sealed"))
-        self._sealed = any(message.sealed for message in self._inbox)
-        return found
-
     def _again(self, batch: list[Message], why: str) -> None:
         self._tell.log("info", "turn_repeated", reason=why)
         self._drop_memory()
-        self._restore(batch)
-
-    def _restore(self, batch: list[Message]) -> None:
         self._inbox = batch + self._inbox
-        self._sealed = any(message.sealed for message in self._inbox)
 
     def _park(self, batch: list[Message], reason: str, error: BaseException) -> None:
         """Leave the run as it stands in the log; its mail stays unacked and is tried again."""
         self._drop_memory()
         self.effects.free_alone()
-        self._restore(batch)
+        self._inbox = batch + self._inbox
         self._parking.park(reason)
-        self._tell.log("error", "run_blocked", reason=reason, error=str(error))
+        self._tell.log("error", "run_blocked", reason=reason, error=text_for_all(error))
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
 

@@ -1,7 +1,9 @@
 """Runs that stand still: why, and when each is tried again."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import (
     HistoryCorrupted,
@@ -9,6 +11,8 @@ from .errors import (
     KeyMismatch,
     KeyMissing,
     NonDeterminismError,
+    OffbookError,
+    PayloadError,
     RunBlocked,
     WorkflowNotRegistered,
 )
@@ -32,6 +36,19 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, RunBlocked):
         return error.reason
     return _REASONS.get(type(error), "stuck")
+
+
+def text_for_all(error: BaseException) -> str:
+    """Return what logs and lists may say of an error.
+
+    The texts of ours name runs and places. Those of others may hold what a user entered: of them
+    it is the class, and the line that raised.
+    """
+    if isinstance(error, OffbookError) and not isinstance(error, PayloadError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 class Parking:

@@ -5,13 +5,12 @@ no event. Nothing here waits, reads a clock or writes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from .attributes import check_attributes
-from .errors import KeyMissing, StepTimeout
-from .frames import is_sealed, key_in
+from .errors import StepTimeout
+from .frames import is_sealed
 from .letters import check_letter
 from .model import Command, Event, Payload, unpack_map
 from .names import token_key
@@ -112,30 +111,6 @@ def read_message(delivery: Delivery) -> Message:
     fields = unpack_map(delivery.data)
     check_letter(delivery.kind, fields)
     return Message(delivery.kind, fields, delivery)
-
-
-async def unsealed(message: Message) -> Message:
-    """Return mail with its data opened; an order to terminate counts without its reason.
-
-    Raises:
-        KeyMissing: nobody here can open it now.
-        ValueError: it was changed, cut or moved, or the bytes in it are not offbook's.
-    """
-    delivery = message.delivery
-    if delivery is None:
-        return message
-    unseal = delivery.unseal or partial(_without_keys, delivery.data)
-    try:
-        data = await unseal()
-    except KeyMissing:
-        if message.kind != "terminate":
-            raise
-        return Message(message.kind, {"reason": None}, delivery)
-    return read_message(replace(delivery, data=data, unseal=None))
-
-
-async def _without_keys(frame: bytes) -> bytes:
-    raise KeyMissing(key_in(frame))
 
 
 def decide(message: Message, context: Context) -> list[Event] | Wait:

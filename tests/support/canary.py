@@ -58,10 +58,7 @@ async def carry(text: str, *, fails: bool = False) -> dict[str, str]:
     await stream("said").write(f"a step says {text}")
     await topic("news").write(f"all hear {text}")
     if fails or context.attempt == 1:
-        try:
-            raise ValueError(f"the cause is {text}")
-        except ValueError as error:
-            raise Odd(text) from error
+        raise Odd(text) from ValueError(f"the cause is {text}")
     return {text: "a key of a dict", "value": text}
 
 
@@ -149,10 +146,9 @@ async def play(client: Client) -> None:
     wrong: Any = CANARY
     odd = await client.start(numbers, wrong) if os.environ.get("ODD") else failed
     for each in (failed, odd):
-        try:
-            await each.result()
-        except RunFailed as error:
-            assert CANARY in str(error.cause), "the caller is told"
+        told = await asyncio.gather(each.result(), return_exceptions=True)
+        assert isinstance(told[0], RunFailed)
+        assert CANARY in str(told[0].cause), "the caller is told"
     waiting = await client.start(everything, CANARY, id="waiting")
     await opened(waiting, 1)
     await waiting.cancel(f"for {CANARY}")

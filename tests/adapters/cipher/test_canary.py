@@ -42,7 +42,7 @@ class Collector(ThreadingHTTPServer):
 class _Taking(BaseHTTPRequestHandler):
     server: Collector
 
-    def do_POST(self) -> None:  # noqa: N802 - the standard library's name
+    def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["content-length"]))
         taken = self.server.taken
         taken[self.path] = taken.get(self.path, b"") + data
@@ -167,7 +167,6 @@ async def test_a_secret_is_found_nowhere(tmp_path: Path, *, sealed: bool) -> Non
         assert "wire" in found_in(stored, text)
 
 
-
 # The same in memory, with all that goes to the server
 
 
@@ -211,14 +210,14 @@ class Tapped(Environment):
     @asynccontextmanager
     async def _connection(self, seam: SeamHook | None) -> AsyncGenerator[Backend]:
         async with super()._connection(seam) as backend:
-            for name in PORTS:
+            for name in PORTS.split():
                 setattr(backend, name, Tap(name, getattr(backend, name), self.seen))
             yield backend
 
 
 PORTS = (
     "log mail timers tasks leases blobs streams groups signals runs hooks deployments"
-).split()  # fmt: skip
+)  # fmt: skip
 PLANTED = {
     "log.create", "log.append", "mail.send", "tasks.publish", "blobs.put", "streams.append",
     "hooks.create", "signals.say",

@@ -94,7 +94,7 @@ async def test_a_run_whose_key_is_missing_waits_for_it_and_goes_on() -> None:
             await env.client.run(run.id).view()
         source.keys["k2"] = KEYS["k2"]
         await env.wait_for_hook(run)
-        while await run.status() != "running":
+        while await run.status() != "running":  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.1)
         await sender.client.resume("more:ab", "!")
         assert await run.result() == "abab!abab!"
@@ -251,7 +251,7 @@ async def test_mail_that_is_forged_or_in_the_clear_is_refused() -> None:
         broken = bytearray(sealed.seal(run.id, "hook", "mail", pack(fields)))
         broken[-1] ^= 1
         await inner.mail.send("default", run.id, "hook", bytes(broken))
-        while await inner.mail.waiting("default"):
+        while await inner.mail.waiting("default"):  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.1)
         await env.client.resume("more:one", "!")
         assert await run.result() == "oneone!oneone!"
