@@ -23,6 +23,7 @@ from .errors_setup import MissingDependency as MissingDependency
 from .errors_setup import NamespaceMismatch as NamespaceMismatch
 from .errors_setup import NotInRun as NotInRun
 from .errors_setup import NotInWorkflowBody as NotInWorkflowBody
+from .errors_setup import PermissionMissing as PermissionMissing
 from .errors_setup import ServerFolderUnusable as ServerFolderUnusable
 from .errors_setup import ServerMissing as ServerMissing
 from .errors_setup import ServerRefused as ServerRefused

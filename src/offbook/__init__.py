@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import PayloadError as PayloadError
     from offbook.actors.errors import PayloadMismatch as PayloadMismatch
     from offbook.actors.errors import PayloadTooLarge as PayloadTooLarge
+    from offbook.actors.errors import PermissionMissing as PermissionMissing
     from offbook.actors.errors import RetryableError as RetryableError
     from offbook.actors.errors import RunBlocked as RunBlocked
     from offbook.actors.errors import RunCancelled as RunCancelled
@@ -124,11 +125,11 @@ _WHERE = {
         "HookNotFound HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
         "KeyMismatch KeyMissing MissingDependency NamespaceMismatch NonDeterminismError "
         "NotInRun NotInWorkflowBody NotSerializable OffbookError PayloadError PayloadMismatch "
-        "PayloadTooLarge RetryableError RunBlocked RunCancelled RunConflict RunError RunExpired "
-        "RunFailed RunNotEnded RunNotFound RunTerminated SealBroken SealMissing "
-        "ServerFolderUnusable ServerMissing ServerRefused ServerTooOld ServerUnavailable "
-        "ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
+        "PayloadTooLarge PermissionMissing RetryableError RunBlocked RunCancelled RunConflict "
+        "RunError RunExpired RunFailed RunNotEnded RunNotFound RunTerminated SealBroken "
+        "SealMissing ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
+        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed "
+        "StepLost StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
         "TopicGroupMissing WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",

@@ -115,6 +115,7 @@ def options_from_environment() -> ConnectOptions:
         user=read("OFFBOOK_USER"),
         password=read("OFFBOOK_PASSWORD"),
         token=read("OFFBOOK_TOKEN"),
+        role=read("OFFBOOK_ROLE"),
     )
 
 
