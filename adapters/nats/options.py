@@ -10,6 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from offbook.actors.errors import InvalidOption, MissingDependency
 
+ROLES = ("setup", "worker", "janitor", "client", "webhook", "web")
+"""Who makes the namespace; runs it; removes old runs; starts and reads; takes hooks; looks on."""
+
 _INBOX = "_INBOX"
 _SCHEMES = ("nats", "tls")
 _ODD = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -94,6 +97,8 @@ def target(servers: str | Sequence[str], options: ConnectOptions) -> Target:
         InvalidOption: a URL that is no `nats://` or `tls://` address, or an unreadable file.
         MissingDependency: `creds` or `nkey_seed` without the package `nkeys`.
     """
+    if options.role is not None and options.role not in ROLES:
+        raise InvalidOption("role", options.role, f"one of {', '.join(ROLES)}")
     urls = _urls(servers)
     plain: list[str] = []
     tls = bool(options.tls_ca or options.tls_cert)

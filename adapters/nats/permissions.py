@@ -11,10 +11,8 @@ from offbook.actors.errors import InvalidOption
 from offbook.actors.ports import Namespace
 
 from .names import Names
+from .options import ROLES
 from .streams import all_streams
-
-ROLES = ("setup", "worker", "janitor", "client", "webhook", "web")
-"""Who makes the namespace; runs it; removes old runs; starts and reads; takes hooks; looks on."""
 
 USER_INFO = "$SYS.REQ.USER.INFO"
 """Where a connection asks what it may do."""
