@@ -3,10 +3,11 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos-streams check bench clean
+.PHONY: help setup demo outfit test test-core chaos-streams crash-points check mypy pyright rules bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,20 +28,30 @@ demo: $(STAMP) ## run the audit example; options in ARGS="..."
 outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages
 	PYTHONPATH=tests $(BIN)/python -m support.outfit
 
-test: $(STAMP) outfit ## run all tests, in random order on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(STAMP) outfit ## run all tests, in random order on three processes, which often wait
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-core: $(STAMP) ## run the tests that are quick and need no browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m 'not slow' $(ARGS)
+
+crash-points: $(STAMP) ## crash at every point of every shape; make test draws a fifth of them
+	OFFBOOK_CRASH=full $(BIN)/python -m pytest -n 2 --timeout 1200 tests/crash $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers and house rules; no other tests
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target pyright mypy rules
+
+mypy:
+	$(BIN)/mypy
+
+pyright:
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+rules:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_tidy.py
 

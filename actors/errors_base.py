@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+FACE = (__package__ or "").partition(".")[0]
+"""The package whose names users know: errors say that they are of it."""
+
 
 def _rebuild(
     cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]
@@ -25,6 +28,12 @@ class OffbookError(Exception):
     """The root of every error that offbook raises itself."""
 
     code: ClassVar[str] = "offbook"
+    __module__ = FACE
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__module__.startswith(f"{__package__}."):
+            cls.__module__ = FACE
 
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))

@@ -8,8 +8,11 @@ from types import ModuleType
 from typing import Any
 
 from .errors import DuplicateName
+from .errors_base import FACE, OffbookError
 
-_OWN = frozenset(f"{__package__}.{name}" for name in ("errors", "errors_base", "errors_setup"))
+_HOMES = tuple(f"{__package__}.{name}" for name in ("errors", "errors_base", "errors_setup"))
+_OWN = frozenset((FACE, *_HOMES))
+"""By which modules bytes may name our errors: by that of the face, formerly by their own."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,9 +105,11 @@ class Table:
             entry = self.named.get(("type", key[1:]))
             return entry.cls if entry else None
         module, _, qualname = key.partition(":")
+        if module in _OWN:
+            return _own(qualname)
         found = _walk(sys.modules.get(module), qualname)
         if found is not None and _names(found, module, qualname):
-            if module == "builtins" or module in _OWN or module in self.modules:
+            if module == "builtins" or module in self.modules:
                 return found
             standard = module.partition(".")[0] in sys.stdlib_module_names
             if standard and issubclass(found, BaseException):
@@ -130,6 +135,11 @@ def _walk(module: ModuleType | None, qualname: str) -> type | None:
         if not isinstance(found, type):
             return None
     return found if isinstance(found, type) else None
+
+
+def _own(qualname: str) -> type | None:
+    classes = (_walk(sys.modules.get(home), qualname) for home in _HOMES)
+    return next((cls for cls in classes if cls and issubclass(cls, OffbookError)), None)
 
 
 def _names(cls: type, module: str, qualname: str) -> bool:

@@ -20,7 +20,7 @@ from rich.table import Table
 import offbook
 from offbook.adapters.server import find_binary
 
-from . import recovery, rows, streams
+from . import agents, recovery, rows, streams
 from .rows import Row
 
 _PORT = {"default": 34221, "always": 34222}
@@ -65,6 +65,8 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await streams.throughput(client, 10_000 if quick else 50_000)
             found += await streams.readers(client, 200 if quick else 1000)
             found += await streams.resume(client, 10_000 if quick else 100_000, bare)
+            found += await agents.overhead(client)
+            found += await agents.conversations(client, worker, 20 if quick else 100)
         async with (
             offbook.connect(url, namespace="remote") as client,
             offbook.Worker(client, eager=False, queues=[]),

@@ -30,6 +30,7 @@ from offbook.actors.errors import (
     StepFailed,
 )
 from offbook.actors.paths import class_of
+from offbook.actors.table import DEFAULT
 
 codec = Codec()
 codec.know_module(__name__)
@@ -224,6 +225,14 @@ def test_every_error_of_the_library_keeps_its_fields(cls: Any) -> None:
         assert (repr(other) if name == "cause" else other) == (
             repr(value) if name == "cause" else value
         )
+
+
+@pytest.mark.parametrize("module", ["offbook", "offbook.actors.errors"])
+def test_an_error_is_named_by_the_face_and_known_by_its_former_name(module: str) -> None:
+    assert repr(errors.RunNotFound) == "<class 'offbook.RunNotFound'>"
+    assert DEFAULT.key_of(errors.RunNotFound) == "offbook:RunNotFound"
+    assert DEFAULT.class_named(f"{module}:RunNotFound") is errors.RunNotFound
+    assert DEFAULT.class_named(f"{module}:Callable") is None
 
 
 def test_a_cause_that_is_also_an_attribute_is_one_exception() -> None:

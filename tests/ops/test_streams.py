@@ -91,7 +91,8 @@ def test_a_stream_is_read_from_any_place(talk: Place, spoken: str) -> None:
     first = talk.inside("stream", spoken, "progress", "--limit", "2", "--json").lines[-1]
     assert (first["type"], first["index"], first["value"]) == ("chunk", 1, {"n": 1})
     assert read("--from", first["cursor"], "--limit", "1") == '{"n": 2}\n'
-    assert talk.inside("stream", spoken, "--list").out == "progress\ntokens\n"
+    names = talk.inside("stream", spoken, "--list").out.split()
+    assert {"progress", "tokens"} <= set(names)  # other tests write to streams of their own
 
 
 def test_a_stream_that_was_closed_ends_by_itself(talk: Place, spoken: str) -> None:
