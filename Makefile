@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo outfit test test-core chaos-streams crash-points check mypy pyright rules bench clean
+.PHONY: help setup demo outfit test test-core test-sealed canary seals chaos-streams crash-points check mypy pyright rules bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,16 @@ test-core: $(STAMP) ## run the tests that are quick and need no browser
 
 crash-points: $(STAMP) ## crash at every point of every shape; make test draws a fifth of them
 	OFFBOOK_CRASH=full $(BIN)/python -m pytest -n 2 --timeout 1200 tests/crash $(ARGS)
+
+test-sealed: $(STAMP) ## run the catalogue with a cipher on, which takes nothing in the clear
+	OFFBOOK_TEST_SEALED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
+
+canary: $(STAMP) ## look for a secret on a real server, in logs, spans, metrics and lists
+	OFFBOOK_CANARY=full $(BIN)/python -m pytest -q -p no:randomly tests/adapters/cipher/test_canary.py $(ARGS)
+
+seals: $(STAMP) ## 100,000 forged frames, and keys that change under 1,000 runs
+	OFFBOOK_FORGERIES=100000 OFFBOOK_ROTATED=1000 $(BIN)/python -m pytest -q -p no:randomly \
+		--timeout 600 tests/adapters/cipher/test_frames.py tests/adapters/cipher/test_sealed_runs.py $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)

@@ -35,8 +35,8 @@ from offbook.actors.ports import Namespace
 from offbook.adapters.http import Edge
 from offbook.adapters.nats import NatsBackend
 from offbook.adapters.nats.link import Link
-from offbook.adapters.nats.options import target
-from offbook.adapters.nats.permissions import ROLES, covers, missing, permissions, render
+from offbook.adapters.nats.options import ROLES, target
+from offbook.adapters.nats.permissions import covers, missing, permissions, render
 from support.commands import Place
 from support.servers import NatsServer
 
@@ -245,9 +245,9 @@ async def test_all_roles_do_their_work(server: NatsServer) -> None:
         await opened(run, 2)
         await sent(clients["webhook"], await clients["client"].history(run.id))
         assert await run.result() == f"{len(text)} resumed"
-        web = clients["web"].run(run.id)
-        assert [chunk async for chunk in web.stream("said")] == ["from a step"]
-        assert (await web.view()).status == "completed"
+        seen: Run[Any] = clients["web"].run(run.id)
+        assert [chunk async for chunk in seen.stream("said")] == ["from a step"]
+        assert (await seen.view()).status == "completed"
         assert [s.id async for s in clients["web"].runs()] == [run.id]
         await clients["janitor"].purge_run(run.id)
         assert [s.id async for s in clients["client"].runs()] == []
