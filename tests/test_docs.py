@@ -24,7 +24,7 @@ from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
-from offbook.adapters import ai_sdk, log, otel
+from offbook.adapters import ai_sdk, cipher, log, otel
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
 from offbook.agent import errors as agent
@@ -303,7 +303,7 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    for module in (offbook, testing, otel, log, agents, models, ai_sdk):
+    for module in (offbook, testing, otel, log, cipher, agents, models, ai_sdk):
         for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))
     return frozenset(found)

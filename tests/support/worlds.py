@@ -128,14 +128,12 @@ def sealing() -> Cipher:
     return AesGcm(KeyRing.of({"new": os.urandom(32), "old": os.urandom(32)}), require=True)
 
 
-def environment(
-    way: str, url: str | None, name: str, cipher: Cipher | None = None
-) -> CatalogueEnvironment:
+def environment(way: str, url: str | None, name: str) -> CatalogueEnvironment:
     """Return the world of a way, not open yet; sealed where it is asked for, or all are."""
     options: dict[str, Any] = {
         "eager": not way.endswith("remote"),
         "always_suspend": way.endswith("suspend"),
-        "cipher": sealing() if cipher is None and os.environ.get(SEALED) else cipher,
+        "cipher": sealing() if way.endswith("sealed") or os.environ.get(SEALED) else None,
     }
     if url is None:
         return CatalogueEnvironment(1.0, **options)
