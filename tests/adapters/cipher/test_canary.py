@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,12 +49,12 @@ class _Taking(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, *_arguments: object) -> None:
-        return
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        del format, args
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
+def collector() -> Generator[Collector]:
     found = Collector()
     thread = threading.Thread(target=found.serve_forever)
     thread.start()

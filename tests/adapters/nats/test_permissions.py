@@ -143,6 +143,10 @@ LISTEN: dict[str, str] = {
 }
 
 
+def ignored(_subject: bytes, _reply: bytes, _headers: bytes, _data: bytes) -> None:
+    return
+
+
 async def denied(link: Link, subject: str) -> bool:
     """Return whether the server has said no to a subject by now."""
     await link.flush()
@@ -159,7 +163,7 @@ async def row(url: str, role: str) -> dict[str, bool]:
             link.tell(subject.encode(), b"")
         for verb in ASK:
             link.send(f"$JS.API.{verb}".encode(), b"{}", reply=link.inbox().encode())
-        listeners = [link.listen(subject, lambda *_: None) for subject in LISTEN]
+        listeners = [link.listen(subject, ignored) for subject in LISTEN]
         for table, prefix in ((PUBLISH, ""), (ASK, "$JS.API."), (LISTEN, "")):
             for name in table:
                 found[name] = not await denied(link, f"{prefix}{name}")
