@@ -77,12 +77,13 @@ class SealedBackend:
         key = sha256(f"cipher\0{key_id}".encode()).hexdigest()
         place = f"key/{key_id}", key, "check"
         table = self.inner.hooks
-        if new:
+        entry = await table.get(key)
+        if entry is None and new:
             mark = self._cipher.seal(*place, _CHECKED, key_id=key_id)
             # Who may not write there leaves it to those who may.
             with suppress(OffbookError):
                 await table.create(key, mark)
-        entry = await table.get(key)
+            entry = await table.get(key)
         if entry is None:
             return
         try:

@@ -40,10 +40,9 @@ class Collector(ThreadingHTTPServer):
 
 
 class _Taking(BaseHTTPRequestHandler):
-    server: Collector
-
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, Collector)
         taken = self.server.taken
         taken[self.path] = taken.get(self.path, b"") + data
         self.send_response(200)
