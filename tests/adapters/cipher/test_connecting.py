@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import os
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,10 @@ def test_a_cipher_that_is_none_is_refused() -> None:
 def test_keys_without_the_package_for_them_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFBOOK_KEYS", f"k1:{KEY}")
     real = importlib.util.find_spec
-    monkeypatch.setattr(
-        "offbook._connect.find_spec", lambda name: None if name == "cryptography" else real(name)
-    )
+
+    def lacking(name: str) -> ModuleSpec | None:
+        return None if name == "cryptography" else real(name)
+
+    monkeypatch.setattr("offbook._connect.find_spec", lacking)
     with pytest.raises(MissingDependency, match="cryptography"):
         connect(URL)
