@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak simulate corrupt fuzz
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak simulate corrupt fuzz test-sealed canary seals
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,16 @@ abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the
 
 soak: $(STAMP) ## load evenly for 30 minutes and print what grows; options in ARGS="..."
 	$(BIN)/python -m offbook.ops.chaos soak $(ARGS)
+
+test-sealed: $(STAMP) ## run the catalogue with a cipher on, which takes nothing in the clear
+	OFFBOOK_TEST_SEALED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
+
+canary: $(STAMP) ## look for a secret on a real server, in logs, spans, metrics and lists
+	OFFBOOK_CANARY=full $(BIN)/python -m pytest -q -p no:randomly tests/adapters/cipher/test_canary.py $(ARGS)
+
+seals: $(STAMP) ## 100,000 forged frames, and keys that change under 1,000 runs
+	OFFBOOK_FORGERIES=100000 OFFBOOK_ROTATED=1000 $(BIN)/python -m pytest -q -p no:randomly \
+		--timeout 600 tests/adapters/cipher/test_frames.py tests/adapters/cipher/test_sealed_runs.py $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)

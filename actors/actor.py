@@ -12,7 +12,7 @@ from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
 from .effects import Effects
 from .env import Env, Gone, Partition
-from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
+from .errors import CipherError, HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
 from .letters import outdated
 from .loading import (
     Memory,
@@ -37,7 +37,7 @@ from .model import (
     encode_record,
     read_head,
 )
-from .parking import Parking, holds_the_loop, reason_of
+from .parking import Parking, holds_the_loop, reason_of, text_for_all
 from .ports import Delivery, Refused, Unsure
 from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
@@ -56,6 +56,7 @@ from .turn import (
     order_to_terminate,
     read_message,
 )
+from .unsealing import unsealed
 
 _PUT_OFF_MAX = 10
 """Turns by which mail that keeps coming may put off what a new owner issues again."""
@@ -112,11 +113,14 @@ class RunActor:
         try:
             message = read_message(delivery)
         except ValueError as error:
-            self._tell.log("warning", "mail_refused", reason=str(error))
-            self._let_go(delivery.origin)
+            self._refuse(delivery, str(error))
             self._poke()
             return
         self._push(message)
+
+    def _refuse(self, delivery: Delivery, reason: str) -> None:
+        self._tell.log("warning", "mail_refused", reason=reason)
+        self._let_go(delivery.origin)
 
     def post(self, kind: str, fields: dict[str, Any]) -> None:
         """Take a local outcome."""
@@ -174,7 +178,7 @@ class RunActor:
     async def _attend(self) -> None:
         batch, self._inbox = self._inbox, []
         try:
-            await self._turn(batch)
+            await self._turn(await unsealed(batch, self._refuse))
         except Lost:
             self._again(batch, "another owner wrote")
             await self.partition.recheck()
@@ -197,7 +201,7 @@ class RunActor:
         self.effects.free_alone()
         self._inbox = batch + self._inbox
         self._parking.park(reason, costly=holds_the_loop(error))
-        self._tell.log("error", "run_blocked", reason=reason, error=str(error))
+        self._tell.log("error", "run_blocked", reason=reason, error=text_for_all(error))
         if reason != "workflow-not-registered":
             self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
 
@@ -352,7 +356,7 @@ class RunActor:
         new, self._new = self._new and batch[0].kind == "start", False
         try:
             return await self.env.witness.read(self.run, new=new)
-        except (HistoryCorrupted, HistoryLost):
+        except (HistoryCorrupted, HistoryLost, CipherError):
             order = order_to_terminate(batch)
             if order is None:
                 raise

@@ -53,5 +53,5 @@ async def _payload(
 async def forward(env: Env, run: str, lane: str, batch: list[Message]) -> None:
     """Send mail on to the deployment that its run is pinned to."""
     for message in batch:
-        if message.delivery is not None and message.kind != "fire":
+        if message.delivery is not None and message.kind != "fire" and not message.sealed:
             await env.backend.mail.send(lane, run, message.kind, message.delivery.data)

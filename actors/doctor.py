@@ -6,10 +6,18 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import HistoryCorrupted, HistoryLost, OffbookError, RunExpired, RunNotFound
+from .errors import (
+    CipherError,
+    HistoryCorrupted,
+    HistoryLost,
+    OffbookError,
+    RunExpired,
+    RunNotFound,
+)
 from .manifest import read_manifest
 from .model import HEAD, unpack
 from .names import partition_of
@@ -30,6 +38,7 @@ _CURES = {
     "poison": "its workers died while they ran it: mend the code, then `offbook doctor --fix`",
     "corrupted": "restore the log from a backup, or terminate the run",
     "lost": "restore the log from a backup, or terminate the run",
+    "key-missing": "give this process and the workers the key, or terminate the run",
     "stuck": "nothing can wake its body: mend the code, then `offbook doctor --fix`, or terminate",
 }
 
@@ -95,7 +104,8 @@ class Look:
     """What the log of one quiet run says, and what stands outside of it.
 
     tasks_gone: remote steps whose task is nowhere. ended, missing: runs of children that have
-    ended, or were never made. `state` is None where the log cannot be read: `error` says why.
+    ended, or were never made. `state` is None where the log cannot be read: `error` says why, and
+    `sealed` that only a key is wanted.
     """
 
     state: RunState | None
@@ -103,6 +113,7 @@ class Look:
     tasks_gone: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +202,13 @@ async def mend(client: "Client", finding: Finding) -> bool:
     A run whose start was lost gets its start again. Returns whether there was any.
     """
     for run in finding.nudge:
-        head = await client.backend.log.tail(run)
-        if head is not None and head.key == HEAD:
-            lane = finding.deployment or client.deployment
-            await client.backend.mail.send(lane, run, "start", head.data)
-        elif head is not None:
-            await client.nudge_run(run)
+        with suppress(CipherError):  # who cannot read it cannot mend it either
+            head = await client.backend.log.tail(run)
+            if head is not None and head.key == HEAD:
+                lane = finding.deployment or client.deployment
+                await client.backend.mail.send(lane, run, "start", head.data)
+            elif head is not None:
+                await client.nudge_run(run)
     return bool(finding.nudge)
 
 
@@ -266,6 +278,8 @@ async def _look(client: "Client", run: str, before: int) -> Look | None:
         state = state_of(await client.history(run))
     except (RunExpired, RunNotFound):
         return None
+    except CipherError as error:
+        return Look(None, str(error), sealed=True)
     except (HistoryCorrupted, HistoryLost) as error:
         return Look(None, str(error))
     ended, missing = await _children(client, state)
@@ -376,7 +390,7 @@ def _unowned(facts: Facts, lane: Lane) -> Iterator[Finding]:
 def _unknown(lane: Lane, mine: list[Summary]) -> Iterator[Finding]:
     by_name: dict[str, list[Summary]] = defaultdict(list)
     for summary in mine:
-        if lane.known is not None and summary.workflow not in lane.known:
+        if lane.known is not None and summary.workflow and summary.workflow not in lane.known:
             by_name[summary.workflow].append(summary)
     for name, runs in by_name.items():
         message = f"no worker of {lane.name} knows workflow {name}: {_count(runs)} {_wait(runs)}"
@@ -404,6 +418,9 @@ def _unseen(facts: Facts) -> Iterator[Finding]:
 
 def _of_run(facts: Facts, run: str, look: Look, before: int) -> Iterator[Finding]:
     state = look.state
+    if state is None and look.sealed:
+        yield Finding("log-sealed", "warning", look.error, _CURES["key-missing"], runs=(run,))
+        return
     if state is None:
         cure = "restore the log from a backup, or terminate the run"
         yield Finding("log-damaged", "error", look.error, cure, runs=(run,))

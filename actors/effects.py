@@ -12,6 +12,7 @@ from .children import child_head, launch, outcome_fields, successor_head
 from .env import Gone, Host
 from .local import BUILTIN, LocalSteps
 from .model import Command, Event, pack
+from .parking import text_for_all
 from .ports import StepTask, Unsure
 from .saying import Saying
 from .state import SETTLED, ChildState, HookState, RunState, StepState
@@ -415,9 +416,9 @@ class Effects:
 
     async def blocked(self, reason: str, error: BaseException) -> None:
         """Show in the summary that the run is parked, and why."""
-        lost = lost_record(error)
+        lost, text = lost_record(error), text_for_all(error)
         with suppress(Gone):  # then the next owner finds it out
-            await self._surely(lambda: self._summaries.block(self.run, reason, str(error), lost))
+            await self._surely(lambda: self._summaries.block(self.run, reason, text, lost))
 
     async def bury(self, reason: object) -> None:
         """End a run whose log cannot be read: a tombstone stands for its end."""

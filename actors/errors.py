@@ -8,6 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .errors_base import OffbookError as OffbookError
+from .errors_cipher import CipherError as CipherError
+from .errors_cipher import KeyMismatch as KeyMismatch
+from .errors_cipher import KeyMissing as KeyMissing
+from .errors_cipher import SealBroken as SealBroken
+from .errors_cipher import SealMissing as SealMissing
 from .errors_setup import ClientClosed as ClientClosed
 from .errors_setup import ConfigurationError as ConfigurationError
 from .errors_setup import DuplicateName as DuplicateName
@@ -18,6 +23,7 @@ from .errors_setup import MissingDependency as MissingDependency
 from .errors_setup import NamespaceMismatch as NamespaceMismatch
 from .errors_setup import NotInRun as NotInRun
 from .errors_setup import NotInWorkflowBody as NotInWorkflowBody
+from .errors_setup import PermissionMissing as PermissionMissing
 from .errors_setup import ServerFolderUnusable as ServerFolderUnusable
 from .errors_setup import ServerMissing as ServerMissing
 from .errors_setup import ServerRefused as ServerRefused

@@ -200,6 +200,22 @@ class ServerRefused(OffbookError, PermissionError):
 
 
 @dataclass(eq=False)
+class PermissionMissing(ServerRefused):
+    """The server does not let this user publish or listen to a subject that it needs."""
+
+    code = "permission-missing"
+    subject: str = ""
+    role: str = ""
+
+    def __str__(self) -> str:
+        who = f"the user in the role {self.role!r}" if self.role else "this user"
+        return (
+            f"the server does not let {who} {self.what} {self.subject!r} ({self.reason}); "
+            "`offbook namespace permissions` prints what each role needs"
+        )
+
+
+@dataclass(eq=False)
 class TopicGroupMissing(ConfigurationError):
     """A topic is in a group that nobody created."""
 

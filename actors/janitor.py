@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 from .env import Env
-from .errors import HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost
 from .model import TOMBSTONE
 from .names import partition_of
 from .owner import Owner
@@ -69,7 +69,7 @@ class Janitor:
     async def _remove(self, run: str) -> bool:
         try:
             await remove_run(self._env, run, strict=self._env.settings.strict_ids)
-        except (HistoryCorrupted, HistoryLost) as error:
+        except (HistoryCorrupted, HistoryLost, CipherError) as error:
             self._env.observer.log("warning", "run_not_removed", run=run, reason=str(error))
             return False
         return True

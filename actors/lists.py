@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from .attributes import check_attributes, merged_changes
 from .define import Workflow
-from .errors import InvalidOption
+from .errors import CipherError, HistoryCorrupted, InvalidOption
 from .model import HEAD, decode_head
 from .names import check_name
 from .ports import Backend
@@ -115,14 +115,14 @@ async def _all(backend: Backend, seen: set[str]) -> AsyncIterator[Summary]:
 
 async def _pending(backend: Backend, run: str) -> Summary | None:
     """Return the summary of a run that has none yet: pending, or in its first activation."""
-    tail = await backend.log.tail(run)
-    head = tail if tail is None or tail.key == HEAD else await backend.log.get(run, HEAD)
-    if tail is None or head is None:
-        return None
     try:
+        tail = await backend.log.tail(run)
+        head = tail if tail is None or tail.key == HEAD else await backend.log.get(run, HEAD)
+        if tail is None or head is None:
+            return None
         known = decode_head(head.data)
-    except ValueError:
-        return None
+    except (ValueError, CipherError, HistoryCorrupted):
+        return None  # nobody here can read it: it is not listed before it has a summary
     return Summary(
         id=run,
         workflow=known.workflow,

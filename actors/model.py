@@ -69,7 +69,8 @@ from typing import Any, cast
 
 import msgpack
 
-from .errors import HistoryCorrupted, HistoryLost
+from .errors import HistoryCorrupted, HistoryLost, KeyMissing
+from .frames import is_sealed, key_in
 
 VERSION = 1
 HEAD = "0"
@@ -244,12 +245,15 @@ def unpack(data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
 
     Raises:
         ValueError: foreign or damaged bytes (also RecursionError's and msgpack's cases).
+        KeyMissing: they are sealed, and nobody has opened them.
     """
     try:
         return msgpack.unpackb(data, ext_hook=_unpack_ext, strict_map_key=False)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
     except Exception as error:
+        if is_sealed(data):
+            raise KeyMissing(key_in(data)) from None
         raise ValueError(f"not a message of offbook: {error}") from error
 
 

@@ -1,12 +1,18 @@
 """Runs that stand still: why, and when each is tried again."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import (
     HistoryCorrupted,
     HistoryLost,
+    KeyMismatch,
+    KeyMissing,
     NonDeterminismError,
+    OffbookError,
+    PayloadError,
     RunBlocked,
     WorkflowNotRegistered,
     WorkflowStuck,
@@ -16,6 +22,8 @@ _REASONS: dict[type[BaseException], str] = {
     NonDeterminismError: "nondeterminism",
     HistoryCorrupted: "corrupted",
     HistoryLost: "lost",
+    KeyMissing: "key-missing",
+    KeyMismatch: "key-missing",
     WorkflowNotRegistered: "workflow-not-registered",
 }
 
@@ -34,6 +42,19 @@ def reason_of(error: BaseException) -> str:
 def holds_the_loop(error: BaseException) -> bool:
     """Return whether each try of the run costs all others of its worker."""
     return isinstance(error, WorkflowStuck) and error.held
+
+
+def text_for_all(error: BaseException) -> str:
+    """Return what logs and lists may say of an error.
+
+    The texts of ours name runs and places. Those of others may hold what a user entered: of them
+    it is the class, and the line that raised.
+    """
+    if isinstance(error, OffbookError) and not isinstance(error, PayloadError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 class Parking:

@@ -8,7 +8,7 @@ have been done). Reads raise `Unsure` only. Nothing is buffered while disconnect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .errors import OffbookError
 from .model import Head, Stored
@@ -72,8 +72,8 @@ class Delivery:
     """A message to a run, held until it is acked.
 
     `origin` is equal for redeliveries of the same message. `ack` neither waits nor fails: a lost
-    ack brings the message back. Kinds: start, result, fire, hook, cancel, terminate, child, wake,
-    scope, attributes, nudge.
+    ack brings the message back. Where `unseal` is there, the data are sealed yet. Kinds: start,
+    result, fire, hook, cancel, terminate, child, wake, scope, attributes, nudge.
     """
 
     kind: str
@@ -81,6 +81,11 @@ class Delivery:
     data: bytes
     origin: tuple[str, int]
     ack: Callable[[], None]
+    unseal: "Unseal | None" = None
+
+
+Unseal = Callable[[], Awaitable[bytes]]
+"""Gives the data of a delivery whose `data` is sealed yet. Raises CipherError."""
 
 
 class Inbox(Protocol):
@@ -420,6 +425,13 @@ class Streams(Protocol):
         ...
 
 
+class Grown(NamedTuple):
+    """A new message of a run's log: its key and its bytes."""
+
+    key: str
+    data: bytes
+
+
 class Signals(Protocol):
     """Messages to whoever listens now: hints, at most once."""
 
@@ -432,9 +444,9 @@ class Signals(Protocol):
         ...
 
     def growth(
-        self, run: str, wanted: Callable[[bytes], bool] | None = None
-    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
-        """Listen to a run's log: `await wait(seconds)` gives a new message's bytes.
+        self, run: str, wanted: Callable[[Grown], bool] | None = None
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[Grown | None]]]:
+        """Listen to a run's log: `await wait(seconds)` gives a new message.
 
         None after that time. `wanted` says which messages end a wait; default all of them.
         Hints: messages may be missed, so pair it with a read after the listening has begun.

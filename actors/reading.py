@@ -24,6 +24,7 @@ from .model import (
     read_head,
     read_history,
 )
+from .ports import Grown
 from .state import end_in
 from .tombs import Tombstone, ended_topic
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Growth = Callable[[float], Awaitable[bytes | None]]
+Growth = Callable[[float], Awaitable[Grown | None]]
 
 POLL = 5.0
 """Seconds between two reads of a log that nobody told of."""
@@ -73,7 +74,7 @@ class Reading:
 
     @asynccontextmanager
     async def listening(
-        self, run: str, wanted: Callable[[bytes], bool] | None = None
+        self, run: str, wanted: Callable[[Grown], bool] | None = None
     ) -> AsyncGenerator[Growth]:
         """Listen to the growth of a run's log; see the port `Signals`."""
         growth = self._client.backend.signals.growth
@@ -81,7 +82,9 @@ class Reading:
             yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
 
     @asynccontextmanager
-    async def _following(self, topic: str) -> AsyncGenerator[Growth]:
+    async def _following(
+        self, topic: str
+    ) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
         follow = self._client.backend.signals.follow
         async with AsyncExitStack() as stack:
             yield await again(lambda: stack.enter_async_context(follow(topic)))

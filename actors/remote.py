@@ -1,13 +1,14 @@
 """Steps of other owners' runs: taken from the queues, run here, their results mailed back."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from .again import again
 from .env import Env
-from .errors import OffbookError, StepLost
+from .errors import KeyMissing, OffbookError, StepLost
 from .manifest import read_manifest
 from .model import pack, unpack
 from .ports import TaskDelivery, TaskSource, Unsure
@@ -101,18 +102,35 @@ class RemoteSteps:
             return
         try:
             assignment = Assignment.from_wire(unpack(task.data))
+        except KeyMissing as error:
+            self._put_back(key, delivery, self._unopened(key, error.key_id))
+            return
         except ValueError as error:
             self._env.observer.log("warning", "task_refused", run=task.run, reason=str(error))
             delivery.ack()
             return
         if assignment.name in self._env.registry.steps:
             self._begin(assignment, key, delivery)
-        elif key in self._strange:
-            self._strange[key] = delivery
         else:
-            self._strange[key] = delivery
-            job = self._pass_on(assignment, key)
-            self._tasks.spawn(job, f"pass on {assignment.name}")
+            self._put_back(key, delivery, self._pass_on(assignment, key))
+
+    def _put_back(self, key: Key, delivery: TaskDelivery, job: Coroutine[Any, Any, None]) -> None:
+        """Let a job give a task back, unless one does so already."""
+        known = key in self._strange
+        self._strange[key] = delivery
+        if known:
+            job.close()
+        else:
+            self._tasks.spawn(job, f"give back {key[1]}")
+
+    async def _unopened(self, key: Key, key_id: str) -> None:
+        """Give back a task that is sealed with a key which this worker does not have."""
+        self._env.observer.log("warning", "task_sealed", run=key[0], step=key[1], key_id=key_id)
+        try:
+            await _hold(self._strange[key].deliveries)
+        finally:
+            self._strange.pop(key).release()
+            self._want()
 
     def _begin(self, assignment: Assignment, key: Key, delivery: TaskDelivery) -> None:
         self._env.slots.take()
@@ -157,7 +175,7 @@ class RemoteSteps:
         if deliveries == 1:
             # It comes again, though no worker died of it.
             await self._tries.note(*key, 0)
-        await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))
+        await _hold(deliveries)
 
     async def _run(self, execution: Execution, key: Key) -> None:
         try:
@@ -257,3 +275,7 @@ class RemoteSteps:
         known = self._running.get(key)
         if not stands and known is not None and known[0] is execution:
             execution.cancel("the step is not wanted any more")
+
+
+async def _hold(deliveries: int) -> None:
+    await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))

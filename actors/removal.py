@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from .env import Doors
-from .errors import HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost
 from .loading import verified
 from .machine_webhooks import MANUAL
 from .model import TOMBSTONE, Command, Event, History
@@ -27,7 +27,7 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     summary = await backend.runs.get(run)
     stored = await backend.log.history(run)
     if any(row.key == TOMBSTONE for row in stored):
-        with suppress(HistoryCorrupted, HistoryLost):
+        with suppress(HistoryCorrupted, HistoryLost, CipherError):
             await _forget(backend, await verified(env, run, stored))
     elif stored or strict:
         history = await verified(env, run, stored)

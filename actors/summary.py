@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Any
 
 from .env import Env
-from .errors import HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost
 from .model import HEAD, decode_head, pack, unpack
 from .ports import Refused
 from .state import FINAL, RunState, first_state
@@ -162,11 +162,11 @@ class Summaries:
         return found or await self._first(run)
 
     async def _first(self, run: str) -> Summary:
-        stored = await self._env.backend.log.get(run, HEAD)
         try:
+            stored = await self._env.backend.log.get(run, HEAD)
             if stored is not None:
                 return summarize(first_state(decode_head(stored.data), stored.seq, b""))
-        except ValueError:
+        except (ValueError, CipherError, HistoryCorrupted):
             pass
         now = self._env.backend.clock.now()
         return Summary(run, "", "pending", self._env.lane, now, now, None, {}, 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .env import Env
-from .errors import HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost
 from .loading import read_run
 from .model import HEAD, TOMBSTONE, Event, kind_of, pack, unpack_map
 from .names import token_key
@@ -199,7 +199,7 @@ class Tokens:
         if held.run != state.head.run:
             try:
                 history, _ = await read_run(self._env, held.run)
-            except (HistoryCorrupted, HistoryLost):
+            except (HistoryCorrupted, HistoryLost, CipherError):
                 history = None
             if history is None:
                 return ()
@@ -272,6 +272,7 @@ class Tokens:
     async def noted(self, key: str) -> dict[str, Any] | None:
         """Return the fact under a key."""
         entry = await self._table.get(key)
-        if entry is None:
-            return None
-        return unpack_map(entry.value)
+        try:
+            return None if entry is None else unpack_map(entry.value)
+        except ValueError:
+            return None  # damaged, or forged

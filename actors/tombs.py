@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .env import Env
-from .errors import RunError, RunExpired, RunTerminated
+from .errors import CipherError, HistoryCorrupted, RunError, RunExpired, RunTerminated
 from .model import HEAD, TOMBSTONE, Head, decode_head, pack, unpack_map
 from .ports import Refused
 from .state import RunState
@@ -79,10 +79,8 @@ async def bury_run(env: Env, run: str, reason: object) -> None:
 
 
 async def _head_of(env: Env, run: str) -> Head | None:
-    stored = await env.backend.log.get(run, HEAD)
-    if stored is None:
-        return None
     try:
-        return decode_head(stored.data)
-    except ValueError:
+        stored = await env.backend.log.get(run, HEAD)
+        return None if stored is None else decode_head(stored.data)
+    except (ValueError, CipherError, HistoryCorrupted):
         return None

@@ -1,5 +1,8 @@
 """How many workers died with the task of a step."""
 
+from contextlib import suppress
+from typing import Any
+
 from .again import again
 from .model import pack, unpack_map
 from .ports import Backend, Refused
@@ -22,7 +25,9 @@ class Tries:
     async def deaths(self, run: str, step: str, attempt: int) -> int:
         """Return how many workers began a task that comes again, and never answered."""
         entry = await again(lambda: self._table.get(tries_key(run, step)))
-        known = {} if entry is None else unpack_map(entry.value)
+        known: dict[str, Any] = {}
+        with suppress(ValueError):  # damaged, or forged
+            known = {} if entry is None else unpack_map(entry.value)
         return int(known["deaths"]) if known.get("attempt") == attempt else 1
 
     async def note(self, run: str, step: str, attempt: int, deaths: int) -> None:

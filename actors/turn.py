@@ -10,6 +10,7 @@ from typing import Any
 
 from .attributes import check_attributes
 from .errors import StepTimeout
+from .frames import is_sealed
 from .letters import check_letter
 from .model import Command, Event, Payload, unpack_map
 from .names import token_key
@@ -19,11 +20,15 @@ from .state import ENDS, HookState, RunState, StepState
 
 @dataclass(slots=True)
 class Message:
-    """Mail or a local outcome on its way into a turn. `delivery` is None for local ones."""
+    """Mail or a local outcome on its way into a turn. `delivery` is None for local ones.
+
+    `sealed`: nobody has opened its data yet, and it has no fields.
+    """
 
     kind: str
     fields: dict[str, Any]
     delivery: Delivery | None = None
+    sealed: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +102,8 @@ def read_message(delivery: Delivery) -> Message:
     Raises:
         ValueError: the bytes are not offbook's.
     """
+    if delivery.unseal is not None or is_sealed(delivery.data):
+        return Message(delivery.kind, {}, delivery, sealed=True)
     if delivery.kind == "fire":
         return Message("fire", {"timer": delivery.data.decode("utf-8", "replace")}, delivery)
     if delivery.kind == "start":

@@ -10,7 +10,7 @@ from .errors import HookRejected, RunExpired, RunTerminated
 from .machine_webhooks import MANUAL
 from .model import decode_record, may_end, pack, unpack, unpack_map
 from .names import token_key
-from .ports import Refused
+from .ports import Grown, Refused
 from .reading import POLL, Growth, Reading
 from .requests import TOKEN_MARK, Response, Sent, read_json
 from .state import state_of
@@ -198,8 +198,8 @@ def _topic(key: str) -> str:
     return f"answered.{key}"
 
 
-def _matters(data: bytes) -> bool:
-    return _REJECTED in data or may_end(data)
+def _matters(grown: Grown) -> bool:
+    return _REJECTED in grown.data or may_end(grown.data)
 
 
 async def _first(heard: asyncio.Event, grown: Growth, hook: str, caller: str) -> None:
@@ -216,9 +216,9 @@ async def _first(heard: asyncio.Event, grown: Growth, hook: str, caller: str) ->
         for sign in signs:
             sign.cancel()
     heard.clear()
-    data = growth.result() if growth.done() and not growth.cancelled() else None
-    if data is not None and _REJECTED in data:
-        _look_for_refusal(data, hook, caller)
+    found = growth.result() if growth.done() and not growth.cancelled() else None
+    if found is not None and _REJECTED in found.data:
+        _look_for_refusal(found.data, hook, caller)
 
 
 def _look_for_refusal(data: bytes, hook: str, caller: str) -> None:

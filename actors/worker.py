@@ -26,6 +26,7 @@ from .model import pack, unpack
 from .names import check_name
 from .options import Duration, Settings, check_settings, seconds
 from .owner import OwnedPartition, Owner
+from .parking import text_for_all
 from .ports import Backend, Lease, Unsure
 from .remote import RemoteSteps
 from .services import Services
@@ -230,7 +231,7 @@ class Worker:
             actor.effects.held_elsewhere(note["step"])
 
     def _failed(self, name: str, error: BaseException) -> None:
-        self.client.observer.log("error", "task_failed", task=name, error=repr(error))
+        self.client.observer.log("error", "task_failed", task=name, error=text_for_all(error))
 
     async def aclose(self) -> None:
         """Drain: finish or hand back the steps within the grace, hand the partitions over.

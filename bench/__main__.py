@@ -20,7 +20,7 @@ from rich.table import Table
 import offbook
 from offbook.adapters.server import find_binary
 
-from . import agents, recovery, rows, streams
+from . import agents, recovery, rows, sealing, streams
 from .rows import Row
 
 _PORT = {"default": 34221, "always": 34222}
@@ -74,6 +74,8 @@ async def measure(sync: str, *, quick: bool) -> list[Row]:
             found += await rows.remote(client, url)
         async with offbook.connect(url, namespace="recovery") as client:
             found += await recovery.measure(client, url, "recovery", 50 if quick else 1000)
+        found += await sealing.frames()
+        found += await sealing.steps(url)
     return found
 
 

@@ -24,7 +24,7 @@ from offbook import testing
 from offbook.actors import errors
 from offbook.actors.check import check_source
 from offbook.actors.check.codes import CODES
-from offbook.adapters import ai_sdk, langgraph, log, mcp, otel, pydantic_ai
+from offbook.adapters import ai_sdk, cipher, langgraph, log, mcp, otel, pydantic_ai
 from offbook.adapters.nats.options import ConnectOptions
 from offbook.adapters.otel.meters import Meters
 from offbook.agent import errors as agent
@@ -79,7 +79,15 @@ def test_the_python_of_a_page_runs_in_a_process_of_its_own(page: str) -> None:
 
 
 def test_every_page_for_python_programmers_has_python() -> None:
-    silent = {"ARCHITECTURE", "benchmarks", "cli", "glossary", "operations", "reliability", "simulation"}
+    silent = {
+        "ARCHITECTURE",
+        "benchmarks",
+        "cli",
+        "glossary",
+        "operations",
+        "reliability",
+        "simulation",
+    }
     guides = {page for page in PAGES if page.startswith("docs/") and page.count("/") == 1}
     spoken = {page for page in guides if page not in PYTHON_PAGES}
     assert {Path(page).stem for page in spoken} <= silent
@@ -303,7 +311,7 @@ def sources() -> str:
 def parameters() -> frozenset[str]:
     """Return the names of all parameters and fields of what users may call."""
     found: set[str] = set()
-    edges = (otel, log, ai_sdk, mcp, pydantic_ai, langgraph)
+    edges = (otel, log, ai_sdk, cipher, mcp, pydantic_ai, langgraph)
     for module in (offbook, testing, agents, models, *edges):
         for name in getattr(module, "__all__", dir(module)):
             found |= _parameters_of(getattr(module, name))

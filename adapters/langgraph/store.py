@@ -1,9 +1,9 @@
 """Values of any size on the shelves of a namespace."""
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TypeVar
+from uuid import uuid4
 
 from offbook.actors.again import patiently
 from offbook.actors.client import Client
@@ -46,12 +46,12 @@ class Store:
         if len(value) <= PART:
             await self._put(shelf, key, _WHOLE + value, once=once)
             return
-        digest = hashlib.sha256(value).hexdigest()[:32]
-        below = f"{_PARTS}{key}.{digest}."
+        token = uuid4().hex  # no digest: a key is in the clear, also where its value is sealed
+        below = f"{_PARTS}{key}.{token}."
         parts = [value[at : at + PART] for at in range(0, len(value), PART)]
         puts = (self._put(shelf, f"{below}{n}", part, once=True) for n, part in enumerate(parts))
         await asyncio.gather(*puts)
-        await self._put(shelf, key, _PARTED + f"{digest} {len(parts)}".encode(), once=once)
+        await self._put(shelf, key, _PARTED + f"{token} {len(parts)}".encode(), once=once)
 
     async def _put(self, shelf: str, key: str, data: bytes, *, once: bool) -> None:
         await self._ask(lambda shelves: shelves.put(shelf, key, data, once=once))
@@ -64,7 +64,7 @@ class Store:
         """
         found = await self._ask(lambda shelves: shelves.get(shelf, keys))
         parted = {key: _read(data) for key, data in found.items() if data[:1] == _PARTED}
-        below = [f"{_PARTS}{key}.{digest}." for key, (digest, _) in parted.items()]
+        below = [f"{_PARTS}{key}.{token}." for key, (token, _) in parted.items()]
         parts = await self._ask(lambda shelves: shelves.get(shelf, below)) if below else {}
         whole = {key: _joined(shelf, key, *given, parts) for key, given in parted.items()}
         return {key: whole.get(key, data[1:]) for key, data in found.items()}
@@ -92,12 +92,12 @@ class Store:
 
 
 def _read(data: bytes) -> tuple[str, int]:
-    digest, _, count = data[1:].decode().partition(" ")
-    return digest, int(count)
+    token, _, count = data[1:].decode().partition(" ")
+    return token, int(count)
 
 
-def _joined(shelf: str, key: str, digest: str, count: int, parts: Mapping[str, bytes]) -> bytes:
-    below = f"{_PARTS}{key}.{digest}."
+def _joined(shelf: str, key: str, token: str, count: int, parts: Mapping[str, bytes]) -> bytes:
+    below = f"{_PARTS}{key}.{token}."
     try:
         return b"".join(parts[f"{below}{n}"] for n in range(count))
     except KeyError as error:

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, key_of
 from offbook.actors.names import check_name
-from offbook.actors.ports import Refused
+from offbook.actors.ports import Grown, Refused
 
 from .link import Link
 from .server import Server, check_size
+
+M = TypeVar("M")
 
 
 class LogStore:
@@ -19,7 +22,7 @@ class LogStore:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.runs: dict[str, dict[str, Stored]] = {}
-        self.watchers: dict[str, dict[object, Callable[[bytes], None]]] = {}
+        self.watchers: dict[str, dict[object, Callable[[Grown], None]]] = {}
 
     def write(self, run: str, key: str, data: bytes) -> int:
         """Write a key once.
@@ -34,7 +37,7 @@ class LogStore:
         sequence = self.server.next("log")
         rows[key] = Stored(sequence, key, data)
         for grown in list(self.watchers.get(run, {}).values()):
-            grown(data)
+            grown(Grown(key, data))
         return sequence
 
     def snapshot(self) -> Callable[[], None]:
@@ -97,8 +100,8 @@ class MemoryLog:
 
 @contextlib.asynccontextmanager
 async def growth(
-    store: LogStore, link: Link, run: str, wanted: Callable[[bytes], bool] | None
-) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
+    store: LogStore, link: Link, run: str, wanted: Callable[[Grown], bool] | None
+) -> AsyncGenerator[Callable[[float], Awaitable[Grown | None]]]:
     """Listen to a run's log; what comes while nobody waits is kept for the next waits."""
     async with kept(store.watchers, link, run, wanted) as wait:
         yield wait
@@ -106,22 +109,22 @@ async def growth(
 
 @contextlib.asynccontextmanager
 async def kept(
-    told: dict[str, dict[object, Callable[[bytes], None]]],
+    told: dict[str, dict[object, Callable[[M], None]]],
     link: Link,
     name: str,
-    wanted: Callable[[bytes], bool] | None = None,
-) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
+    wanted: Callable[[M], bool] | None = None,
+) -> AsyncGenerator[Callable[[float], Awaitable[M | None]]]:
     """Listen to what is told under a name."""
-    grown = asyncio.Queue[bytes]()
+    grown = asyncio.Queue[M]()
 
-    async def wait(seconds: float) -> bytes | None:
+    async def wait(seconds: float) -> M | None:
         try:
             async with asyncio.timeout(seconds):
                 return await grown.get()
         except TimeoutError:
             return None
 
-    def written(data: bytes) -> None:
+    def written(data: M) -> None:
         if wanted is None or wanted(data):
             link.push("signals", partial(grown.put_nowait, data))
 

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from offbook.actors.names import check_name
-from offbook.actors.ports import Entry, Refused
+from offbook.actors.ports import Entry, Grown, Refused
 
 from .link import Attached, Link
 from .log import LogStore, growth, kept
@@ -143,8 +143,8 @@ class MemorySignals:
         return listening.dropped
 
     def growth(
-        self, run: str, wanted: Callable[[bytes], bool] | None = None
-    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bytes | None]]]:
+        self, run: str, wanted: Callable[[Grown], bool] | None = None
+    ) -> AbstractAsyncContextManager[Callable[[float], Awaitable[Grown | None]]]:
         """See the port."""
         return growth(self._log, self._link, check_name("run", run), wanted)
 

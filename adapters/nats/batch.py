@@ -58,8 +58,11 @@ class _Page:
             self.end.set_result(None)
 
     def fail(self, reason: str = "the connection broke") -> None:
+        self.refuse(Unsure(reason))
+
+    def refuse(self, error: Exception) -> None:
         if not self.end.done():
-            failed(self.end, Unsure(reason))
+            failed(self.end, error)
 
 
 class Batches:
@@ -143,10 +146,10 @@ class Batches:
         raw = json.dumps({**body, **limits}).encode()
         async with self._gate:
             page = _Page()
-            inbox, stop = self._link.collect(page.frame)
+            api = f"$JS.API.DIRECT.GET.{stream}".encode()
+            inbox, stop = self._link.collect(page.frame, api, page.refuse)
             forget = self._link.on_break(page.fail)
             try:
-                api = f"$JS.API.DIRECT.GET.{stream}".encode()
                 if not self._link.send(api, raw, reply=inbox):
                     raise Unsure("not connected")
                 await self._ended(page)

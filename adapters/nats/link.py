@@ -4,12 +4,19 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, time_ns
 from typing import Any
 
 from nats import errors
 
-from offbook.actors.errors import PayloadTooLarge, ServerRefused, ServerUnavailable, ServerUnfit
+from offbook.actors.errors import (
+    PayloadTooLarge,
+    PermissionMissing,
+    ServerRefused,
+    ServerUnavailable,
+    ServerUnfit,
+)
 from offbook.actors.ports import Unsure
 from offbook.actors.server_clock import ServerClock
 
@@ -36,6 +43,9 @@ _SWEEP_SECONDS = 0.25
 _FAULTS_MAX = 100
 _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
 _AUTHORIZATION = ("authorization violation", "authentication", "maximum connections")
+
+
+_Collecting = tuple[Handler, bytes, Callable[[Exception], None]]
 
 
 class Listener:
@@ -81,7 +91,7 @@ class Link:
         self.breaks = 0
         self._wire: Wire | None = None
         self._pending: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}
-        self._collecting: dict[bytes, Handler] = {}
+        self._collecting: dict[bytes, _Collecting] = {}
         self._count = 0
         self._inbox = b""
         self._seconds = target.options.request_seconds
@@ -126,7 +136,7 @@ class Link:
 
         Raises:
             ServerUnavailable: no server answered within `open_seconds`.
-            ServerRefused: the credentials are wrong.
+            ServerRefused: the credentials are wrong. PermissionMissing: no answer may come.
             ServerUnfit: TLS was asked for and the server has none.
         """
         self._loop = asyncio.get_running_loop()
@@ -144,6 +154,22 @@ class Link:
             self._wire = None
             raise
         self._listen_for_answers(wire)
+        try:
+            await self._check_answers(wire)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _check_answers(self, wire: Wire) -> None:
+        """Make sure that answers may come: without them all requests would be in vain."""
+        with suppress(errors.Error, TimeoutError):  # whoever asks next finds out
+            async with asyncio.timeout(self._seconds):
+                await wire.ping()
+        inbox = f"{self._inbox.decode()}*"
+        for message in self.denials:
+            found = _DENIED.search(message)
+            if found is not None and found[2] == inbox.lower():
+                raise self._missing("listen to", inbox, message)
 
     async def _connect(self, wire: Wire) -> None:
         connecting = asyncio.create_task(self._dial(wire), name="offbook nats connect")
@@ -204,7 +230,7 @@ class Link:
         Raises:
             Unsure: not connected; from the future: the connection broke, or the time ran out.
             PayloadTooLarge: the message is above the server's limit; nothing was sent.
-            ServerRefused: from the future: the permissions do not allow the subject.
+            PermissionMissing: from the future: the permissions do not allow the subject.
         """
         wire = self._wire
         if wire is None or not wire.usable:
@@ -239,14 +265,17 @@ class Link:
         if wire is not None and wire.usable:
             wire.put(b"PUB %b  %d\r\n%b\r\n" % (subject, len(data), data))
 
-    def collect(self, handler: Handler) -> tuple[bytes, Callable[[], None]]:
+    def collect(
+        self, handler: Handler, subject: bytes, denied: Callable[[Exception], None]
+    ) -> tuple[bytes, Callable[[], None]]:
         """Call `handler` for each answer to a reply subject; return it, and the way to stop.
 
-        The subscription for answers takes them: the server is told nothing.
+        The subscription for answers takes them: the server is told nothing. `denied` is called
+        where the permissions do not allow the subject that is asked.
         """
         self._count += 1
         token = b"%d" % self._count
-        self._collecting[token] = handler
+        self._collecting[token] = handler, subject, denied
         return self._inbox + token, lambda: self._collecting.pop(token, None) and None
 
     def listen(self, subject: str, handler: Handler) -> Listener:
@@ -300,9 +329,9 @@ class Link:
         token = subject[len(self._inbox) :]
         waiting = self._pending.pop(token, None)
         if waiting is None:
-            handler = self._collecting.get(token)
-            if handler is not None:
-                handler(subject, reply, headers, data)
+            collecting = self._collecting.get(token)
+            if collecting is not None:
+                collecting[0](subject, reply, headers, data)
         elif not waiting[0].done():
             waiting[0].set_result((headers, data))
 
@@ -336,7 +365,14 @@ class Link:
         subject = found[2].encode()
         for token, waiting in tuple(self._pending.items()):
             if waiting[2].lower() == subject:
-                self._fail(token, ServerRefused(f"publishing to {waiting[2].decode()}", message))
+                self._fail(token, self._missing("publish to", waiting[2].decode(), message))
+        for _, asked, denied in tuple(self._collecting.values()):
+            if asked.lower() == subject:
+                denied(self._missing("publish to", asked.decode(), message))
+
+    def _missing(self, what: str, subject: str, reason: str) -> PermissionMissing:
+        options = self.target.options
+        return PermissionMissing(what, reason, subject, options.role or options.user or "")
 
     async def _on_error(self, error: Exception) -> None:
         self._cause = str(error) or type(error).__name__

@@ -10,6 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from offbook.actors.errors import InvalidOption, MissingDependency
 
+ROLES = ("setup", "worker", "janitor", "client", "webhook", "web")
+"""Who makes the namespace; runs it; removes old runs; starts and reads; takes hooks; looks on."""
+
+_INBOX = "_INBOX"
 _SCHEMES = ("nats", "tls")
 _ODD = re.compile(r"[\s\x00-\x1f\x7f]")
 
@@ -20,7 +24,10 @@ class ConnectOptions:
 
     `tls_ca`, `tls_cert` and `tls_key` are paths of PEM files; `creds` and `nkey_seed` are paths
     of a credentials file and of a seed file (both need the package `nkeys`). `open_seconds` is
-    how long the first connection may take, `request_seconds` how long one answer may.
+    how long the first connection may take, `request_seconds` how long one answer may. `role` is
+    what the process is for the server's permissions: setup, worker, janitor, client, webhook or
+    web; what is not permitted is an error at the opening then, and answers come under
+    `_INBOX_<role>`, unless `inbox_prefix` says otherwise.
     """
 
     tls_ca: str | None = None
@@ -33,9 +40,16 @@ class ConnectOptions:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     name: str | None = None
-    inbox_prefix: str = "_INBOX"
+    inbox_prefix: str = _INBOX
+    role: str | None = None
     open_seconds: float = 5.0
     request_seconds: float = 5.0
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of the subjects on which answers come."""
+        own = self.role is not None and self.inbox_prefix == _INBOX
+        return f"{_INBOX}_{self.role}" if own else self.inbox_prefix
 
     @property
     def credential(self) -> str:
@@ -68,7 +82,7 @@ class Target:
             "token": options.token,
             "user_credentials": options.creds,
             "nkeys_seed": options.nkey_seed,
-            "inbox_prefix": options.inbox_prefix,
+            "inbox_prefix": options.inbox,
             "tls_hostname": options.tls_hostname,
         }
         if self.tls:
@@ -83,6 +97,8 @@ def target(servers: str | Sequence[str], options: ConnectOptions) -> Target:
         InvalidOption: a URL that is no `nats://` or `tls://` address, or an unreadable file.
         MissingDependency: `creds` or `nkey_seed` without the package `nkeys`.
     """
+    if options.role is not None and options.role not in ROLES:
+        raise InvalidOption("role", options.role, f"one of {', '.join(ROLES)}")
     urls = _urls(servers)
     plain: list[str] = []
     tls = bool(options.tls_ca or options.tls_cert)

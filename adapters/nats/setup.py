@@ -9,6 +9,7 @@ from offbook.actors.errors import (
     InvalidOption,
     NamespaceMismatch,
     OffbookError,
+    PermissionMissing,
     ServerTooOld,
     ServerUnavailable,
     ServerUnfit,
@@ -27,6 +28,7 @@ from .api import (
 )
 from .link import Link
 from .names import Names
+from .permissions import USER_INFO, missing, permissions
 from .streams import Config, Drift, all_streams, bucket, drifts
 
 REQUIRED_VERSION = (2, 15, 0)
@@ -86,7 +88,40 @@ class Setup:
         check_server(self._link.info)
         await self._jetstream()
         self._names.settle(await self._settle())
+        await self.permit()
         await self._streams()
+
+    async def permit(self) -> None:
+        """Make sure that the server permits what the role of this process needs.
+
+        Raises:
+            PermissionMissing: it does not; the error names the first subject of what is missing.
+        """
+        options = self._link.target.options
+        if options.role is None:
+            return
+        needed = permissions(options.role, self._names.namespace, inbox=options.inbox)
+        allowed = await self._allowed()
+        for what, kind, subjects in (
+            ("publish to", "publish", needed.publish),
+            ("listen to", "subscribe", needed.subscribe),
+        ):
+            rules: dict[str, Any] = allowed.get(kind) or {}
+            lacking = missing(subjects, rules.get("allow") or (), rules.get("deny") or ())
+            if lacking:
+                reason = f"{len(lacking)} of its subjects are not permitted"
+                raise PermissionMissing(what, reason, lacking[0], options.role)
+
+    async def _allowed(self) -> dict[str, Any]:
+        """Return what the server says that this user may do; nothing where it does not say."""
+        try:
+            _, data = await self._link.ask(USER_INFO.encode(), b"")
+            found: dict[str, Any] = json.loads(data)["data"].get("permissions") or {}
+        except PermissionMissing:
+            raise
+        except (OffbookError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return found
 
     async def refresh(self) -> None:
         """Look again at limits and streams. Raises as `run`."""

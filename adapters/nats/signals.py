@@ -4,11 +4,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+from offbook.actors.ports import Grown
 
 from .link import Link
 from .names import Names
 
-Grown = Callable[[float], Awaitable[bytes | None]]
+M = TypeVar("M")
+
+Wait = Callable[[float], Awaitable[M | None]]
 
 _KEPT_MESSAGES = 1_000
 
@@ -39,43 +44,55 @@ class NatsSignals:
         return listener.stop
 
     def growth(
-        self, run: str, wanted: Callable[[bytes], bool] | None = None
-    ) -> AbstractAsyncContextManager[Grown]:
+        self, run: str, wanted: Callable[[Grown], bool] | None = None
+    ) -> AbstractAsyncContextManager[Wait[Grown]]:
         """Listen to a run's log; what comes while nobody waits is kept for the next wait.
 
         A wait ends early with None after a reconnect: what came in between was missed. The server
         takes what one connection sends in order, so a read after this misses nothing.
         """
-        return self._growth(self._names.growth(run), wanted)
+        pattern = self._names.growth(run)
+        start = len(pattern) - 1
 
-    def follow(self, topic: str) -> AbstractAsyncContextManager[Grown]:
+        def read(subject: bytes, data: bytes) -> Grown:
+            return Grown(subject[start:].decode(), data)
+
+        return self._growth(pattern, read, wanted)
+
+    def follow(self, topic: str) -> AbstractAsyncContextManager[Wait[bytes]]:
         """Listen to a topic, without a round trip: see `growth`."""
-        return self._growth(self._names.signal(topic), None)
+        return self._growth(self._names.signal(topic), lambda _subject, data: data, None)
 
     @asynccontextmanager
     async def _growth(
-        self, subject: str, wanted: Callable[[bytes], bool] | None
-    ) -> AsyncGenerator[Grown]:
-        heard: deque[bytes | None] = deque(maxlen=_KEPT_MESSAGES)
+        self,
+        subject: str,
+        read: Callable[[bytes, bytes], M],
+        wanted: Callable[[M], bool] | None,
+    ) -> AsyncGenerator[Wait[M]]:
+        heard: deque[M | None] = deque(maxlen=_KEPT_MESSAGES)
         grown = asyncio.Event()
 
-        def keep(data: bytes | None) -> None:
-            if wanted is None or data is None or wanted(data):
-                heard.append(data)
+        def keep(found: M | None) -> None:
+            if wanted is None or found is None or wanted(found):
+                heard.append(found)
                 grown.set()
 
-        async def wait(seconds: float) -> bytes | None:
+        async def wait(seconds: float) -> M | None:
             try:
                 async with asyncio.timeout(seconds):
                     await grown.wait()
             except TimeoutError:
                 return None
-            data = heard.popleft()
+            found = heard.popleft()
             if not heard:
                 grown.clear()
-            return data
+            return found
 
-        listener = self._link.listen(subject, lambda _subject, _reply, _headers, data: keep(data))
+        def hear(subject: bytes, _reply: bytes, _headers: bytes, data: bytes) -> None:
+            keep(read(subject, data))
+
+        listener = self._link.listen(subject, hear)
         forget = self._link.on_reconnect(lambda: keep(None))
         try:
             yield wait

@@ -1,5 +1,6 @@
 """`offbook health`, `doctor`, `server` and `namespace`: how server, workers and runs are."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import click
 from click.exceptions import Exit
 
 from offbook.actors.doctor import Diagnosis, Finding, Lane, WorkerInfo, examine, lanes_of
+from offbook.actors.ports import Namespace
 
 from .failures import FOUND, SERVER
 from .hints import hint
@@ -234,6 +236,24 @@ async def namespace_status(setup: Setup) -> None:
     _show_lanes(lanes)
 
 
+@command(name="permissions", useless=("url", "folder", "deployment", "json"))
+@click.option("--partitions", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--shards", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--group", "groups", multiple=True, help="a topic group; may be repeated")
+def namespace_permissions(
+    setup: Setup, *, partitions: int, shards: int, groups: tuple[str, ...]
+) -> None:
+    """Print a server's configuration with a user for each role, and what that one may do.
+
+    It asks no server. The settings are those that the namespace is made with.
+    """
+    from offbook.adapters.nats.permissions import render  # noqa: PLC0415 - seldom wanted
+
+    name = setup.namespace or os.environ.get("OFFBOOK_NAMESPACE") or "offbook"
+    click.echo(render(Namespace(name, partitions, shards), groups), nl=False)
+
+
 server.add_command(server_status)
 namespace.add_command(namespace_init)
 namespace.add_command(namespace_status)
+namespace.add_command(namespace_permissions)

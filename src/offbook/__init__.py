@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from offbook.actors.define import step as step
     from offbook.actors.define import workflow as workflow
     from offbook.actors.errors import ChildConflict as ChildConflict
+    from offbook.actors.errors import CipherError as CipherError
     from offbook.actors.errors import ClientClosed as ClientClosed
     from offbook.actors.errors import ConfigurationError as ConfigurationError
     from offbook.actors.errors import DuplicateName as DuplicateName
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import InvalidAttributes as InvalidAttributes
     from offbook.actors.errors import InvalidName as InvalidName
     from offbook.actors.errors import InvalidOption as InvalidOption
+    from offbook.actors.errors import KeyMismatch as KeyMismatch
+    from offbook.actors.errors import KeyMissing as KeyMissing
     from offbook.actors.errors import MissingDependency as MissingDependency
     from offbook.actors.errors import NamespaceMismatch as NamespaceMismatch
     from offbook.actors.errors import NonDeterminismError as NonDeterminismError
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import PayloadError as PayloadError
     from offbook.actors.errors import PayloadMismatch as PayloadMismatch
     from offbook.actors.errors import PayloadTooLarge as PayloadTooLarge
+    from offbook.actors.errors import PermissionMissing as PermissionMissing
     from offbook.actors.errors import RetryableError as RetryableError
     from offbook.actors.errors import RunBlocked as RunBlocked
     from offbook.actors.errors import RunCancelled as RunCancelled
@@ -65,6 +69,8 @@ if TYPE_CHECKING:
     from offbook.actors.errors import RunNotEnded as RunNotEnded
     from offbook.actors.errors import RunNotFound as RunNotFound
     from offbook.actors.errors import RunTerminated as RunTerminated
+    from offbook.actors.errors import SealBroken as SealBroken
+    from offbook.actors.errors import SealMissing as SealMissing
     from offbook.actors.errors import ServerFolderUnusable as ServerFolderUnusable
     from offbook.actors.errors import ServerMissing as ServerMissing
     from offbook.actors.errors import ServerRefused as ServerRefused
@@ -114,15 +120,16 @@ _WHERE = {
     "actors.context": "RunInfo StepContext current_step",
     "actors.define": "Bound Step Workflow step workflow",
     "actors.errors": (
-        "ChildConflict ClientClosed ConfigurationError DuplicateName EmbeddedServerFailed "
-        "FatalError HistoryCorrupted HistoryLost HookConflict HookDisposed HookNotFound "
-        "HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
-        "MissingDependency NamespaceMismatch NonDeterminismError NotInRun NotInWorkflowBody "
-        "NotSerializable OffbookError PayloadError PayloadMismatch PayloadTooLarge RetryableError "
-        "RunBlocked RunCancelled RunConflict RunError RunExpired RunFailed RunNotEnded "
-        "RunNotFound RunTerminated ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
-        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
-        "StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
+        "ChildConflict CipherError ClientClosed ConfigurationError DuplicateName "
+        "EmbeddedServerFailed FatalError HistoryCorrupted HistoryLost HookConflict HookDisposed "
+        "HookNotFound HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
+        "KeyMismatch KeyMissing MissingDependency NamespaceMismatch NonDeterminismError "
+        "NotInRun NotInWorkflowBody NotSerializable OffbookError PayloadError PayloadMismatch "
+        "PayloadTooLarge PermissionMissing RetryableError RunBlocked RunCancelled RunConflict "
+        "RunError RunExpired RunFailed RunNotEnded RunNotFound RunTerminated SealBroken "
+        "SealMissing ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
+        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed "
+        "StepLost StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
         "TopicGroupMissing WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",

@@ -11,7 +11,13 @@ from typing import TypeVar
 
 from offbook.actors.client import Client
 from offbook.actors.context import current_body
-from offbook.actors.errors import InvalidOption, NotInWorkflowBody, ServerMissing
+from offbook.actors.errors import (
+    InvalidOption,
+    MissingDependency,
+    NotInWorkflowBody,
+    ServerMissing,
+)
+from offbook.actors.frames import Cipher
 from offbook.actors.names import check_name
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Observer
@@ -22,6 +28,7 @@ from offbook.adapters.otel import default_observer
 from offbook.adapters.server import EmbeddedServer, find_binary
 
 _FOLDER = ".offbook"
+_KEYS, _KEY_FILE, _REQUIRE = "OFFBOOK_KEYS", "OFFBOOK_KEY_FILE", "OFFBOOK_REQUIRE_SEALED"
 T = TypeVar("T")
 
 
@@ -37,6 +44,7 @@ def connect(  # noqa: PLR0913 - each has a default
     settings: Settings | None = None,
     observer: Observer | None = None,
     folder: str | Path | None = None,
+    cipher: Cipher | None = None,
 ) -> Client:
     """Return a client, without I/O: `async with offbook.connect() as client:` opens it.
 
@@ -46,10 +54,13 @@ def connect(  # noqa: PLR0913 - each has a default
     starts are for, default `OFFBOOK_DEPLOYMENT` or `default`. partitions, shards, replicas: fixed
     when the namespace is created; left out, what is stored holds. options: TLS and credentials
     (default: the `OFFBOOK_…` variables). observer: telemetry (default: logging, and OpenTelemetry
-    where it is set up).
+    where it is set up). cipher: seals all payloads before they leave the process, such as
+    `AesGcm` of offbook.adapters.cipher (default: the keys of `OFFBOOK_KEYS` or of the file
+    `OFFBOOK_KEY_FILE`, else none).
 
     Raises:
         InvalidName, InvalidOption: an argument has a value that it cannot have.
+        MissingDependency: keys are set, and the package `cryptography` is not installed.
         ServerMissing: no URL, and no embedded server. NotInWorkflowBody: a body called it.
     """
     if current_body() is not None:
@@ -72,8 +83,9 @@ def connect(  # noqa: PLR0913 - each has a default
     else:
         _check_embedded()
         connection = partial(_embedded, make, _folder(folder), chosen)
+    box = cipher_from_environment() if cipher is None else cipher
     return Client(
-        connection,
+        connection if box is None else partial(_sealed, connection, _checked(box)),
         observer=observer or default_observer(),
         deployment=_given(deployment, "OFFBOOK_DEPLOYMENT", "default"),
         settings=settings,
@@ -103,7 +115,48 @@ def options_from_environment() -> ConnectOptions:
         user=read("OFFBOOK_USER"),
         password=read("OFFBOOK_PASSWORD"),
         token=read("OFFBOOK_TOKEN"),
+        role=read("OFFBOOK_ROLE"),
     )
+
+
+def cipher_from_environment() -> Cipher | None:
+    """Return the cipher that the `OFFBOOK_…` variables give; None where they name no keys.
+
+    Raises:
+        InvalidOption: they are not as they should be.
+        MissingDependency: the package `cryptography` is not installed.
+    """
+    text, path = os.environ.get(_KEYS), os.environ.get(_KEY_FILE)
+    required = os.environ.get(_REQUIRE)
+    if not text and not path:
+        if required:
+            raise InvalidOption(_REQUIRE, required, f"left out where no {_KEYS} is set")
+        return None
+    if text and path:
+        raise InvalidOption(_KEY_FILE, path, f"left out where {_KEYS} is set")
+    if required not in {None, "", "0", "1"}:
+        raise InvalidOption(_REQUIRE, required, "1 or 0")
+    if find_spec("cryptography") is None:
+        raise MissingDependency("sealing payloads", "cryptography")
+    from offbook.adapters.cipher import AesGcm, KeyRing  # noqa: PLC0415 - an extra
+
+    ring = KeyRing.from_file(path) if path else KeyRing.from_environment(_KEYS)
+    return AesGcm(ring, require=required == "1")
+
+
+def _checked(cipher: Cipher) -> Cipher:
+    given: object = cipher
+    if not callable(getattr(given, "seal", None)) or not callable(getattr(given, "open", None)):
+        raise InvalidOption("cipher", given, "a Cipher, such as AesGcm of offbook.adapters.cipher")
+    return cipher
+
+
+def _sealed(
+    connection: Callable[[], AbstractAsyncContextManager[Backend]], cipher: Cipher
+) -> AbstractAsyncContextManager[Backend]:
+    from offbook.adapters.cipher.backend import sealed  # noqa: PLC0415 - seldom wanted
+
+    return sealed(connection, cipher)
 
 
 def _check_embedded() -> None:

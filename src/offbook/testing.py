@@ -17,6 +17,7 @@ from offbook.actors.client import Client
 from offbook.actors.codec import Codec
 from offbook.actors.define import Step, Workflow, registry
 from offbook.actors.errors import InvalidOption, NotInRun
+from offbook.actors.frames import Cipher
 from offbook.actors.loading import run_info
 from offbook.actors.machine import Machine
 from offbook.actors.model import BlobRef, History
@@ -25,6 +26,7 @@ from offbook.actors.ports import Backend, Namespace, Observer
 from offbook.actors.run import Run, RunEvent
 from offbook.actors.turn import SILENT
 from offbook.actors.worker import Worker
+from offbook.adapters.cipher.backend import sealed
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory import MemoryBackend, Noise, World
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
@@ -53,6 +55,7 @@ class Environment:
     workers: how many. eager: whether steps run beside their workflow or travel through the
     queues. always_suspend: runs leave memory after every turn, so that every wait is a replay.
     settings, deployment, queues, slots: as for `Worker`. world: share one between environments.
+    cipher: as for `connect`.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -69,6 +72,7 @@ class Environment:
         world: World | None = None,
         observer: Observer | None = None,
         registry_of: Iterable[object] | None = None,
+        cipher: Cipher | None = None,
     ) -> None:
         base = settings or Settings()
         self.settings = replace(base, idle=0.0) if always_suspend else base
@@ -80,6 +84,7 @@ class Environment:
         self._deployment = deployment
         self._queues = tuple(queues)
         self._slots = slots
+        self._cipher = cipher
         self._observer = observer or Observers([LogObserver()])
         self._definitions = None if registry_of is None else tuple(registry_of)
         self._clients: list[Client] = []
@@ -124,8 +129,9 @@ class Environment:
 
     async def _close(self) -> None:
         for client in self._clients:
-            if client.is_open and isinstance(client.backend, MemoryBackend):
-                client.backend.seam = None
+            backend = _below(client.backend) if client.is_open else None
+            if isinstance(backend, MemoryBackend):
+                backend.seam = None
         for worker in list(self.workers):
             await self.stop_worker(worker)
         await asyncio.gather(*self._burials)
@@ -140,13 +146,17 @@ class Environment:
         seam: decides at each point of each port call, such as `CrashAt` or `Noise`.
         """
         client = Client(
-            partial(self._connection, seam),
+            partial(self._sealed, seam),
             observer=self._observer,
             deployment=self._deployment,
             settings=self.settings,
         )
         self._clients.append(client)
         return client
+
+    def _sealed(self, seam: SeamHook | None) -> AbstractAsyncContextManager[Backend]:
+        connection = partial(self._connection, seam)
+        return connection() if self._cipher is None else sealed(connection, self._cipher)
 
     def _connection(self, seam: SeamHook | None) -> AbstractAsyncContextManager[Backend]:
         return _opened(MemoryBackend(self.world, namespace=self.namespace, seam=seam))
@@ -175,7 +185,7 @@ class Environment:
             known["steps"] = [d for d in self._definitions if isinstance(d, Step)]
         worker = Worker(client, **(known | options))
         self.workers.append(worker)
-        backend = client.backend
+        backend = _below(client.backend)
         if isinstance(backend, MemoryBackend):
             self._deaths[worker] = asyncio.Event()
             backend.when_killed(partial(self._on_kill, worker))
@@ -214,7 +224,7 @@ class Environment:
 
     async def kill_worker(self, worker: Worker) -> None:
         """End a worker as SIGKILL would: no hand-over, no goodbye."""
-        backend = worker.client.backend
+        backend = _below(worker.client.backend)
         if isinstance(backend, MemoryBackend):
             backend.kill()
             await asyncio.gather(*self._burials)
@@ -260,6 +270,12 @@ class Environment:
     async def kinds(self, run: Run[Any]) -> list[str]:
         """Return the types of a run's events, in order, for asserts."""
         return [event.type async for event in run.events()]
+
+
+def _below(backend: Backend) -> Backend:
+    """Return the backend that a cipher seals for, or what there is."""
+    found: Backend = getattr(backend, "inner", backend)
+    return found
 
 
 def _set_body(step: Step[..., Any], body: Callable[..., Any]) -> None:

@@ -11,8 +11,25 @@ from offbook.adapters.memory.time import VirtualLoop
 from support.notes import forget_notes
 from support.worlds import WAYS, CatalogueEnvironment, environment
 
+SEALED_TOO = frozenset(
+    {
+        "test_gather_three_steps", "test_three_payloads_in_order", "test_read_from_start",
+        "test_next_attempt_finds_the_detail", "test_child_from_workflow_signals_parent",
+        "test_step_error_caught", "test_three_reply_modes", "test_kill_mid_step",
+        "test_retained_token", "test_corrupt_record",
+    }
+)  # fmt: skip
+"""Those that run with a cipher too, in memory and on a server; `make test-sealed` takes all."""
 
-@pytest.fixture(params=WAYS)
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "env" in metafunc.fixturenames:
+        sealed = ("memory-sealed", "server-sealed")
+        ways = WAYS + (sealed if metafunc.function.__name__ in SEALED_TOO else ())
+        metafunc.parametrize("env", ways, indirect=True)
+
+
+@pytest.fixture
 def env(request: pytest.FixtureRequest) -> CatalogueEnvironment:
     """A world; it is open while the test runs."""
     way: str = request.param

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from offbook.actors.errors import InvalidName, NamespaceMismatch, PayloadTooLarge
-from offbook.actors.ports import Backend, Refused, Table
+from offbook.actors.ports import Backend, Grown, Refused, Table
 from support.ports import Box, Factory
 
 TABLES = ("runs", "hooks", "deployments")
@@ -164,26 +164,26 @@ async def test_growth_of_a_log_wakes_with_what_was_written(backend_factory: Fact
     ):
         assert await other.log.tail("r") is None, "what comes after a read is heard"
         head = await one.log.create("r", "0", b"head")
-        assert await wait(15) == b"head"
+        assert await wait(15) == ("0", b"head")
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(wait_for(wait))
             await asyncio.sleep(0)
             await one.log.append("r", 1, head, b"one")
-        assert waiting.result() == b"one"
+        assert waiting.result() == ("t.1", b"one")
 
 
 async def test_growth_wakes_for_what_is_wanted(backend_factory: Factory) -> None:
     async with (
         backend_factory() as backend,
-        backend.signals.growth("r", lambda data: data != b"dull") as wait,
+        backend.signals.growth("r", lambda grown: grown.data != b"dull") as wait,
     ):
         head = await backend.log.create("r", "0", b"head")
         first = await backend.log.append("r", 1, head, b"dull")
         await backend.log.append("r", 2, first, b"end")
-        assert [await wait(15), await wait(15)] == [b"head", b"end"]
+        assert [await wait(15), await wait(15)] == [("0", b"head"), ("t.2", b"end")]
 
 
-async def wait_for(wait: Callable[[float], Awaitable[bytes | None]]) -> bytes | None:
+async def wait_for(wait: Callable[[float], Awaitable[Grown | None]]) -> Grown | None:
     return await wait(15)
 
 

@@ -1,15 +1,18 @@
 """The worlds that the conformance catalogue runs in."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from offbook.actors.frames import Cipher
 from offbook.actors.model import Head
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend
 from offbook.actors.worker import Worker
+from offbook.adapters.cipher import AesGcm, KeyRing
 from offbook.adapters.log import LogObserver, Observers
 from offbook.adapters.memory.faults import SeamHook
 from offbook.adapters.nats import NatsBackend
@@ -23,6 +26,9 @@ WAYS = (
     "server-remote",
     "server-suspend",
 )
+
+SEALED = "OFFBOOK_TEST_SEALED"
+"""The variable by which the whole catalogue runs with a cipher."""
 
 _SCALE = 0.03
 """Real seconds on a real server for one second of the catalogue."""
@@ -117,9 +123,18 @@ async def _opened(backend: NatsBackend) -> AsyncGenerator[Backend]:
     assert backend.faults == []
 
 
+def sealing() -> Cipher:
+    """Return a cipher with keys of its own that takes nothing in the clear."""
+    return AesGcm(KeyRing.of({"new": os.urandom(32), "old": os.urandom(32)}), require=True)
+
+
 def environment(way: str, url: str | None, name: str) -> CatalogueEnvironment:
-    """Return the world of a way, not open yet."""
-    options = {"eager": not way.endswith("remote"), "always_suspend": way.endswith("suspend")}
+    """Return the world of a way, not open yet; sealed where it is asked for, or all are."""
+    options: dict[str, Any] = {
+        "eager": not way.endswith("remote"),
+        "always_suspend": way.endswith("suspend"),
+        "cipher": sealing() if way.endswith("sealed") or os.environ.get(SEALED) else None,
+    }
     if url is None:
         return CatalogueEnvironment(1.0, **options)
     return ServerEnvironment(url, name, **options)

@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
@@ -17,8 +18,9 @@ from langgraph.graph import END, START, StateGraph  # pyright: ignore[reportMiss
 from langgraph.types import Command, interrupt
 
 import offbook
-from offbook import InvalidOption
+from offbook import InvalidOption, SealBroken
 from offbook.actors.client import Client
+from offbook.adapters.cipher import AesGcm, KeyRing
 from offbook.adapters.langgraph import OffbookSaver, saver_in_thread
 from offbook.testing import Environment
 from support.servers import NatsServer
@@ -89,6 +91,29 @@ async def test_a_graph_goes_on_in_another_process(nats_url: str, namespace: str)
         assert [len(state.values["said"]) for state in states] == [3, 1, 0, 0]
         again = await graph.ainvoke(None, states[1].config)
         assert again["__interrupt__"][0].value == "Who are you?"
+
+
+async def test_checkpoints_are_sealed_with_the_keys_of_the_client(
+    nats_url: str, namespace: str
+) -> None:
+    cipher = AesGcm(KeyRing.of({"k1": os.urandom(32)}), require=True)
+    config: RunnableConfig = {"configurable": {"thread_id": "secret"}}
+    text = "what nobody may read " * 20_000
+    async with offbook.connect(nats_url, namespace=namespace, cipher=cipher) as client:
+        graph = conversation([]).compile(checkpointer=OffbookSaver(client))
+        await graph.ainvoke({"said": [text]}, config)
+        done = await graph.ainvoke(Command(resume="Ada"), config)
+        assert done["said"] == [text, "hello", "I am Ada", "2 before"]
+    async with offbook.connect(nats_url, namespace=namespace) as other:
+        shelves = other.backend.shelves
+        kept = await shelves.get("secret", await shelves.keys("secret"))
+        assert len(kept) > 10
+        assert not any(b"nobody" in data or b"Ada" in data for data in kept.values())
+        swapped = [key for key in kept if key.startswith("v.")][:2]
+        await shelves.put("secret", swapped[0], kept[swapped[1]])
+    async with offbook.connect(nats_url, namespace=namespace, cipher=cipher) as client:
+        with pytest.raises(SealBroken):
+            await client.backend.shelves.get("secret", swapped)
 
 
 async def test_large_values_and_what_is_pruned(nats_url: str, namespace: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from offbook.actors.errors import ServerRefused
+from offbook.actors.errors import PermissionMissing
 from offbook.actors.ports import Unsure
 from offbook.adapters.nats import ConnectOptions
 from support.nats import again, opened, until
@@ -116,9 +116,10 @@ async def test_a_denied_publish_is_named_at_once(namespace: str) -> None:
         async with opened(f"nats://all:all@{host}", namespace):
             pass
         async with opened(f"nats://reader:reader@{host}", namespace) as backend:
-            with pytest.raises(ServerRefused) as caught:
+            with pytest.raises(PermissionMissing) as caught:
                 await backend.log.create("Run", "0", b"head")
-            assert ".Run.0" in caught.value.what
+            assert ".Run.0" in caught.value.subject
+            assert caught.value.role == "reader"
             assert await backend.log.tail("Run") is None
             assert "permissions violation" in " ".join((await backend.health())["problems"])
 

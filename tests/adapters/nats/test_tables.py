@@ -130,7 +130,8 @@ async def test_growth_wakes_who_waits_for_this_run(nats_url: str, namespace: str
         await one.log.tail("r")
         assert not waiting.done()
         head = await two.log.create("r", "0", b"head")
-        assert await waiting == b"head"
+        assert await waiting == ("0", b"head")
         first = await two.log.append("r", 1, head, b"1")
         await two.log.append("r", 2, first, b"2")
-        assert [await wait(60), await wait(60), await wait(0.01)] == [b"1", b"2", None]
+        found = [await wait(60), await wait(60), await wait(0.01)]
+        assert found == [("t.1", b"1"), ("t.2", b"2"), None]
