@@ -18,6 +18,7 @@ from .loading import (
     Memory,
     begins_anew,
     feed,
+    first_head,
     has_blobs,
     load,
     resolved,
@@ -28,14 +29,12 @@ from .model import (
     HEAD,
     Command,
     Event,
-    Head,
     History,
     Payload,
     Stored,
     Writer,
     digest_of,
     encode_record,
-    read_head,
 )
 from .parking import Parking, holds_the_loop, reason_of, text_for_all
 from .ports import Delivery, Refused, Unsure
@@ -119,8 +118,11 @@ class RunActor:
         self._push(message)
 
     def _refuse(self, delivery: Delivery, reason: str) -> None:
-        self._tell.log("warning", "mail_refused", reason=reason)
+        self._warn(reason)
         self._let_go(delivery.origin)
+
+    def _warn(self, reason: str) -> None:
+        self._tell.log("warning", "mail_refused", reason=reason)
 
     def post(self, kind: str, fields: dict[str, Any]) -> None:
         """Take a local outcome."""
@@ -364,7 +366,7 @@ class RunActor:
             return await self.env.witness.read(self.run)
 
     async def _begin(self, batch: list[Message]) -> Memory | None:
-        found = self._first_head(batch)
+        found = first_head(self.run, batch, self._warn)
         if found is None:
             return None
         head, data = found
@@ -376,17 +378,6 @@ class RunActor:
         self.env.witness.note(memory.state, self.partition.number)
         memory.machine = await start_machine(self.env, memory.state)
         return memory
-
-    def _first_head(self, batch: list[Message]) -> tuple[Head, bytes] | None:
-        for message in batch:
-            if message.kind != "start":
-                continue
-            data: bytes = message.fields["head"]
-            try:
-                return read_head(self.run, data), data
-            except HistoryCorrupted as error:
-                self._tell.log("warning", "mail_refused", reason=str(error))
-        return None
 
     def _check_guilt(self, state: RunState) -> None:
         if state.guilty >= self.env.settings.poison:

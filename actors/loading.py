@@ -1,14 +1,14 @@
 """From the log to memory: read, verify, replay."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .context import RunInfo
 from .env import Doors, Env
-from .errors import WorkflowNotRegistered, WorkflowStuck
+from .errors import HistoryCorrupted, WorkflowNotRegistered, WorkflowStuck
 from .machine import Machine
 from .model import (
     HEAD,
@@ -21,6 +21,7 @@ from .model import (
     Stored,
     body_of,
     decode_head,
+    read_head,
     read_history,
 )
 from .state import RunState, state_of
@@ -83,6 +84,21 @@ async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | 
         if reference is not None:
             bodies[reference.digest] = await env.blobs.resolve(run, reference)
     return read_history(run, stored, bodies)
+
+
+def first_head(
+    run: str, batch: Sequence[Message], refused: Callable[[str], None]
+) -> tuple[Head, bytes] | None:
+    """Return the head of the first start that can be read, and its bytes."""
+    for message in batch:
+        if message.kind != "start":
+            continue
+        data: bytes = message.fields["head"]
+        try:
+            return read_head(run, data), data
+        except HistoryCorrupted as error:
+            refused(str(error))
+    return None
 
 
 def begins_anew(state: RunState, batch: Sequence[Message]) -> bool:
