@@ -12,7 +12,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, StatusCode, TracerProvider, set_span_in_context
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt, Passage
+from offbook.actors.ports import RESTS, Attempt, Passage
 
 from ..log import NOTHING
 from . import briefs, faults
@@ -166,6 +166,8 @@ class _Observed:
         status = self._attempt.outcome or faults.outcome(cause)
         if self._token is not None:
             contexts.detach(self._token)
+        if status == RESTS:
+            return  # its span, and its time, is that of the attempt that goes on
         if self._span:
             self._span.set_attribute("step.status", status)
             faults.blame(self._span, cause, details=bool(self._spans and self._spans.details))
