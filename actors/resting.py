@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 
 from .again import again
-from .chunks import CHUNKS, Message
+from .chunks import CHUNKS, Message, Place
 from .errors import OffbookError
 from .feed import read, walk
 from .inhand import Origin, tie
@@ -34,26 +34,32 @@ _REFUSED = 1.0
 
 @dataclass(slots=True, frozen=True)
 class TopicWait:
-    """What a body waits for: chunks of a topic after a message; authors: by these, None: by all."""
+    """What a body waits for: chunks of a topic after a place; authors: by these, None: by all."""
 
     channel: Channel
-    after: int
+    after: Place
     authors: frozenset[str] | None = None
 
-    def takes(self, message: Message | None) -> bool:
+    @property
+    def seen(self) -> int:
+        """The newest message of which nothing is news; of the next one a part may be."""
+        return max(0, self.after.seq - 1)
+
+    def takes(self, seq: int, message: Message | None) -> bool:
         """Return whether a message may end the wait."""
         if message is None or message.kind != CHUNKS:
             return False
-        return self.authors is None or message.author in self.authors
+        news = Place(seq, len(message.body) - 1) > self.after
+        return news and (self.authors is None or message.author in self.authors)
 
 
 async def in_vain(streams: Streams, wait: TopicWait) -> bool:
     """Return whether nothing is there yet that ends a wait."""
     tail = await again(lambda: streams.tail(wait.channel))
     until = 0 if tail is None else tail.seq
-    async with aclosing(walk(streams, wait.channel, until, wait.after)) as pages:
+    async with aclosing(walk(streams, wait.channel, until, wait.seen)) as pages:
         async for posted in pages:
-            if wait.takes(read(wait.channel, posted)):
+            if wait.takes(posted.seq, read(wait.channel, posted)):
                 return False
     return True
 
@@ -93,7 +99,7 @@ class _Topic:
         for waiter in waiters:
             if waiter.after >= posted.seq or waiter not in self.waiters:
                 continue
-            if waiter.wait.takes(message):
+            if waiter.wait.takes(posted.seq, message):
                 waiter.wake()
             elif waiter.after >= before:
                 waiter.after = posted.seq
@@ -131,7 +137,7 @@ class Listening:
         if topic is None:
             doubt = partial(self._doubt, wait.channel)
             topic = self._topics[wait.channel] = _Topic(wait.channel, doubt)
-        waiter = _Waiter(wait, wait.after, wake)
+        waiter = _Waiter(wait, wait.seen, wake)
         topic.waiters[waiter] = None
         self._doubt(wait.channel)
         if self._task is None or self._task.done():

@@ -140,9 +140,7 @@ def wait_of(codec: Codec, step: StepState) -> TopicWait | None:
 
 
 def _wait(channel: Channel, after: Place, authors: list[str] | None) -> TopicWait:
-    # Of a message whose chunks were taken in part, the rest may be news.
-    seen = after.seq if after.offset == _WHOLE else max(0, after.seq - 1)
-    return TopicWait(channel, seen, None if authors is None else frozenset(authors))
+    return TopicWait(channel, after, None if authors is None else frozenset(authors))
 
 
 async def _fill(  # noqa: PLR0913, PLR0917 - one reading
