@@ -131,7 +131,9 @@ class OtelObserver:
 
 
 def _kin(head: Head) -> str:
-    return head.parent.run if head.parent else head.previous
+    """Return the run in whose trace this one is; one that a step started is under the step."""
+    by_workflow = head.parent is not None and head.parent.step is None
+    return head.parent.run if head.parent and by_workflow else head.previous
 
 
 class _Observed:
