@@ -208,7 +208,7 @@ class RunActor:
         if self.effects.alone and not self.effects.local.working():
             self.effects.free_alone()
         if self._leaving:
-            return await self._stay()
+            return await self._depart()
         if self._owes:
             await self._bell.wait(None)
             return True
@@ -240,12 +240,17 @@ class RunActor:
             self.partition.forget(self.run)
         return False
 
-    async def _stay(self) -> bool:
-        """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
-        if not self.effects.local.bodies():
-            return False
-        await self._bell.wait(None)
-        return True
+    async def _depart(self) -> bool:
+        """Wait for the bodies that end yet; the newest mail brings the run to its next owner.
+
+        One at rest gives it back: the next owner need not load it.
+        """
+        if self.effects.local.bodies():
+            await self._bell.wait(None)
+            return True
+        if self._mail.done and not self._mail.settled and not self._owes and not self.effects.busy():
+            await self._settle()
+        return bool(self._inbox)
 
     async def _quiet(self) -> bool:
         """Wait as long as a summary may lag behind; return whether nothing has happened.
@@ -573,12 +578,17 @@ class RunActor:
         self.drop()
 
     async def _ended(self, until: float) -> None:
-        """Wait for the end of the last turns: as long as bodies may run, and a little more."""
+        """Wait for the end of the last turns: as long as bodies may run, and a little more.
+
+        A turn in hand has that time too while the server answers: results are in it.
+        """
         loop = asyncio.get_running_loop()
         last = loop.time() + LAST_TURN
         while self._task is not None and not self._task.done():
-            bodies = self.effects.local.bodies()
-            left = (until if bodies else last) - loop.time()
+            bodies, now = self.effects.local.bodies(), loop.time()
+            if bodies or (now < until and self.partition.holds()):
+                last = now + LAST_TURN
+            left = (until if bodies else last) - now
             if left <= 0:
                 return
             first = asyncio.FIRST_COMPLETED

@@ -139,6 +139,10 @@ class Partition(Protocol):
         """Return once effects are allowed: the lease holds. Raises Gone where it moved on."""
         ...
 
+    def holds(self) -> bool:
+        """Whether the lease holds now: then the server has answered lately."""
+        ...
+
     async def confirm(self, writer: Writer | None) -> None:
         """Recheck where a later owner has written. Raises Gone."""
         ...

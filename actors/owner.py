@@ -98,12 +98,16 @@ class OwnedPartition:
         Raises:
             Gone: the partition was lost.
         """
-        lease = self._owner.lease
         while not self._closed:
-            if lease.valid() and lease.lapses() == self.lapses:
+            if self.holds():
                 return
             await asyncio.sleep(0.05)
         raise Gone
+
+    def holds(self) -> bool:
+        """Whether the lease holds now, and held since the partition was claimed."""
+        lease = self._owner.lease
+        return lease.valid() and lease.lapses() == self.lapses
 
     async def recheck(self) -> None:
         """Look whether the partition has another owner.
