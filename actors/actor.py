@@ -570,6 +570,7 @@ class RunActor:
         await self._ended(until)
         if await self.effects.local.abandon():
             self._tell.log("warning", "bodies_abandoned")
+            self._owes = True  # the next owner begins them again
             self.poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():

@@ -54,6 +54,7 @@ from .tombs import Tombstone
 from .values import flag, one_of, whole
 from .view import Viewer
 from .webhooks import Webhooks
+from .whereabouts import Whereabouts
 
 R = TypeVar("R")
 
@@ -83,6 +84,7 @@ class Client:
         self.webhooks = Webhooks(self, self._log)
         self._starting = Starting(self, self._log)
         self._outlet: Outlet | None = None
+        self._place = Whereabouts()
 
     def __repr__(self) -> str:
         return f"<Client {'open' if self.is_open else 'closed'} of {self.deployment}>"
@@ -97,10 +99,11 @@ class Client:
         """The doors to the server.
 
         Raises:
-            ClientClosed: the client is not open.
+            ClientClosed: the client is not open. ClientElsewhere: not here.
         """
         if self._backend is None:
             raise ClientClosed
+        self._place.check()
         return self._backend
 
     @property
@@ -118,6 +121,8 @@ class Client:
             connection = self._connect()
             self._backend = await connection.__aenter__()
             self._connection = connection
+            self._place = Whereabouts()
+        self._place.check()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

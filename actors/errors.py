@@ -14,6 +14,7 @@ from .errors_cipher import KeyMissing as KeyMissing
 from .errors_cipher import SealBroken as SealBroken
 from .errors_cipher import SealMissing as SealMissing
 from .errors_setup import ClientClosed as ClientClosed
+from .errors_setup import ClientElsewhere as ClientElsewhere
 from .errors_setup import ConfigurationError as ConfigurationError
 from .errors_setup import DuplicateName as DuplicateName
 from .errors_setup import EmbeddedServerFailed as EmbeddedServerFailed
