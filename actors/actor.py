@@ -248,7 +248,8 @@ class RunActor:
         if self.effects.local.bodies():
             await self._bell.wait(None)
             return True
-        if self._mail.done and not self._mail.settled and not self._owes and not self.effects.busy():
+        kept = self._mail.done and not self._mail.settled
+        if kept and not self._owes and not self.effects.busy():
             await self._settle()
         return bool(self._inbox)
 
@@ -431,7 +432,7 @@ class RunActor:
             state.take(event)
             turn.events.append(event)
         for message in batch:
-            check = accepts
+            check: Refuses = accepts
             if "payload" in message.fields:
                 check = await refusals(self.env.blobs, memory, message)
             for event in self._events(memory, message, turn.at, check):

@@ -34,9 +34,9 @@ class Starting:
     def _note_caller(self, options: StartOptions) -> None:
         """Remember which step starts the run, where that is one of the same namespace."""
         context = step_context.get()
-        if context is None:
+        client: Client | None = None if context is None else context.services.client
+        if context is None or client is None:
             return
-        client: Client = context.services.client
         if client.is_open and client.backend.namespace == self._client.backend.namespace:
             run = context.run
             options.parent = Parent.by_step(run.deployment, run.id, context.id)

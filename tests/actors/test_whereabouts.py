@@ -47,9 +47,6 @@ def test_a_client_that_an_ended_loop_left_open_is_not_opened_again() -> None:
     asyncio.run(_opened(env))
     with pytest.raises(ClientElsewhere):
         asyncio.run(_opened(env))
-    asyncio.run(env.client.aclose())
-    asyncio.run(_opened(env))
-    asyncio.run(env.client.aclose())
 
 
 async def _opened(env: Environment) -> None:

@@ -49,7 +49,7 @@ async def listed(env: CatalogueEnvironment, parent: str, count: int) -> list[str
 async def test_a_run_that_a_step_starts_names_it(env: CatalogueEnvironment) -> None:
     run = await env.client.start(starting, 0.0)
     name, place = await run.result()
-    made = env.client.run(name)
+    made = env.client.run(name, naps)
     assert await made.result() == run.id
     view = await made.view()
     assert (view.parent, view.parent_step, view.root) == (run.id, place, run.id)
@@ -77,7 +77,7 @@ async def test_a_run_that_a_step_starts_outlives_the_cancel_of_its_parent(
     await run.cancel("it goes alone")
     with pytest.raises(offbook.RunCancelled):
         await run.result()
-    made = env.client.run(f"{run.id}-it")
+    made = env.client.run(f"{run.id}-it", naps)
     await env.wait_for_sleep(made)
     assert await made.wake() == 1
     assert await made.result() == run.id

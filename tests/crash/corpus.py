@@ -401,7 +401,7 @@ async def heard(count: int) -> list[int]:
 
 async def said(count: int) -> None:
     for number in range(count):
-        await sleep(20)  # by then the run is at rest
+        await sleep(8)  # by then the run is at rest
         await topic("crash").write(number)
 
 
