@@ -295,9 +295,7 @@ class RunActor:
             return
         await self.partition.confirm(memory.state.writer)
         claiming = self._must_claim(memory.state)
-        if claiming and self._died and await self._rested_before(memory.state, batch):
-            self._bereaved = False
-        if claiming and self._died:
+        if claiming and self._died and not await self._rested_before(memory.state, batch):
             await self._claim_alone(memory, batch)
         turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
@@ -307,13 +305,10 @@ class RunActor:
             self._tell.turn(memory, turn)
         if turn.events or self._owes:
             await self._follow(memory, turn, again=claiming or self._owes or turn.nudged)
-        if self._rested and memory.state.end is None:
-            await self.partition.cleared()
-            self.effects.local.take_up(memory.state)
-            self._rested = False
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
+        await self._take_up(memory.state)
         if not self.env.settings.idle:
             self._drop_memory()
         self._done(batch)
@@ -407,13 +402,23 @@ class RunActor:
         return self._bereaved and self.partition.died
 
     async def _rested_before(self, state: RunState, batch: list[Message]) -> bool:
-        """Whether the owner that died had this run at rest; first all of its mail must be here."""
+        """Whether the owner that died had this run at rest; then it did not die of it.
+
+        All of the run's mail must be here before that can be said.
+        """
         waits = only_waits(self.env.codec, state)
-        if not waits:
-            return False
-        await self.partition.drained()
-        mail, now = [*batch, *self._inbox], max(self.env.backend.clock.now(), state.at)
-        return await was_at_rest(self.env, state, waits, mail, now)
+        if waits:
+            await self.partition.drained()
+            mail, now = [*batch, *self._inbox], max(self.env.backend.clock.now(), state.at)
+            self._bereaved = not await was_at_rest(self.env, state, waits, mail, now)
+        return not self._bereaved
+
+    async def _take_up(self, state: RunState) -> None:
+        """Begin the waits again that stopped when the run went to rest."""
+        if self._rested:
+            await self.partition.cleared()
+            self.effects.local.take_up(state)
+            self._rested = False
 
     def _must_claim(self, state: RunState) -> bool:
         if state.writer is None:

@@ -124,7 +124,7 @@ class Execution:
     `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
     process; `keeping` is the task that puts it there. `lost`: how many workers died with it before.
     `context` and `arguments` may be there ahead of the attempt. `wait`: it holds its run in memory
-    no more, and `on_wait` is told when it comes to that; `left`: the run has gone, and this with it.
+    no more, and `on_wait` is told of that; `left`: the run has gone, and this with it.
     """
 
     assignment: Assignment

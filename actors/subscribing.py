@@ -143,7 +143,7 @@ def _wait(channel: Channel, after: Place, authors: list[str] | None) -> TopicWai
     return TopicWait(channel, after, None if authors is None else frozenset(authors))
 
 
-async def _fill(  # noqa: PLR0913, PLR0917 - one reading
+async def _fill(  # noqa: PLR0913 - one reading
     found: list[list[Any]],
     channel: Channel,
     after: Place,

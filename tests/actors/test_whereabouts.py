@@ -59,7 +59,7 @@ async def test_a_client_is_not_shared_with_a_forked_process() -> None:
         process = os.fork()
         if not process:
             os._exit(_tried(env))
-        _, status = os.waitpid(process, 0)
+        status = (await asyncio.to_thread(os.waitpid, process, 0))[1]
         assert os.waitstatus_to_exitcode(status) == 3
         assert await started(env) == 42
 

@@ -465,7 +465,8 @@ CORPUS = [
             one_step, chain, fan_out, far_chain, near_and_far, race_with_cancel, retried,
             retried_later, exhausted, failing, timed_out_step, short_timer, long_timer,
             timeout_around_step, parent, many_children, detached_child, loop_of_steps,
-            attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending, listening,
+            attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending,
+            listening,
         )
     ),
     Shape("hook_once", hook_once, (), _resume("crash-once", 5)),
