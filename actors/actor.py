@@ -9,6 +9,7 @@ from typing import Any
 from .bell import Bell
 from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
+from .departure import last_turns
 from .effects import Effects
 from .env import Env, Gone, Partition
 from .errors import CipherError, HistoryCorrupted, HistoryLost, OffbookError
@@ -24,7 +25,6 @@ from .loading import (
     resolved,
     start_machine,
 )
-from .local import LAST_TURN
 from .model import (
     HEAD,
     Command,
@@ -585,18 +585,4 @@ class RunActor:
         self.drop()
 
     async def _ended(self, until: float) -> None:
-        """Wait for the end of the last turns: as long as bodies may run, and a little more.
-
-        A turn in hand has that time too while the server answers: results are in it.
-        """
-        loop = asyncio.get_running_loop()
-        last = loop.time() + LAST_TURN
-        while self._task is not None and not self._task.done():
-            bodies, now = self.effects.local.bodies(), loop.time()
-            if bodies or (now < until and self.partition.holds()):
-                last = now + LAST_TURN
-            left = (until if bodies else last) - now
-            if left <= 0:
-                return
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait({self._task, *bodies}, timeout=left, return_when=first)
+        await last_turns(lambda: self._task, self.effects.local, self.partition, until)
