@@ -237,6 +237,10 @@ async def test_a_worker_that_began_to_look_before_another_came_takes_nothing_fro
     assert "partition_lost" not in heard.events
 
 
+LONG = 5.0
+"""Seconds, of virtual time, longer than the last turns of a run have at the least."""
+
+
 class SlowLog:
     """A log that takes its time for one of the records of a worker."""
 
@@ -259,7 +263,7 @@ class SlowLog:
 @step
 async def long_step() -> str:
     BODIES[current_step().run.id] += 1
-    await asyncio.sleep(5)
+    await asyncio.sleep(LONG)
     return "done"
 
 
