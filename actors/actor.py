@@ -4,16 +4,17 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 """
 
 import asyncio
-import random
 from typing import Any
 
 from .bell import Bell
 from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
+from .departure import last_turns
 from .effects import Effects
 from .env import Env, Gone, Partition
-from .errors import CipherError, HistoryCorrupted, HistoryLost, OffbookError, RunBlocked
-from .letters import outdated
+from .errors import CipherError, HistoryCorrupted, HistoryLost, OffbookError
+from .inhand import InHand
+from .judging import accepts, check_guilt, decided, only_waits, refusals, was_at_rest
 from .loading import (
     Memory,
     begins_anew,
@@ -24,13 +25,11 @@ from .loading import (
     resolved,
     start_machine,
 )
-from .local import LAST_TURN
 from .model import (
     HEAD,
     Command,
     Event,
     History,
-    Payload,
     Stored,
     Writer,
     digest_of,
@@ -38,19 +37,18 @@ from .model import (
 )
 from .parking import Parking, holds_the_loop, reason_of, text_for_all
 from .ports import Delivery, Refused, Unsure
+from .resting import Resting
 from .sealing import Heard, closing_hooks, take_unread
 from .state import RunState, first_state, state_of, wait_of
 from .telling import Telling
 from .tombs import Tombstone
 from .turn import (
     SILENT,
-    Context,
     Message,
     Refuses,
     Turn,
     Wait,
     asked_again,
-    decide,
     hook_of,
     order_to_terminate,
     read_message,
@@ -60,11 +58,14 @@ from .unsealing import unsealed
 _PUT_OFF_MAX = 10
 """Turns by which mail that keeps coming may put off what a new owner issues again."""
 
+_FIRE_COMES = 1.0
+"""Seconds between two looks whether the mail has come without which a run cannot rest."""
+
 
 class RunActor:
     """One run in one worker, for as long as something of it happens there."""
 
-    def __init__(self, run: str, partition: Partition) -> None:
+    def __init__(self, run: str, partition: Partition, rested: Resting | None = None) -> None:
         self.run = run
         self.partition = partition
         self.env: Env = partition.env
@@ -72,12 +73,12 @@ class RunActor:
         self.effects = Effects(self)
         self._tell = Telling(run, partition)
         self._inbox: list[Message] = []
-        self._held: dict[tuple[str, int], Delivery] = {}
-        self._finished: dict[tuple[str, int], None] = {}
+        self._mail = InHand(rested.ties if rested else None)
+        self._rested = rested is not None
         self._bell = Bell()
         self._task: asyncio.Task[Any] | None = None
         self._driving = False
-        self._parking = Parking(self._poke)
+        self._parking = Parking(self.poke)
         self._heard = Heard(self.env, run)
         self._bereaved = partition.settling
         self._settled = False
@@ -87,11 +88,13 @@ class RunActor:
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
         self._new = True
+        if rested is not None:
+            rested.stop()
 
     def __repr__(self) -> str:
         where = repr(self.memory.state.status) if self.memory else "not loaded"
         return (
-            f"<RunActor {self.run} {where} inbox={len(self._inbox)} held={len(self._held)}"
+            f"<RunActor {self.run} {where} inbox={len(self._inbox)} held={len(self._mail)}"
             f"{' parked: ' + self._parking.reason if self._parking.reason else ''}>"
         )
 
@@ -105,21 +108,19 @@ class RunActor:
     def deliver(self, delivery: Delivery) -> None:
         """Take mail; it stays unacked until its effects are done."""
         self._heard.note(delivery)
-        again = delivery.origin in self._held
-        self._held[delivery.origin] = delivery
-        if again:
+        if not self._mail.take(delivery):
             return
         try:
             message = read_message(delivery)
         except ValueError as error:
             self._refuse(delivery, str(error))
-            self._poke()
+            self.poke()
             return
         self._push(message)
 
     def _refuse(self, delivery: Delivery, reason: str) -> None:
         self._warn(reason)
-        self._let_go(delivery.origin)
+        self._mail.let_go(delivery.origin)
 
     def _warn(self, reason: str) -> None:
         self._tell.log("warning", "mail_refused", reason=reason)
@@ -133,9 +134,10 @@ class RunActor:
         if self._parking.reason is not None and message.kind not in {"nudge", "terminate"}:
             return
         self._parking.reason = None
-        self._poke()
+        self.poke()
 
-    def _poke(self) -> None:
+    def poke(self) -> None:
+        """Look whether there is anything to do."""
         if self._gone:
             return  # a body that ends after its run was dropped here
         if not self._bell.ring() and not self._driving:
@@ -155,12 +157,6 @@ class RunActor:
         self._driving = True
         self._task = asyncio.current_task()
         await self._drive()
-
-    def _let_go(self, origin: tuple[str, int]) -> None:
-        self._finished.pop(origin, None)
-        delivery = self._held.pop(origin, None)
-        if delivery is not None:
-            delivery.ack()
 
     # The loop
 
@@ -212,11 +208,11 @@ class RunActor:
         if self.effects.alone and not self.effects.local.working():
             self.effects.free_alone()
         if self._leaving:
-            return await self._stay()
+            return await self._depart()
         if self._owes:
             await self._bell.wait(None)
             return True
-        if self._finished and not self.effects.busy():
+        if self._mail.done and not self._mail.settled and not self.effects.busy():
             if await self._quiet():
                 await self._settle()
             return True
@@ -227,16 +223,35 @@ class RunActor:
         await self._bell.wait(self.env.settings.idle)
         if self._inbox or self.effects.busy():
             return True
+        return await self._leave()
+
+    async def _leave(self) -> bool:
+        """Leave memory; where the body waits for a topic, be woken by its next message."""
+        waits, ties = self.effects.local.waits(), self._mail.ties()
+        if waits and not ties:
+            # A timer has rung that the server holds too: its fire, which ties the run, is to come.
+            await self._bell.wait(max(self.env.settings.idle, _FIRE_COMES))
+            return True
+        self.effects.local.leave()
         self.drop()
-        self.partition.forget(self.run)
+        if waits:
+            self.partition.rest(self.run, ties, waits)
+        else:
+            self.partition.forget(self.run)
         return False
 
-    async def _stay(self) -> bool:
-        """Wait for the bodies that end yet; the newest mail brings the run to its next owner."""
-        if not self.effects.local.bodies():
-            return False
-        await self._bell.wait(None)
-        return True
+    async def _depart(self) -> bool:
+        """Wait for the bodies that end yet; the newest mail brings the run to its next owner.
+
+        One at rest gives it back: the next owner need not load it.
+        """
+        if self.effects.local.bodies():
+            await self._bell.wait(None)
+            return True
+        kept = self._mail.done and not self._mail.settled
+        if kept and not self._owes and not self.effects.busy():
+            await self._settle()
+        return bool(self._inbox)
 
     async def _quiet(self) -> bool:
         """Wait as long as a summary may lag behind; return whether nothing has happened.
@@ -258,8 +273,9 @@ class RunActor:
             await asyncio.sleep(0.05 if isinstance(error, Unsure) else 1.0)
             return
         if not self._inbox:
-            for origin in list(self._finished):
-                self._let_go(origin)
+            self._mail.settled = True
+            if not self.effects.local.waits():
+                self._mail.let_all_go()
 
     # A turn
 
@@ -279,7 +295,7 @@ class RunActor:
             return
         await self.partition.confirm(memory.state.writer)
         claiming = self._must_claim(memory.state)
-        if claiming and self._died:
+        if claiming and self._died and not await self._rested_before(memory.state, batch):
             await self._claim_alone(memory, batch)
         turn = await self._collect(memory, batch, claiming=claiming and not self._died)
         if turn.events:
@@ -292,6 +308,7 @@ class RunActor:
         if memory.state.end is not None:
             await self._finish(memory.state, batch)
             return
+        await self._take_up(memory.state)
         if not self.env.settings.idle:
             self._drop_memory()
         self._done(batch)
@@ -311,7 +328,7 @@ class RunActor:
         self._tell.turn(memory, turn)
         self._owes = True
         if not asked_again(batch):
-            self._check_guilt(state)
+            check_guilt(self.env, state)
 
     async def _follow(self, memory: Memory, turn: Turn, *, again: bool) -> None:
         """Carry out what the turn asks; after a takeover also what earlier turns asked.
@@ -349,7 +366,7 @@ class RunActor:
         if order_to_terminate(batch) is not None:
             return Memory(state_of(history))
         if not asked_again(batch):
-            self._check_guilt(state_of(history))
+            check_guilt(self.env, state_of(history))
         self.memory = await load(self.env, history)
         return self.memory
 
@@ -379,15 +396,29 @@ class RunActor:
         memory.machine = await start_machine(self.env, memory.state)
         return memory
 
-    def _check_guilt(self, state: RunState) -> None:
-        if state.guilty >= self.env.settings.poison:
-            detail = f"{state.deaths} workers died while this run was active"
-            raise RunBlocked(self.run, "poison", detail)
-
     @property
     def _died(self) -> bool:
         """Whether the owner before died with mail of this run in hand."""
         return self._bereaved and self.partition.died
+
+    async def _rested_before(self, state: RunState, batch: list[Message]) -> bool:
+        """Whether the owner that died had this run at rest; then it did not die of it.
+
+        All of the run's mail must be here before that can be said.
+        """
+        waits = only_waits(self.env.codec, state)
+        if waits:
+            await self.partition.drained()
+            mail, now = [*batch, *self._inbox], max(self.env.backend.clock.now(), state.at)
+            self._bereaved = not await was_at_rest(self.env, state, waits, mail, now)
+        return not self._bereaved
+
+    async def _take_up(self, state: RunState) -> None:
+        """Begin the waits again that stopped when the run went to rest."""
+        if self._rested:
+            await self.partition.cleared()
+            self.effects.local.take_up(state)
+            self._rested = False
 
     def _must_claim(self, state: RunState) -> bool:
         if state.writer is None:
@@ -406,7 +437,9 @@ class RunActor:
             state.take(event)
             turn.events.append(event)
         for message in batch:
-            check = await self._check(memory, message) if "payload" in message.fields else _accepts
+            check: Refuses = accepts
+            if "payload" in message.fields:
+                check = await refusals(self.env.blobs, memory, message)
             for event in self._events(memory, message, turn.at, check):
                 turn.waits += wait_of(state, event, turn.at)
                 state.take(event)
@@ -427,28 +460,9 @@ class RunActor:
         data = {"worker": self.env.worker, "died": died, "alone": died and state.deaths > 0}
         return Event("owner_changed", data=data)
 
-    async def _check(self, memory: Memory, message: Message) -> Refuses:
-        """Return what says why a hook refuses this message's payload."""
-        machine, payload = memory.machine, message.fields.get("payload")
-        if machine is None or payload is None:
-            return _accepts
-        try:
-            data = await self.env.blobs.resolve(self.run, payload)
-        except (HistoryCorrupted, HistoryLost) as error:
-            why = str(error)
-            return lambda _hook, _payload: why
-        return lambda hook, _payload: machine.refuses(hook, data)
-
     def _events(self, memory: Memory, message: Message, at: int, refuses: Refuses) -> list[Event]:
-        context = Context(
-            state=memory.state,
-            now=at,
-            noise=_noise,
-            encode_error=self.env.codec.encode_error,
-            refuses=refuses,
-        )
         try:
-            found = decide(message, context)
+            found = decided(self.env.codec, memory.state, message, at, refuses)
         except ValueError as error:
             self._tell.log("warning", "mail_refused", reason=str(error))
             return []
@@ -532,11 +546,7 @@ class RunActor:
     def _done(self, batch: list[Message]) -> None:
         """The batch is recorded and its effects stand: keep its newest mail only, as a tether."""
         self._parking.went_well()
-        for message in batch:
-            if message.delivery is not None:
-                self._finished[message.delivery.origin] = None
-        for origin in outdated(self._finished):
-            self._let_go(origin)
+        self._mail.finish(message.delivery for message in batch if message.delivery is not None)
 
     # Leaving
 
@@ -562,11 +572,12 @@ class RunActor:
     async def stop(self, until: float) -> None:
         """Record what is at hand, also of local steps that end by then; then forget the run."""
         self._leaving = True
-        self._poke()
+        self.poke()
         await self._ended(until)
         if await self.effects.local.abandon():
             self._tell.log("warning", "bodies_abandoned")
-            self._poke()
+            self._owes = True  # the next owner begins them again
+            self.poke()
             await self._ended(until)
         if self._task is not None and not self._task.done():
             self._task.cancel()
@@ -574,21 +585,4 @@ class RunActor:
         self.drop()
 
     async def _ended(self, until: float) -> None:
-        """Wait for the end of the last turns: as long as bodies may run, and a little more."""
-        loop = asyncio.get_running_loop()
-        last = loop.time() + LAST_TURN
-        while self._task is not None and not self._task.done():
-            bodies = self.effects.local.bodies()
-            left = (until if bodies else last) - loop.time()
-            if left <= 0:
-                return
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait({self._task, *bodies}, timeout=left, return_when=first)
-
-
-def _noise() -> float:
-    return random.uniform(-1, 1)  # noqa: S311 - jitter, recorded as a time
-
-
-def _accepts(_hook: str, _payload: Payload) -> str | None:
-    return None
+        await last_turns(lambda: self._task, self.effects.local, self.partition, until)

@@ -27,7 +27,7 @@ from .errors import (
     RunTerminated,
 )
 from .groups import WEEK, create_group, make_group
-from .lists import filters, list_runs
+from .lists import LIST_MOST, filters, list_runs
 from .model import (
     HEAD,
     TOMBSTONE,
@@ -36,12 +36,12 @@ from .model import (
     pack,
 )
 from .names import check_caller, check_name, check_token, check_topic, new_run_id, token_key
-from .options import UNSET, Duration, Settings, check_settings, retention_of
+from .options import UNSET, Duration, Settings, check_settings, retention_of, seconds
 from .outlet import Outlet
 from .ports import Backend, Channel, Observer
 from .reading import POLL, Reading, ending
 from .references import register_references
-from .removal import remove_run
+from .removal import purge_ended, remove_run
 from .run import Run, RunEvent, RunView
 from .start import ON_CONFLICT, StartOptions, early_payloads
 from .starting import Starting
@@ -51,9 +51,10 @@ from .summary import Summary, read_summary
 from .taskset import end_of, unbroken
 from .tokens import HookInfo, TokenRecord
 from .tombs import Tombstone
-from .values import flag, one_of
+from .values import flag, one_of, whole
 from .view import Viewer
 from .webhooks import Webhooks
+from .whereabouts import Whereabouts
 
 R = TypeVar("R")
 
@@ -83,6 +84,7 @@ class Client:
         self.webhooks = Webhooks(self, self._log)
         self._starting = Starting(self, self._log)
         self._outlet: Outlet | None = None
+        self._place = Whereabouts()
 
     def __repr__(self) -> str:
         return f"<Client {'open' if self.is_open else 'closed'} of {self.deployment}>"
@@ -97,10 +99,11 @@ class Client:
         """The doors to the server.
 
         Raises:
-            ClientClosed: the client is not open.
+            ClientClosed: the client is not open. ClientElsewhere: not here.
         """
         if self._backend is None:
             raise ClientClosed
+        self._place.check()
         return self._backend
 
     @property
@@ -118,6 +121,8 @@ class Client:
             connection = self._connect()
             self._backend = await connection.__aenter__()
             self._connection = connection
+            self._place = Whereabouts()
+        self._place.check()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -250,12 +255,14 @@ class Client:
         since: datetime | None = None,
         until: datetime | None = None,
         deployment: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> AsyncIterator[Summary]:
         """Yield summaries of runs, newest first, filtered.
 
-        since, until: bounds of the creation. cursor: `Summary.cursor` of the last one seen.
+        since, until: bounds of the creation. parent: the run that started them, by its body or a
+        step. cursor: `Summary.cursor` of the last one seen.
 
         Raises:
             InvalidOption, InvalidName, InvalidAttributes: a filter has a value that it cannot have.
@@ -267,10 +274,37 @@ class Client:
             since=since,
             until=until,
             deployment=deployment,
+            parent=parent,
             limit=limit,
             cursor=cursor,
         )
         return list_runs(self.backend, wanted)
+
+    async def purge(  # noqa: PLR0913 - each has a default
+        self,
+        *,
+        older_than: Duration = 0,
+        workflow: Workflow[..., Any] | str | None = None,
+        status: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        deployment: str | None = None,
+        limit: int | None = None,
+    ) -> list[str]:
+        """Remove runs that have ended, as `Run.purge` does, newest first; return their ids.
+
+        older_than: those that ended so long ago. The rest are filters, as of `runs`.
+
+        Raises:
+            InvalidOption, InvalidName, InvalidAttributes: a filter has a value that it cannot have.
+        """
+        self._outside("client.purge", "call it in a @step")
+        age = seconds("older_than", older_than)
+        most = None if limit is None else whole("limit", limit, 0, LIST_MOST)
+        ended = None if status is None else one_of("status", status, tuple(sorted(FINAL)))
+        listed = self.runs(
+            workflow=workflow, status=ended, attributes=attributes, deployment=deployment
+        )
+        return await purge_ended(self, listed, age, most)
 
     # Hooks
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .outlet import Outlet
     from .ports import Passage
+    from .resting import TopicWait
     from .scope import CancelScope
 
 
@@ -72,6 +73,10 @@ class StepServices(Protocol):
 
     def span(self, passage: "Passage") -> AbstractContextManager[None]:
         """Surround a part of the body with a span."""
+        ...
+
+    def resting(self, wait: "TopicWait") -> AbstractContextManager[None]:
+        """Surround a wait that does not hold its run in memory: it is begun anew after that."""
         ...
 
     @property

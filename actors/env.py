@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from .blobs import BlobStore
 from .codec import Codec
 from .define import Registry
+from .inhand import Origin
 from .model import History, Stored, Writer
 from .options import Settings
-from .ports import Backend, Observer
+from .ports import Backend, Delivery, Observer
+from .resting import TopicWait
 from .state import RunState
 from .steps import StepActor
 from .watchdog import Watchdog
@@ -117,6 +119,10 @@ class Host(Protocol):
         """Take a local outcome in a task that has nothing else to do."""
         ...
 
+    def poke(self) -> None:
+        """Look whether there is anything to do."""
+        ...
+
 
 class Partition(Protocol):
     """What a run's actor needs of the partition that it lives in."""
@@ -131,6 +137,10 @@ class Partition(Protocol):
 
     async def cleared(self) -> None:
         """Return once effects are allowed: the lease holds. Raises Gone where it moved on."""
+        ...
+
+    def holds(self) -> bool:
+        """Whether the lease holds now: then the server has answered lately."""
         ...
 
     async def confirm(self, writer: Writer | None) -> None:
@@ -151,4 +161,8 @@ class Partition(Protocol):
 
     def forget(self, run: str) -> None:
         """Drop the actor of a run from memory."""
+        ...
+
+    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[TopicWait]) -> None:
+        """Drop it, and bring it back when one of the waits may end; its mail stays unacked."""
         ...

@@ -14,6 +14,7 @@ from .errors_cipher import KeyMissing as KeyMissing
 from .errors_cipher import SealBroken as SealBroken
 from .errors_cipher import SealMissing as SealMissing
 from .errors_setup import ClientClosed as ClientClosed
+from .errors_setup import ClientElsewhere as ClientElsewhere
 from .errors_setup import ConfigurationError as ConfigurationError
 from .errors_setup import DuplicateName as DuplicateName
 from .errors_setup import EmbeddedServerFailed as EmbeddedServerFailed
@@ -384,7 +385,10 @@ class RetryableError(OffbookError):
 
 @dataclass(eq=False)
 class StepFailed(OffbookError):
-    """A step raised an exception of a class that the workflow's process cannot name."""
+    """A step raised an exception of a class that the workflow's process cannot name.
+
+    `step` is empty where it was the body of a workflow.
+    """
 
     code = "step-failed"
     step: str
@@ -394,7 +398,8 @@ class StepFailed(OffbookError):
     traceback: str = ""
 
     def __str__(self) -> str:
-        return f"step {self.step!r} raised {self.type}: {self.message}"
+        who = f"step {self.step!r}" if self.step else "the workflow"
+        return f"{who} raised {self.type}: {self.message}"
 
 
 @dataclass(eq=False)

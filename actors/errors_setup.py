@@ -259,6 +259,20 @@ class ClientClosed(OffbookError):
 
 
 @dataclass(eq=False)
+class ClientElsewhere(OffbookError, RuntimeError):
+    """The client was used in another event loop, or another process, than it was opened in."""
+
+    code = "client-elsewhere"
+    what: str
+
+    def __str__(self) -> str:
+        return (
+            f"this client was opened in another {self.what}: open one in each with `async with "
+            "offbook.connect() as client:`, or reach this one's loop by run_coroutine_threadsafe"
+        )
+
+
+@dataclass(eq=False)
 class NotInRun(OffbookError, RuntimeError):
     """A function that needs a run or a step was called outside of one."""
 

@@ -108,6 +108,10 @@ def _harmless(event: str, args: tuple[object, ...]) -> bool:
     )
 
 
+def _is_below(module: str) -> bool:
+    return any(f.f_globals.get("__name__") == module for f in body_frames(_caller(3)))
+
+
 def _caller(depth: int) -> FrameType:
     # The only way to see who called, from inside an audit hook.
     return sys._getframe(depth + 1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -126,6 +130,8 @@ def _is_zone_data(path: object) -> bool:
 def _call_text(event: str, args: tuple[object, ...]) -> str:
     name = _SHOWN.get(event, event)
     first = args[0] if args and event in _FILES else None
+    if isinstance(first, int) and _is_below("subprocess"):
+        return "subprocess.Popen()"  # it opens its pipes before it tells of itself
     shown = repr(first)[:80] if isinstance(first, str | bytes) else ""
     return f"{name}({shown})"
 

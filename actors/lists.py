@@ -19,7 +19,7 @@ from .values import aware, one_of, text, whole
 STATUSES = ("pending", "running", *ENDS.values(), "blocked")
 """What the status of a run can be."""
 
-_MOST = 2**31
+LIST_MOST = 2**31
 _WINDOW = 2_000
 """Revisions that a list looks at first; then twice as many, and so on."""
 _SPARE = 500
@@ -46,6 +46,7 @@ class Filters:
     since: float | None
     until: float | None
     deployment: str | None
+    parent: str | None
     limit: int | None
     after: tuple[int, str] | None
 
@@ -56,6 +57,7 @@ class Filters:
             (self.workflow is None or summary.workflow == self.workflow)
             and (self.status is None or summary.status == self.status)
             and (self.deployment is None or summary.deployment == self.deployment)
+            and (self.parent is None or summary.parent == self.parent)
             and all(summary.attributes.get(k) == v for k, v in self.attributes.items())
             and (self.since is None or created >= self.since)
             and (self.until is None or created < self.until)
@@ -71,6 +73,7 @@ def filters(  # noqa: PLR0913 - the filters of client.runs
     since: datetime | None,
     until: datetime | None,
     deployment: str | None,
+    parent: str | None,
     limit: int | None,
     cursor: str | None,
 ) -> Filters:
@@ -89,7 +92,8 @@ def filters(  # noqa: PLR0913 - the filters of client.runs
         since=None if since is None else aware("since", since).timestamp() * 1e6,
         until=None if until is None else aware("until", until).timestamp() * 1e6,
         deployment=None if deployment is None else check_name("deployment", deployment),
-        limit=None if limit is None else whole("limit", limit, 0, _MOST),
+        parent=None if parent is None else check_name("parent", parent),
+        limit=None if limit is None else whole("limit", limit, 0, LIST_MOST),
         after=None if cursor is None else _read_cursor(cursor),
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from .env import Gone, Host
 from .loading import run_info
+from .resting import TopicWait
 from .state import RunState, StepState
 from .steps import Assignment, Execution
 from .turn import Turn
@@ -102,7 +103,8 @@ class LocalSteps:
         execution.task = self._actor.partition.spawn(self._run(execution), f"step {step.name}")
 
     def _execution(self, state: RunState, step: StepState, at: int) -> Execution:
-        return Execution(self.assignment(state, step, at), stands=self._stands)
+        poke = self._actor.poke
+        return Execution(self.assignment(state, step, at), stands=self._stands, on_wait=poke)
 
     def assignment(self, state: RunState, step: StepState, at: int) -> Assignment:
         """Return what a step actor is to do for a step that was asked for at that time."""
@@ -149,8 +151,23 @@ class LocalSteps:
     # What runs, and its end
 
     def busy(self) -> bool:
-        """Whether a body runs, or a retry waits for its time."""
-        return bool(self._executions or self._delayed)
+        """Whether a body runs that does not only wait, or a retry waits for its time."""
+        return bool(self._delayed) or any(e.wait is None for e in self._executions.values())
+
+    def waits(self) -> list[TopicWait]:
+        """Return what bodies wait for that do not hold the run in memory."""
+        return [e.wait for e in self._executions.values() if e.wait is not None]
+
+    def leave(self) -> None:
+        """Note that the bodies which only wait stop to be taken up again later."""
+        for execution in self._executions.values():
+            execution.left = True
+
+    def take_up(self, state: RunState) -> None:
+        """Begin the waits again that stopped when the run left memory."""
+        for step in list(state.steps.values()):
+            if step.name.startswith(BUILTIN) and not step.cancelling:
+                self.take(state, step)
 
     def running(self, step: str) -> Execution | None:
         """Return the attempt of a step that runs here."""

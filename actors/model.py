@@ -130,13 +130,29 @@ class Writer:
     epoch: int
 
 
+_BY_STEP = "step:"
+
+
 @dataclass(slots=True, frozen=True)
 class Parent:
-    """The run and command that a child answers to."""
+    """The run and command that a child answers to.
+
+    Or the run and step that started it through a client: then it answers to nobody.
+    """
 
     lane: str
     run: str
     command: str
+
+    @classmethod
+    def by_step(cls, lane: str, run: str, step: str) -> "Parent":
+        """Return the parent of a run that a step started."""
+        return cls(lane, run, f"{_BY_STEP}{step}")
+
+    @property
+    def step(self) -> str | None:
+        """The step that started it; None where the workflow did."""
+        return self.command.removeprefix(_BY_STEP) if self.command.startswith(_BY_STEP) else None
 
 
 @dataclass(slots=True)

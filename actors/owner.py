@@ -11,8 +11,10 @@ from .again import again
 from .balance import plan
 from .env import Env, Gone
 from .errors import HistoryLost, OffbookError
+from .inhand import Origin
 from .model import Writer, unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
+from .resting import Listening, Resting, TopicWait
 from .summary import Summaries
 from .taskset import TaskSet, together
 
@@ -39,6 +41,7 @@ class OwnedPartition:
         self.settling = died
         self.quarantine = owner.quarantine
         self.actors: dict[str, RunActor] = {}
+        self.resting: dict[str, Resting] = {}
         self._owner = owner
         self._inbox: Inbox | None = None
         self._settle_task: asyncio.Task[None] | None = None
@@ -79,10 +82,15 @@ class OwnedPartition:
     def _deliver(self, delivery: Delivery) -> None:
         if self._closed:
             return
-        actor = self.actors.get(delivery.run)
+        resting = self.resting.get(delivery.run)
+        if resting is None or not resting.holds(delivery):
+            self._actor_of(delivery.run).deliver(delivery)
+
+    def _actor_of(self, run: str) -> RunActor:
+        actor = self.actors.get(run)
         if actor is None:
-            actor = self.actors[delivery.run] = RunActor(delivery.run, self)
-        actor.deliver(delivery)
+            actor = self.actors[run] = RunActor(run, self, self.resting.pop(run, None))
+        return actor
 
     async def cleared(self) -> None:
         """Return once the lease surely holds, and held since the partition was claimed.
@@ -90,12 +98,16 @@ class OwnedPartition:
         Raises:
             Gone: the partition was lost.
         """
-        lease = self._owner.lease
         while not self._closed:
-            if lease.valid() and lease.lapses() == self.lapses:
+            if self.holds():
                 return
             await asyncio.sleep(0.05)
         raise Gone
+
+    def holds(self) -> bool:
+        """Whether the lease holds now, and held since the partition was claimed."""
+        lease = self._owner.lease
+        return lease.valid() and lease.lapses() == self.lapses
 
     async def recheck(self) -> None:
         """Look whether the partition has another owner.
@@ -141,6 +153,22 @@ class OwnedPartition:
         """Drop an actor that has nothing to do."""
         self.actors.pop(run, None)
 
+    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[TopicWait]) -> None:
+        """Drop it, and bring it back when one of the waits may end; its mail stays unacked."""
+        self.forget(run)
+        resting = self.resting[run] = Resting(ties)
+        for wait in waits:
+            resting.stops.append(self._owner.listening.add(wait, partial(self._wake, run)))
+
+    def _wake(self, run: str) -> None:
+        if run in self.resting:
+            self._actor_of(run).post("topic", {})
+
+    def _end_rests(self) -> None:
+        for resting in self.resting.values():
+            resting.stop()
+        self.resting.clear()
+
     def working(self) -> bool:
         """Whether bodies of steps run here for its runs."""
         return any(actor.effects.local.working() for actor in self.actors.values())
@@ -169,6 +197,7 @@ class OwnedPartition:
         actors = list(self.actors.values())
         await asyncio.gather(*(actor.stop(until) for actor in actors))
         self._closed = True
+        self._end_rests()
         self.actors.clear()
         if inbox is not None:
             with suppress(Unsure):
@@ -196,6 +225,7 @@ class OwnedPartition:
         """Drop everything: a rival serves the partition."""
         self._settled()
         self._closed = True
+        self._end_rests()
         for actor in list(self.actors.values()):
             actor.drop()
         self.actors.clear()
@@ -213,6 +243,7 @@ class Owner:
         self.tasks = tasks
         self.partitions: dict[int, OwnedPartition] = {}
         self.quarantine = asyncio.Lock()
+        self.listening = Listening(env.backend.streams, tasks)
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
         self._releases: dict[OwnedPartition, asyncio.Task[None]] = {}

@@ -486,6 +486,10 @@ class Clock(Protocol):
         ...
 
 
+RESTS = "rests"
+"""The outcome of an attempt that has none: it only waited, and will be told of when it goes on."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One attempt of a step, as told to the observer. Times in microseconds since 1970."""

@@ -244,7 +244,8 @@ class Reader:
     """One reading of a channel, in one of the `VIEWS`.
 
     With `follow` it goes on until the channel is closed or its run has ended, else it ends with
-    what is there now. `closed` says how the channel was closed, once it is.
+    what is there now. `closed` says how the channel was closed, once it is. `looked` is the newest
+    message of what was there that it is done with.
     """
 
     def __init__(
@@ -258,6 +259,7 @@ class Reader:
         self._ended = ended
         self._floor = 0
         self._known = 0
+        self.looked = 0
         self._lens: View = Raw(channel)
 
     def __repr__(self) -> str:
@@ -386,6 +388,7 @@ class Reader:
             async for seq, message in messages:
                 for entry in await self._take(seq, message):
                     yield entry
+                self.looked = seq
 
     async def _take(self, seq: int, message: Message) -> list[Entry]:
         found = self._lens.take(seq, message)

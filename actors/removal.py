@@ -1,18 +1,23 @@
 """The removal of an ended run: tombstone first, then its data; its id stays taken, or is free."""
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .env import Doors
-from .errors import CipherError, HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost, RunNotFound
 from .loading import verified
 from .machine_webhooks import MANUAL
 from .model import TOMBSTONE, Command, Event, History
 from .names import token_key
 from .ports import Backend, Refused
 from .state import state_of
+from .summary import Summary
 from .tokens import TokenRecord, answer_key, forget, forget_notes, leaves_notes, scope_key
 from .tombs import Tombstone
+
+if TYPE_CHECKING:
+    from .client import Client
 
 
 async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
@@ -39,6 +44,20 @@ async def remove_run(env: Doors, run: str, *, strict: bool) -> None:
     if summary is not None:
         # Not that of a new run: where ids are not strict, one may have begun by now.
         await backend.runs.delete(run, summary.revision)
+
+
+async def purge_ended(
+    client: "Client", listed: AsyncIterator[Summary], age: float, most: int | None
+) -> list[str]:
+    """Remove runs of a list that ended so many seconds ago, as far as they are there yet."""
+    before = client.backend.clock.now() - age * 1e6
+    found = [s.id async for s in listed if s.ended is not None and s.ended <= before]
+    removed: list[str] = []
+    for run in found[:most]:
+        with suppress(RunNotFound):
+            await client.purge_run(run)
+            removed.append(run)
+    return removed
 
 
 async def _erase(backend: Backend, run: str, *, strict: bool) -> None:

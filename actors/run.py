@@ -64,6 +64,7 @@ class RunView:
     error: BaseException | None
     attributes: dict[str, Any]
     parent: str | None
+    parent_step: str | None
     root: str | None
     previous: str | None
     continued_as: str | None

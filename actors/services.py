@@ -3,8 +3,8 @@
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .tokens import Tokens, beat_key, scope_key
 
 if TYPE_CHECKING:
     from .env import Env
+    from .resting import TopicWait
     from .steps import Execution
     from .taskset import TaskSet
 
@@ -47,6 +48,18 @@ class ExecutionServices:
     def span(self, passage: Passage) -> AbstractContextManager[None]:
         """Surround a part of the body with a span."""
         return self._owner.env.observer.span(passage)
+
+    @contextmanager
+    def resting(self, wait: "TopicWait") -> Generator[None]:
+        """Surround a wait that does not hold its run in memory: it is begun anew after that."""
+        execution = self._execution
+        execution.wait = wait
+        if execution.on_wait is not None:
+            execution.on_wait()
+        try:
+            yield
+        finally:
+            execution.wait = None
 
     def outlet(self) -> Outlet:
         """Return the attempt's way to write to streams."""

@@ -12,7 +12,7 @@ from .blobs import BlobStore
 from .children import PYTHON, input_digest
 from .codec import Codec
 from .errors import InvalidOption, RunConflict, ServerUnavailable
-from .model import HEAD, TOMBSTONE, Head, encode_head, read_head
+from .model import HEAD, TOMBSTONE, Head, Parent, encode_head, read_head
 from .names import check_caller, check_token, token_key
 from .options import Duration, micros
 from .ports import Backend, Observer, Refused, Unsure
@@ -38,7 +38,10 @@ class Doors:
 
 @dataclass(slots=True)
 class StartOptions:
-    """The options of a start, checked. `retention` None is the deployment's default."""
+    """The options of a start, checked. `retention` None is the deployment's default.
+
+    parent, root: of a start by a step; the run does not depend on them.
+    """
 
     run: str
     deployment: str
@@ -48,6 +51,8 @@ class StartOptions:
     retention: float | None = None
     on_conflict: str = "same"
     early: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    parent: Parent | None = None
+    root: str = ""
 
 
 def early_payloads(codec: Codec, resume: object, caller: str | None) -> list[dict[str, Any]]:
@@ -89,7 +94,9 @@ async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartO
         at=now,
         python=PYTHON,
         attributes={name: value for name, value in attributes.items() if value is not None},
-        root="",
+        parent=options.parent,
+        detached=options.parent is not None,
+        root=options.root,
         start_at=None if options.at is None else micros("at", options.at, now),
         retention=options.retention,
         early=options.early,

@@ -4,9 +4,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .accepting import Sent
+from .context import step_context
 from .errors import HookNotFound, RunConflict, RunExpired, RunTerminated, WorkflowNotRegistered
 from .manifest import read_manifest
-from .model import Head
+from .model import Head, Parent
 from .reading import Reading
 from .start import Doors, StartOptions, launch, make_head
 from .state import FINAL, state_of
@@ -26,8 +27,20 @@ class Starting:
 
     async def start(self, workflow: str, payload: bytes, options: StartOptions) -> str:
         """Start a run, or attach to one, and return its id. Raises as `Client.start`."""
+        self._note_caller(options)
         await self._check_known(workflow, options.deployment)
         return await self._start(workflow, payload, options)
+
+    def _note_caller(self, options: StartOptions) -> None:
+        """Remember which step starts the run, where that is one of the same namespace."""
+        context = step_context.get()
+        client: Client | None = None if context is None else context.services.client
+        if context is None or client is None:
+            return
+        if client.is_open and client.backend.namespace == self._client.backend.namespace:
+            run = context.run
+            options.parent = Parent.by_step(run.deployment, run.id, context.id)
+            options.root = run.root or run.id
 
     async def _check_known(self, workflow: str, deployment: str) -> None:
         if (workflow, deployment) in self._known:

@@ -32,7 +32,8 @@ from .model import Payload
 from .names import new_nonce
 from .options import StepOptions, micros
 from .outlet import Outlet, Stands, always
-from .ports import Attempt, Clock, Observer
+from .ports import RESTS, Attempt, Clock, Observer
+from .resting import TopicWait
 
 _FINAL = (FatalError, PayloadError, InvalidAttributes)
 """Another attempt would raise them again."""
@@ -122,7 +123,8 @@ class Execution:
 
     `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
     process; `keeping` is the task that puts it there. `lost`: how many workers died with it before.
-    `context` and `arguments` may be there ahead of the attempt.
+    `context` and `arguments` may be there ahead of the attempt. `wait`: it holds its run in memory
+    no more, and `on_wait` is told of that; `left`: the run has gone, and this with it.
     """
 
     assignment: Assignment
@@ -137,6 +139,9 @@ class Execution:
     outlet: Outlet | None = None
     stands: Stands = always
     on_beat: Callable[["Execution"], None] | None = None
+    wait: TopicWait | None = None
+    on_wait: Callable[[], None] | None = None
+    left: bool = False
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     lost: int = 0
     context: StepContext | None = None
@@ -276,7 +281,11 @@ class StepActor:
             trace=a.trace,
         )
         with self._observer.attempt(seen):
-            outcome = await self._written(execution)
+            try:
+                outcome = await self._written(execution)
+            except asyncio.CancelledError:
+                seen.outcome = RESTS if execution.left else ""
+                raise
             seen.outcome, seen.error = outcome.kind, outcome.error
         return outcome
 

@@ -1,6 +1,6 @@
 """Topics as a workflow body reads them: what comes is the result of a step of the runtime's own.
 
-So it is recorded, and a replay reads the same. While a body waits, its run stays in memory.
+So it is recorded, and a replay reads the same. A run whose body waits leaves memory: see `resting`.
 """
 
 from collections.abc import AsyncGenerator
@@ -10,7 +10,9 @@ from hashlib import blake2b
 from typing import Any
 
 from .again import again
+from .arguments import decode_arguments
 from .chunks import Place, Source
+from .codec import Codec
 from .context import current_step
 from .define import step
 from .errors import InvalidOption
@@ -18,9 +20,14 @@ from .groups import check_group
 from .names import check_topic
 from .ports import Channel
 from .readers import Cursor, Reader
+from .resting import TopicWait
+from .state import StepState
 
 _BATCH = 100
 """Chunks that are recorded at once, at most."""
+
+_WHOLE = 1 << 31
+"""An offset behind all chunks of a message."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -111,21 +118,43 @@ async def _batch(
     follow: bool,  # noqa: FBT001 - a step has plain arguments
 ) -> list[list[Any]]:
     """Return the chunks after a place that are there; with `follow`, wait for the first."""
-    place = Cursor.parse(after).place
     found: list[list[Any]] = []
-    if follow:
-        place = await _fill(found, topic, place, authors, 1)
-    await _fill(found, topic, place, authors, _BATCH)
+    channel, place = await _channel(topic), Cursor.parse(after).place
+    place = await _fill(found, channel, place, authors, _BATCH)
+    if follow and not found:
+        with current_step().services.resting(_wait(channel, place, authors)):
+            place = await _fill(found, channel, place, authors, 1, follow=True)
+        await _fill(found, channel, place, authors, _BATCH)
     return found
 
 
-async def _fill(
-    found: list[list[Any]], topic: str, after: Place, authors: list[str] | None, most: int
+def wait_of(codec: Codec, step: StepState) -> TopicWait | None:
+    """Return what a step of a body's reading waits for, where it waits at all."""
+    if step.name != _batch.name or not isinstance(step.args, bytes):
+        return None
+    arguments = decode_arguments(codec, _batch.parameters, step.args)
+    if not arguments["follow"]:
+        return None
+    place = Cursor.parse(arguments["after"]).place
+    return _wait(Channel(arguments["topic"]), place, arguments["authors"])
+
+
+def _wait(channel: Channel, after: Place, authors: list[str] | None) -> TopicWait:
+    return TopicWait(channel, after, None if authors is None else frozenset(authors))
+
+
+async def _fill(  # noqa: PLR0913 - one reading
+    found: list[list[Any]],
+    channel: Channel,
+    after: Place,
+    authors: list[str] | None,
+    most: int,
+    *,
+    follow: bool = False,
 ) -> Place:
-    """Add chunks until there are so many; wait for them where one is the most."""
+    """Add chunks until there are so many; return the place up to which all was looked at."""
     streams = current_step().client.backend.streams
-    channel = await _channel(topic)
-    reader = Reader(streams, channel, "effective", follow=most == 1, ended=_never)
+    reader = Reader(streams, channel, "effective", follow=follow, ended=_never)
     async with aclosing(reader.onward(after)) as chunks:
         async for shown in chunks:
             chunk = shown.chunk
@@ -140,7 +169,7 @@ async def _fill(
                 )
             if len(found) >= most:
                 break
-    return after
+    return max(after, Place(reader.looked, _WHOLE))
 
 
 def _mark_of(source: Source) -> bytes:

@@ -129,6 +129,7 @@ class Viewer:
             error=self.error(end.data.get("error")) if end else None,
             attributes=dict(state.attributes),
             parent=head.parent.run if head.parent else None,
+            parent_step=head.parent.step if head.parent else None,
             root=head.root or None,
             previous=head.previous or None,
             continued_as=end.data.get("run") if end and end.kind == "continue" else None,

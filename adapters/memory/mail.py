@@ -140,6 +140,7 @@ class Reader(Attached):
         self._opening = set(channel.messages)
         self._drained = asyncio.Event()
         self._waiting: list[Message] | None = []
+        self._started = False
         if not self._opening:
             self._drained.set()
         link.attach(self)
@@ -157,6 +158,7 @@ class Reader(Attached):
 
     def started(self) -> None:
         """Deliver from now on: never before `open` has returned."""
+        self._started = True
         self._link.push("mail", self._begin)
 
     def _begin(self) -> None:
@@ -174,6 +176,8 @@ class Reader(Attached):
         """Deliver all unacked messages again, as after a reconnect, where still the owner."""
         if self._channel.owner() > self.epoch:
             self.dropped()
+        if self._started:
+            self._waiting = None  # the server's crash may have taken the word to begin
         self._held.clear()
         self.feed(self._channel.messages)
 

@@ -12,7 +12,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, StatusCode, TracerProvider, set_span_in_context
 
 from offbook.actors.model import Head
-from offbook.actors.ports import Attempt, Passage
+from offbook.actors.ports import RESTS, Attempt, Passage
 
 from ..log import NOTHING
 from . import briefs, faults
@@ -131,7 +131,9 @@ class OtelObserver:
 
 
 def _kin(head: Head) -> str:
-    return head.parent.run if head.parent else head.previous
+    """Return the run in whose trace this one is; one that a step started is under the step."""
+    by_workflow = head.parent is not None and head.parent.step is None
+    return head.parent.run if head.parent and by_workflow else head.previous
 
 
 class _Observed:
@@ -166,6 +168,8 @@ class _Observed:
         status = self._attempt.outcome or faults.outcome(cause)
         if self._token is not None:
             contexts.detach(self._token)
+        if status == RESTS:
+            return  # its span, and its time, is that of the attempt that goes on
         if self._span:
             self._span.set_attribute("step.status", status)
             faults.blame(self._span, cause, details=bool(self._spans and self._spans.details))

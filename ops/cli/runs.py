@@ -28,6 +28,7 @@ _TIMES = ("created", "updated", "ended", "next_wake")
 @click.option("--workflow", metavar="NAME")
 @click.option("--attribute", "attributes", metavar="KEY=VALUE", multiple=True)
 @click.option("--since", "after", type=AGO, help="made after: 2h ago, or 2030-01-31T12:00:00Z")
+@click.option("--parent", metavar="RUN", help="started by this run, its body or its steps")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--cursor", help="go on after the last run of an earlier list")
 async def runs(  # noqa: PLR0913 - one for each option
@@ -37,6 +38,7 @@ async def runs(  # noqa: PLR0913 - one for each option
     attributes: tuple[str, ...],
     after: datetime | None,
     *,
+    parent: str | None,
     limit: int,
     cursor: str | None,
 ) -> None:
@@ -49,6 +51,7 @@ async def runs(  # noqa: PLR0913 - one for each option
             attributes=wanted,
             since=after,
             deployment=setup.deployment,
+            parent=parent,
             limit=limit + 1,
             cursor=cursor,
         )
@@ -59,7 +62,7 @@ async def runs(  # noqa: PLR0913 - one for each option
             emit(as_data(summary))
         return
     if not shown:
-        asked = (workflow, status, wanted, after, setup.deployment, cursor)
+        asked = (workflow, status, wanted, after, setup.deployment, parent, cursor)
         kind = " of that kind" if any(asked) else ""
         say(f"no runs{kind} in {setup.place}")
         return

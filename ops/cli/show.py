@@ -133,7 +133,7 @@ def _head(view: RunView) -> list[tuple[str, object]]:
         ("started", _when(view.started_at)),
         ("ended", _when(view.ended_at)),
         ("attributes", " ".join(f"{k}={v}" for k, v in view.attributes.items())),
-        ("parent", view.parent),
+        ("parent", _parent(view)),
         ("root", view.root if view.root != view.id else None),
         ("continues", view.previous),
         ("continued as", view.continued_as),
@@ -142,6 +142,10 @@ def _head(view: RunView) -> list[tuple[str, object]]:
         ("output", short(view.output) if view.output is not None else None),
         ("error", said(view.error) if view.error is not None else None),
     ]
+
+
+def _parent(view: RunView) -> str | None:
+    return f"{view.parent}, by its step {view.parent_step}" if view.parent_step else view.parent
 
 
 def _when(at: datetime | None) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import ChildConflict as ChildConflict
     from offbook.actors.errors import CipherError as CipherError
     from offbook.actors.errors import ClientClosed as ClientClosed
+    from offbook.actors.errors import ClientElsewhere as ClientElsewhere
     from offbook.actors.errors import ConfigurationError as ConfigurationError
     from offbook.actors.errors import DuplicateName as DuplicateName
     from offbook.actors.errors import EmbeddedServerFailed as EmbeddedServerFailed
@@ -120,7 +121,7 @@ _WHERE = {
     "actors.context": "RunInfo StepContext current_step",
     "actors.define": "Bound Step Workflow step workflow",
     "actors.errors": (
-        "ChildConflict CipherError ClientClosed ConfigurationError DuplicateName "
+        "ChildConflict CipherError ClientClosed ClientElsewhere ConfigurationError DuplicateName "
         "EmbeddedServerFailed FatalError HistoryCorrupted HistoryLost HookConflict HookDisposed "
         "HookNotFound HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
         "KeyMismatch KeyMissing MissingDependency NamespaceMismatch NonDeterminismError "

@@ -81,6 +81,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any]]] = {
     "resolver": ("socket.getaddrinfo", lambda: socket.getaddrinfo("127.0.0.1", 1)),
     "url": ("urllib.Request", lambda: urllib.request.urlopen("http://127.0.0.1:1/")),
     "popen": ("subprocess.Popen", lambda: subprocess.run(["true"], check=False)),
+    "popen with pipes": ("subprocess.Popen", lambda: subprocess.check_output(["true"])),
     "system": ("os.system", lambda: os.system("true")),  # pyright: ignore[reportDeprecated]
     "sqlite": ("sqlite3.connect", lambda: sqlite3.connect(":memory:")),
     "mmap": ("mmap.mmap", lambda: mmap.mmap(-1, 16)),

@@ -28,6 +28,14 @@ async def connects() -> None:
 
 
 @workflow
+async def raises_its_own() -> None:
+    class OfMine(Exception):
+        """A class that no table holds."""
+
+    raise OfMine("so it is")
+
+
+@workflow
 async def counts(number: int) -> int:
     return number
 
@@ -68,3 +76,13 @@ def test_a_workflow_that_was_called_is_told_how_to_be_passed() -> None:
 
 def test_a_hook_that_is_not_open_yet_is_among_the_causes() -> None:
     assert "has not opened it yet" in str(HookNotFound())
+
+
+def test_a_class_that_only_a_body_knows_is_not_said_to_be_a_step_s() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            handle = await env.client.start(raises_its_own)
+            with pytest.raises(RunFailed, match=r"the workflow raised .*OfMine: so it is"):
+                await handle.result()
+
+    run(main())

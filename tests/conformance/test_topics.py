@@ -1,6 +1,7 @@
 """Topics: streams without a run, on which many runs and clients talk."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from offbook import Chunk, Reset, Retry, Stream, current_step, hook, step, topic, workflow
@@ -228,3 +229,32 @@ async def test_a_body_has_a_message_once_that_was_sent_twice(env: CatalogueEnvir
     await twice.write("two")
     await env.client.resume("go on with twice", "go")
     assert await run.result() == ["one", "between", "two"]
+
+
+@workflow
+async def waits_for_two(name: str) -> list[str]:
+    heard: list[str] = []
+    async for words in topic(name, str):
+        heard.append(str(words))
+        if len(heard) == 2:
+            break
+    return heard
+
+
+async def rests(env: CatalogueEnvironment, run: str) -> None:
+    """Return when a run has left memory, and is in its worker's hand."""
+    partitions = [p for worker in env.workers for p in worker.partitions()]
+    while not any(run in p.resting and run not in p.actors for p in partitions):
+        await env.pause(0.5)
+
+
+async def test_a_body_that_waits_for_a_topic_is_not_in_memory(env: CatalogueEnvironment) -> None:
+    env.settings = replace(env.settings, idle=env.settings.idle / 20, summary_delay=0.05)
+    await env.replace_workers()
+    run = await env.client.start(waits_for_two, "rest")
+    for words in ("one", "two"):
+        await rests(env, run.id)
+        await env.client.topic("rest").write(words)
+    assert await run.result() == ["one", "two"]
+    kinds = await env.kinds(run)
+    assert kinds.count("step_completed") == 2

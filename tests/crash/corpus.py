@@ -18,6 +18,7 @@ from offbook import (
     sleep,
     step,
     stream,
+    topic,
     workflow,
 )
 from offbook.testing import Environment
@@ -388,6 +389,28 @@ async def lending() -> None:
     await child.result()
 
 
+async def heard(count: int) -> list[int]:
+    found: list[int] = []
+    async for number in topic("crash", int):
+        assert isinstance(number, int)
+        found.append(number)
+        if len(found) == count:
+            break
+    return found
+
+
+async def said(count: int) -> None:
+    for number in range(count):
+        await sleep(8)  # by then the run is at rest
+        await topic("crash").write(number)
+
+
+@workflow
+async def listening() -> list[int]:
+    found, _ = await asyncio.gather(heard(2), said(2))
+    return found
+
+
 Driver = Callable[[Environment, offbook.Run[Any]], Coroutine[Any, Any, None]]
 
 
@@ -443,6 +466,7 @@ CORPUS = [
             retried_later, exhausted, failing, timed_out_step, short_timer, long_timer,
             timeout_around_step, parent, many_children, detached_child, loop_of_steps,
             attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending,
+            listening,
         )
     ),
     Shape("hook_once", hook_once, (), _resume("crash-once", 5)),

@@ -109,6 +109,18 @@ async def counting(label: str, payloads: int) -> list[int]:
 
 
 @workflow
+async def hearing(label: str, name: str, count: int) -> list[int]:
+    """Hear so many numbers on a topic, and witness each."""
+    found: list[int] = []
+    async for number in offbook.topic(name, int):
+        assert isinstance(number, int)
+        found.append(await add(number, f"{label}-{number}"))
+        if len(found) == count:
+            break
+    return found
+
+
+@workflow
 async def parenting(label: str) -> int:
     value = await add(0, f"{label}-before")
     child = await offbook.start(working, f"{label}-child", id=f"{current_run().id}-child")

@@ -235,3 +235,67 @@ async def test_a_worker_that_began_to_look_before_another_came_takes_nothing_fro
             await first.aclose()
     assert "partition_taken" in heard.events
     assert "partition_lost" not in heard.events
+
+
+LONG = 5.0
+"""Seconds, of virtual time, longer than the last turns of a run have at the least."""
+
+
+class SlowLog:
+    """A log that takes its time for one of the records of a worker."""
+
+    def __init__(self, worker: Worker, record: int, seconds: float) -> None:
+        self.reached = asyncio.Event()
+        self._record = record
+        self._seconds = seconds
+        log: Any = worker.client.backend.log
+        self._append = log.append
+        log.append = self._slowly
+
+    async def _slowly(self, run: str, n: int, after: int, data: bytes) -> int:
+        if n == self._record:
+            self.reached.set()
+            await asyncio.sleep(self._seconds)
+        seq: int = await self._append(run, n, after, data)
+        return seq
+
+
+@step
+async def long_step() -> str:
+    BODIES[current_step().run.id] += 1
+    await asyncio.sleep(LONG)
+    return "done"
+
+
+@workflow
+async def one_long_step() -> str:
+    return await long_step()
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize(("record", "seconds"), [(1, 1.0), (2, 4.0)])
+async def test_what_is_in_hand_at_a_hand_over_is_recorded(record: int, seconds: float) -> None:
+    """The step begins at the last moment, or the server takes long to take its result."""
+    names(0)
+    async with Environment() as env:
+        first = env.workers[0]
+        slow = SlowLog(first, record, seconds)
+        run = await env.client.start(one_long_step)
+        await slow.reached.wait()
+        await env.add_worker()
+        await env.stop_worker(first)
+        assert await run.result() == "done"
+    assert BODIES[run.id] == 1
+
+
+@pytest.mark.virtual
+async def test_a_run_at_rest_leaves_no_mail_at_a_hand_over() -> None:
+    names(0)
+    async with Environment() as env:
+        first = env.workers[0]
+        slow = SlowLog(first, 2, 1.0)
+        run = await env.client.start(one_long_step)
+        await slow.reached.wait()
+        await env.stop_worker(first)
+        assert await run.result() == "done"
+        assert await env.client.backend.mail.waiting("default") == 0

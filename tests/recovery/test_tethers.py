@@ -35,10 +35,10 @@ async def test_mail_that_comes_again_while_its_ack_is_under_way_is_no_tether() -
         await env.client.resume("asking", 1, id="caller")
         await env.wait_for(run, "step_scheduled")
         (actor,) = [a for p in env.workers[0].partitions() for a in p.actors.values()]
-        (first,) = actor._held.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        (first,) = actor._mail.ties().values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         await env.client.resume("asking", 1, id="caller")
         await asyncio.sleep(1)
-        (second,) = actor._held  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        (second,) = actor._mail.ties()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         assert second > first.origin
         acked: list[str] = []
         again = Delivery(

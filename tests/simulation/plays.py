@@ -21,7 +21,8 @@ _SENT: dict[str, list[tuple[str, Any]]] = {
 }
 _CANCELLED = {"cancelled_with_undo", "cancelled_with_child"}
 _WOKEN = {"woken", "woken_later"}
-_LEFT_OUT = {"timer_beats_hook"}  # it has the token of another shape
+_LEFT_OUT = {"timer_beats_hook", "listening"}
+"""The one has the token of another shape; the other hears what a power cut may take."""
 
 
 @dataclass

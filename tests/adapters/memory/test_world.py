@@ -310,3 +310,16 @@ async def test_two_worlds_of_one_seed_live_alike() -> None:
         return [stored for stored in found if stored is not None]
 
     assert await life() == await life()
+
+
+@pytest.mark.virtual
+async def test_a_restart_just_after_an_opening_keeps_no_mail_back() -> None:
+    world = World()
+    slow = MemoryBackend(world, latency=Latency(1, 0.02, 0.02))
+    await slow.open()
+    box = Mailbox()
+    await owner(slow, box)
+    world.restart()
+    other = await opened(world)
+    await other.mail.send("lane", "r", "start", b"")
+    assert (await box.next()).kind == "start"

@@ -26,6 +26,7 @@ from opentelemetry.trace import (
 )
 
 from offbook.actors.model import Parent
+from offbook.actors.ports import RESTS
 from offbook.adapters.otel import OtelObserver
 
 if TYPE_CHECKING:
@@ -113,6 +114,36 @@ def test_a_run_hangs_under_the_span_that_started_it(world: World, tales: Tales) 
     assert {span.context.trace_id for span in world.spans()} == {caller.trace_id}
     (step, *_) = [s for s in world.spans() if s.name == "step.execute charge"]
     assert parent_of(step) == root.context.span_id
+
+
+def test_a_run_that_a_step_started_hangs_under_the_step(world: World, tales: Tales) -> None:
+    told = OtelObserver(world.tracing)
+    above = tales.head("run_0")
+    above.trace = told.start(above)
+    attempt = tales.attempt(above.trace)
+    attempt.run = "run_0"
+    below = tales.head("run_1")
+    below.parent, below.detached = Parent.by_step("default", "run_0", attempt.step), True
+    with told.attempt(attempt):
+        below.trace = told.start(below)
+    told.ended(below, tales.end())
+    step = world.span("step.execute charge")
+    root = world.span("invoke_workflow checkout")
+    assert parent_of(root) == step.context.span_id
+    assert {span.context.trace_id for span in world.spans()} == {step.context.trace_id}
+
+
+def test_an_attempt_that_only_rests_leaves_no_span_before_it_goes_on(
+    world: World, tales: Tales
+) -> None:
+    told = OtelObserver(world.tracing)
+    attempt = tales.attempt({})
+    with told.attempt(attempt):
+        attempt.outcome = RESTS
+    assert world.spans() == []
+    with told.attempt(tales.attempt({})):
+        pass
+    assert [span.name for span in world.spans()] == ["step.execute charge"]
 
 
 def test_the_state_of_the_callers_trace_goes_along(world: World, tales: Tales) -> None:
