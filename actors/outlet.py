@@ -21,7 +21,7 @@ from .chunks import (
     size_of,
 )
 from .codec import Codec
-from .errors import PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
+from .errors import NotInRun, PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
 from .feed import read
 from .groups import check_group
 from .model import TOMBSTONE, Payload, Stored, unpack_map
@@ -121,6 +121,11 @@ class Pipe:
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
         return self._job is None or self._job.done()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be sent: then nothing more is."""
+        return self._error is not None
 
     @property
     def _full(self) -> bool:
@@ -226,10 +231,10 @@ class Outlet:
         """
         if self._over:
             raise StreamClosed(str(channel), "the step that wrote to it is over")
-        known = self._pipes.get(channel)
+        known = self._known(channel)
         if known is None:
             async with self._opening.setdefault(channel, asyncio.Lock()):
-                known = self._pipes.get(channel)
+                known = self._known(channel)
                 if known is None:
                     await again(lambda: self._look(channel))
                     self._forget_idle()
@@ -237,6 +242,11 @@ class Outlet:
         elif look:
             await again(lambda: self._look(channel))
         return known
+
+    def _known(self, channel: Channel) -> Pipe | None:
+        """Return the open way into a channel; a client that failed there may try anew."""
+        known = self._pipes.get(channel)
+        return None if known is not None and known.failed and not self.source.step else known
 
     def _forget_idle(self) -> None:
         """Let a client that writes to ever new channels not grow for ever."""
@@ -279,7 +289,14 @@ class Outlet:
         return written
 
     def wait_for(self, job: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine of the outlet from another thread, and wait for its end."""
+        """Run a coroutine of the outlet from another thread, and wait for its end.
+
+        Raises:
+            NotInRun: this is the thread of the loop, which would wait for itself.
+        """
+        if _runs_here(self._loop):
+            job.close()
+            raise NotInRun("stream.put()", "a sync step; an async one awaits write()")
         asyncio.run_coroutine_threadsafe(job, self._loop).result()
 
     def drop(self) -> None:
@@ -287,6 +304,13 @@ class Outlet:
         self._over = True
         for pipe in self._pipes.values():
             pipe.drop()
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _ends(message: Message) -> bool:

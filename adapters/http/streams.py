@@ -45,7 +45,7 @@ class Streams:
         start = start_of(call)
         if start == END:
             return Response(204)
-        stream, backend = run.stream(name), self._client.backend
+        stream, backend = run.stream(name, start=start), self._client.backend
         await patiently(lambda: check_run(backend, run_id), "reading a stream")
         events = chunk_events(stream, start)
         whole = await send_events(

@@ -9,7 +9,7 @@ import pytest
 from offbook.actors.blobs import BlobStore
 from offbook.actors.chunks import CHUNKS, Message, Source
 from offbook.actors.codec import Codec
-from offbook.actors.errors import StreamClosed
+from offbook.actors.errors import ServerRefused, StreamClosed
 from offbook.actors.outlet import Outlet
 from offbook.actors.ports import Channel, Unsure
 from offbook.adapters.memory import MemoryBackend, World
@@ -25,10 +25,14 @@ class Gate:
         self.open = asyncio.Event()
         self.open.set()
         self.lost = 0
+        self.refused = 0
         self._append = append
 
     async def append(self, channel: Channel, data: bytes) -> int:
         await self.open.wait()
+        if self.refused:
+            self.refused -= 1
+            raise ServerRefused("words", "no space is left")
         seq = await self._append(channel, data)
         if self.lost:
             self.lost -= 1
@@ -145,6 +149,38 @@ def test_a_lost_answer_leaves_numbers_by_which_readers_tell() -> None:
         assert numbers[-1] == (2, [b"c"])
         assert {i for i, _ in numbers[:-1]} <= {0, 1}
         assert len(numbers) > 2
+
+    play(act)
+
+
+def test_a_client_may_try_anew_what_was_refused() -> None:
+    async def act(stage: Stage) -> None:
+        topic = Channel("topic")
+        stage.gate.refused = 1
+        pipe = await stage.outlet.pipe(topic, look=True)
+        await pipe.write([b"refused"], "")
+        with pytest.raises(ServerRefused):
+            await pipe.flush()
+        for word in (b"taken", b"too"):
+            pipe = await stage.outlet.pipe(topic, look=True)
+            await pipe.write([word], "")
+            await pipe.flush()
+        assert await stage.chunks(topic) == [b"taken", b"too"]
+
+    play(act, Source("", nonce="client"))
+
+
+def test_a_step_fails_with_what_was_refused() -> None:
+    async def act(stage: Stage) -> None:
+        stage.gate.refused = 1
+        pipe = await stage.outlet.pipe(WORDS)
+        await pipe.write([b"refused"], "")
+        with pytest.raises(ServerRefused):
+            await pipe.flush()
+        with pytest.raises(ServerRefused):
+            await (await stage.outlet.pipe(WORDS)).write([b"more"], "")
+        with pytest.raises(ServerRefused):
+            await stage.outlet.finish()
 
     play(act)
 
