@@ -197,6 +197,7 @@ class ChatEdge(Edge):
             if not await reading.is_active():
                 return Response(204)
             start = 0
+        await reading.check()
         headers: tuple[tuple[str, str], ...] = ()
         if start < 0:
             snapshot = await reading.snapshot()
