@@ -28,14 +28,15 @@ class Say:
 class Outgoing:
     """What a run says, after its last record.
 
-    names: its streams, as far as its records know them; `doubt`: there may be more, of an attempt
-    that died. counts: how many chunks its body has written, by channel.
+    names: its streams, as far as its records know them; `doubts`: the seals of steps that another
+    attempt, which died or was cut off, may have written for to more. counts: how many chunks its
+    body has written, by channel.
     """
 
     names: set[str] = field(default_factory=set[str])
     counts: dict[Channel, int] = field(default_factory=dict[Channel, int])
     pending: list[Say] = field(default_factory=list[Say])
-    doubt: bool = False
+    doubts: list[Say] = field(default_factory=list[Say])
 
     @property
     def first(self) -> bool:
@@ -78,8 +79,8 @@ class Outgoing:
             if channel.run == run:
                 self.names.add(channel.name)
         if doubt:
-            self.doubt = True
-            self.pending.append(Say(SEAL, None, source, -1, body=False))
+            self.doubts.append(Say(SEAL, None, source, -1, body=False))
+            self.pending.append(self.doubts[-1])
 
 
 def streams_of(data: dict[str, Any]) -> dict[Channel, tuple[int, bool]]:

@@ -79,8 +79,9 @@ async def judge(play: Rivals) -> None:
     await asyncio.gather(*play.readers)
     assert play.live.values == play.right
     assert play.live.resets == 1
-    aside = play.run.stream(f"aside-{play.stale.pid}")
-    assert [value async for value in aside] == [], "nor where nobody else writes"
+    aside = Copy(play.run.stream(f"aside-{play.stale.pid}"))
+    await aside.read()
+    assert aside.values == [], "nor where nobody else writes"
     assert [v async for v in play.run.stream(f"aside-{play.successor}")] == [play.successor]
     assert await play.seen(follow=True) == play.right
     entries = [e async for e in play.run.stream("words", view="attempts").chunks()]
