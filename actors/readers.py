@@ -302,11 +302,12 @@ class Reader:
         async with aclosing(self._past(past, start)) as entries:
             async for entry in entries:
                 yield entry
-        self.cut = past.cut
+        until, self.cut = past.until, past.cut
+        del past  # a live reader needs no more of what it keeps
         if isinstance(self._lens, Effective):
             self._lens.fold.survivors = None  # now every attempt may be the one that counts
         if self._follow and self._lens.closed is None:
-            async with aclosing(self._live(past.until)) as live:
+            async with aclosing(self._live(until)) as live:
                 async for entry in live:
                     yield entry
             self.cut = self._lens.closed is None

@@ -19,8 +19,8 @@ from .names import check_topic
 from .ports import Channel
 from .readers import Cursor, Reader
 
-_BATCH = 100
-"""Chunks that are recorded at once, at most."""
+_BATCH, _BATCH_BYTES = 100, 1 << 20
+"""Chunks that are recorded at once, at most, and their bytes, beside the last one's."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,7 +122,7 @@ async def _batch(
 async def _fill(
     found: list[list[Any]], topic: str, after: Place, authors: list[str] | None, most: int
 ) -> Place:
-    """Add chunks until there are so many; wait for them where one is the most."""
+    """Add chunks until there are so many, or they are large; wait where one is the most."""
     streams = current_step().client.backend.streams
     channel = await _channel(topic)
     reader = Reader(streams, channel, "effective", follow=most == 1, ended=_never)
@@ -138,7 +138,7 @@ async def _fill(
                         *(_mark_of(chunk.source), chunk.i),
                     ]
                 )
-            if len(found) >= most:
+            if len(found) >= most or sum(len(row[0]) for row in found) >= _BATCH_BYTES:
                 break
     return after
 
