@@ -369,6 +369,7 @@ def test_a_live_reader_keeps_nothing_of_what_it_has_read() -> None:
                 await anext(entries)
             coming = asyncio.ensure_future(anext(entries))
             await asyncio.sleep(0.1)
+            gc.collect()
             kept = [p for p in gc.get_objects() if isinstance(p, Past) and vars(p)["_kept"]]
             assert kept == []
             stage.say(chunk(BODY, 100))

@@ -129,6 +129,33 @@ async def test_any_json_is_taken_or_refused(which: str) -> None:
         assert said.status in {200, 400, 422}, said.body
 
 
+@workflow
+async def listens_to_lists() -> int:
+    async with webhook(list[Any]) as open_hook:
+        await open_hook.claim()
+        await tell(open_hook.url)
+        async for request in open_hook:
+            if request.payload == ["last"]:
+                break
+        return len(request.payload)
+
+
+async def test_any_json_may_reach_a_typed_webhook() -> None:
+    forget_notes()
+    async with Environment() as env:
+        edge = Edge(env.client)
+        run = await env.client.start(listens_to_lists)
+        await env.wait_for(run, "step_completed")
+        path = notes(run)[0]
+        for name, odd in ODD_JSON.items():
+            reply = await ask(edge, "POST", path, body=b"[%s]" % odd)
+            assert reply.status in {202, 422}, (name, reply.body)
+        assert await run.status() == "running"
+        reply = await ask(edge, "POST", path, body=b'["last"]')
+        assert reply.status == 202
+        assert await run.result() == 1
+
+
 ODD_FIELDS: list[dict[str, Any]] = [
     {"id": {"a": 1}}, {"id": 7}, {"id": []}, {"workflow": [takes.name]}, {"workflow": None},
     {"args": None}, {"kwargs": []}, {"kwargs": {"nope": 1}}, {"attributes": {"a": {"b": 1}}},
