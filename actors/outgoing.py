@@ -30,11 +30,12 @@ class Outgoing:
 
     names: its streams, as far as its records know them; `doubts`: the seals of steps that another
     attempt, which died or was cut off, may have written for to more. counts: how many chunks its
-    body has written, by channel.
+    body has written, by channel. closed: what its body, or a step that was settled, has closed.
     """
 
     names: set[str] = field(default_factory=set[str])
     counts: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    closed: set[Channel] = field(default_factory=set[Channel])
     pending: list[Say] = field(default_factory=list[Say])
     doubts: list[Say] = field(default_factory=list[Say])
 
@@ -56,6 +57,7 @@ class Outgoing:
         """Take a `close_stream` of the body."""
         channel = self._channel(run, command)
         i = self.counts.get(channel, 0)
+        self.closed.add(channel)
         self.pending.append(Say(CLOSE, channel, Source(run), i, command.data["error"]))
 
     def _channel(self, run: str, command: Command) -> Channel:
@@ -75,7 +77,11 @@ class Outgoing:
         written = streams_of(data)
         for channel in sorted(known | written.keys(), key=str):
             count, closed = written.get(channel, (0, False))
-            self.pending.append(Say(SEAL, channel, source, count, closed))
+            if closed:
+                self.closed.add(channel)
+            # Who looks at the newest message alone sees by it that nothing can be written.
+            said = channel in self.closed
+            self.pending.append(Say(SEAL, channel, source, count, body=said))
             if channel.run == run:
                 self.names.add(channel.name)
         if doubt:

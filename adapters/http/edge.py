@@ -19,7 +19,7 @@ from .asgi import Gone, Incoming, Leaving, QueryTooLong, Receive, Scope, Send, r
 from .calls import Call, Limits
 from .guesses import Guesses
 from .hooks import WebhookRoute
-from .problems import Problem, problem_of, unknown, wrong_method
+from .problems import TOO_DEEP, Problem, problem_of, unknown, wrong_method
 from .running import Running
 from .runs import Runs, health
 from .signatures import Keys, Secrets
@@ -170,6 +170,8 @@ class Edge:
             raise problem_of(error) from error
         except QueryTooLong as error:
             raise Problem(422, "bad-query", "the query has too many parameters") from error
+        except RecursionError as error:
+            raise (Gone if started else Problem(500, "too-deep", TOO_DEEP)) from error
         except (Problem, Gone):
             raise
         except Exception as error:

@@ -9,6 +9,7 @@ from offbook import (
     Chunk,
     InvalidOption,
     NotInRun,
+    NotSerializable,
     Run,
     RunExpired,
     Stream,
@@ -82,7 +83,7 @@ async def test_a_cursor_of_another_stream_is_refused(env: CatalogueEnvironment) 
 # Values
 
 
-ODD: list[Any] = [None, "", b"", 0, False, [], {}, "\0", "ä" * 300, "\ud800", 1e300, 10**50, {"": ""}]
+ODD: list[Any] = [None, "", b"", 0, False, [], {}, "\0", "ä" * 300, 1e300, 10**50, {"": ""}]
 
 
 @step
@@ -91,6 +92,8 @@ async def says_odd_things() -> None:
         await odd.write_many([])
         for value in ODD:
             await odd.write(value)
+        with pytest.raises(NotSerializable):
+            await odd.write_many(["never", "\ud800"])
 
 
 @workflow
@@ -213,9 +216,7 @@ async def test_runs_that_write_to_one_stream_lose_nothing(env: CatalogueEnvironm
     run = await env.client.start(waits_for, "host")
     shared = run.stream("shared")
     reading = asyncio.create_task(read(shared))
-    runs: list[Run[Any]] = [
-        await env.client.start(adding, shared, f"r{n}", 4) for n in range(3)
-    ]
+    runs: list[Run[Any]] = [await env.client.start(adding, shared, f"r{n}", 4) for n in range(3)]
     await asyncio.gather(*(other.result() for other in runs))
     await env.wait_for_hook(run)
     await env.client.resume("host", "!")
@@ -293,3 +294,46 @@ async def asking_itself() -> list[Any]:
 async def test_a_step_reads_what_it_wrote(env: CatalogueEnvironment) -> None:
     run = await env.client.start(asking_itself)
     assert await run.result() == ["mine"]
+
+
+@step
+async def speaks_on(token: str) -> None:
+    words = stream("words")
+    await words.write("before")
+    await words.flush()
+    note("spoke")
+    await gate(token).wait()
+    await words.write("nobody hears it")
+    await words.flush()
+    note("spoke on")
+    await gate(f"{token} again").wait()
+
+
+@workflow
+async def closing_early(token: str) -> None:
+    task = asyncio.create_task(speaks_on(token))
+    await hook(str, token=token)
+    await stream("words").close()
+    await task
+    await hook(str, token=f"{token} again")
+
+
+async def test_a_stream_stays_closed_whoever_did_not_know(env: CatalogueEnvironment) -> None:
+    run = await env.client.start(closing_early, "early")
+    words = run.stream("words")
+    await noted(run, "spoke")
+    await env.wait_for_hook(run)
+    await env.client.resume("early", "!")
+    assert await read(words) == ["before"]
+    gate("early").set()
+    await noted(run, "spoke on")
+    with pytest.raises(StreamClosed):
+        await words.write("late")
+    gate("early again").set()
+    await env.wait_for_hook(run)
+    async with env.make_client() as other:
+        with pytest.raises(StreamClosed):
+            await other.run(run.id).stream("words").write("late")
+    await env.client.resume("early again", "!")
+    await run.result()
+    assert await read(words) == ["before"]

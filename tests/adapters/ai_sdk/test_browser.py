@@ -63,11 +63,20 @@ class Stage:
     """
 
     def __init__(
-        self, url: str, namespace: str, folder: Path, page: Chromium, older: tuple[Major, Path] | None
+        self,
+        url: str,
+        namespace: str,
+        folder: Path,
+        page: Chromium,
+        older: tuple[Major, Path] | None,
     ) -> None:
         more = {}
         if older is not None:
-            more = {"CHAT_MAJOR": str(older[0]), "CHAT_PAGE": str(older[1]), "PYTHONPATH": str(TESTS)}
+            more = {
+                "CHAT_MAJOR": str(older[0]),
+                "CHAT_PAGE": str(older[1]),
+                "PYTHONPATH": str(TESTS),
+            }
         self.port = free_port()
         self.page = page
         self.web = Process(url, namespace, folder / "web.log", **more)

@@ -31,9 +31,7 @@ async def address(folder: Path, run: str) -> str:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-async def test_a_framework(
-    framework: str, nats_url: str, namespace: str, tmp_path: Path
-) -> None:
+async def test_a_framework(framework: str, nats_url: str, namespace: str, tmp_path: Path) -> None:
     """One process: its pages, a run, a webhook, streams, and at the end a stop under load."""
     server = WebServer(framework, tmp_path, url=nats_url, namespace=namespace)
     async with offbook.connect(nats_url, namespace=namespace) as client:
@@ -94,9 +92,7 @@ async def check_streams(browser: httpx.AsyncClient, server: WebServer) -> None:
     assert again.status_code == 204
 
 
-async def stop_under_load(
-    browser: httpx.AsyncClient, server: WebServer, folder: Path
-) -> list[str]:
+async def stop_under_load(browser: httpx.AsyncClient, server: WebServer, folder: Path) -> list[str]:
     """Stop it with open streams, polls and starts; return which runs it had accepted."""
     accepted: list[str] = []
     assert (await start(browser, server, "asks", 1, "waits")).status_code == 201
