@@ -191,7 +191,7 @@ class RunPerTurn:
         return None if head is None else self._turn(head)
 
     async def _answers(self, head: Head | None, digest: str) -> bool:
-        """Return whether a run answers the very same message, or has: not if it failed or is gone."""
+        """Return whether a run answers the very same message, or has, and did not fail."""
         if head is None or not digest or head.attributes.get(REQUEST) != digest:
             return False
         with suppress(RunExpired):

@@ -55,6 +55,11 @@ class Rivals:
         return [value async for value in self.run.stream("words", follow=follow)]
 
 
+async def said_half(stage: Scene, pid: int) -> bool:
+    """Return whether a process waits for its gate, so that it will say the other half."""
+    return any(call.phase == "half" and call.pid == pid for call in stage.ledger.calls())
+
+
 @asynccontextmanager
 async def rivals(url: str, namespace: str, folder: Path, *, far: bool) -> AsyncGenerator[Rivals]:
     async with scene(url, namespace, folder, module="recovery.voices") as stage:
@@ -65,10 +70,12 @@ async def rivals(url: str, namespace: str, folder: Path, *, far: bool) -> AsyncG
         first = await stage.ledger.reached("w")
         stale = stage.troupe.by_pid(first.pid)
         await live.has([first.pid, COUNT - 1])
+        await until(lambda: said_half(stage, first.pid))  # readers may hear it before its writer
         stale.pause()
         second = await stage.ledger.reached("w", 2)
         assert (second.step, second.attempt) == (first.step, first.attempt)
         await live.has([second.pid, COUNT - 1])
+        await until(lambda: said_half(stage, second.pid))
         yield Rivals(stage, run, stale, second.pid, live, raw, readers)
 
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from offbook import InvalidOption, Run, hook, step, stream, webhook, workflow
+from offbook.actors.requests import TOKEN_MARK
 from offbook.adapters.ai_sdk import ChatEdge
 from offbook.adapters.http import Edge
 from offbook.adapters.http.asgi import Leaving, Message, ServerEvent, send_events
-from offbook.actors.requests import TOKEN_MARK
 from offbook.testing import Environment
 from support.asgi import Exchange, ask, scope_of
 from support.notes import forget_notes, note, notes
@@ -20,17 +21,18 @@ pytestmark = pytest.mark.virtual
 
 
 @workflow
-async def takes(value: Any) -> Any:
+async def takes(value: object) -> object:
     return value
 
 
 @workflow
-async def waits(token: str) -> Any:
+async def waits(token: str) -> dict[str, Any]:
     return await hook(dict[str, Any], token=token)
 
 
 @workflow
 async def answers(request: dict[str, Any]) -> None:
+    assert "messages" in request
     await stream("ui").write({"type": "finish"})
 
 
@@ -155,7 +157,8 @@ async def test_any_json_may_reach_a_typed_webhook() -> None:
 
 
 ODD_FIELDS: list[dict[str, Any]] = [
-    {"id": {"a": 1}}, {"id": 7}, {"id": []}, {"id": ""}, {"id": False}, {"workflow": [takes.name]}, {"workflow": None},
+    {"id": {"a": 1}}, {"id": 7}, {"id": []}, {"id": ""}, {"id": False},
+    {"workflow": [takes.name]}, {"workflow": None},
     {"args": None}, {"kwargs": []}, {"kwargs": {"nope": 1}}, {"attributes": {"a": {"b": 1}}},
     {"attributes": {"": 1}}, {"attributes": {"a": "x" * 10_000}},
 ]  # fmt: skip
@@ -268,7 +271,7 @@ async def test_a_reader_that_takes_nothing_does_not_hold_up_the_end() -> None:
     leaving, sent = Leaving(), list[Message]()
     closed = asyncio.Event()
 
-    async def events() -> Any:
+    async def events() -> AsyncGenerator[ServerEvent]:
         try:
             while True:
                 yield ServerEvent("x")
@@ -290,7 +293,7 @@ async def test_a_reader_that_takes_nothing_does_not_hold_up_the_end() -> None:
 
 
 async def test_an_error_of_the_events_is_not_taken_for_the_end_of_the_process() -> None:
-    async def events() -> Any:
+    async def events() -> AsyncGenerator[ServerEvent]:
         yield ServerEvent("x")
         raise TimeoutError("of its own")
 
