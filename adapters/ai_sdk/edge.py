@@ -95,7 +95,7 @@ class ChatEdge(Edge):
 
     def rest_of(self, scope: Scope, *, mounted: bool = True) -> str | None:
         """Return the path below the prefix, encoded as it came; None: it is not this edge's."""
-        path, root = scope["path"], scope.get("root_path", "")
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
         if self.prefix in {path, path.removeprefix(root)}:
             return ""
         found = super().rest_of(scope, mounted=mounted)

@@ -107,7 +107,7 @@ class Edge:
         mounted: an application that mounts it at a place of its own makes that the prefix.
         """
         path: str = scope["path"]
-        root: str = scope.get("root_path", "")
+        root: str = scope.get("root_path", "").rstrip("/")
         inner = path[len(root) :] if root and path.startswith(root + "/") else path
         # Some frameworks cut the path of what they mount and do not say so; the raw one is whole.
         raw: bytes = scope.get("raw_path") or b""

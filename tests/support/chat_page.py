@@ -12,11 +12,11 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 import offbook
-from offbook.adapters.ai_sdk import MAJORS, ChatEdge
+from offbook.adapters.ai_sdk import MAJORS, ChatEdge, Major
 from offbook.adapters.http import wrap
 
 example: Any = import_module("chat")
-major = next(major for major in MAJORS if str(major) == os.environ["CHAT_MAJOR"])
+major: Major = next(one for one in MAJORS if str(one) == os.environ["CHAT_MAJOR"])
 page = StaticFiles(directory=os.environ["CHAT_PAGE"], html=True)
 app = wrap(
     Starlette(routes=[Mount("/", page)]),
