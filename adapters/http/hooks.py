@@ -92,7 +92,7 @@ class WebhookRoute:
             if name not in self._dropped:
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
         # The token is stored nowhere, however it was spelled: see `Webhooks.deliver`.
-        url = incoming.url if token in incoming.url else incoming.plain_url
+        url = incoming.url if f"/{token}" in incoming.url else incoming.plain_url
         return {
             "id": caller,
             "method": incoming.method,

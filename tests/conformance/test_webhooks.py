@@ -267,7 +267,7 @@ async def works_on(request: Request[Any]) -> str:
     run: Any = current_run()
     note(f"working on {request.id}")
     if len(notes(run)) < 3:  # its address, and this
-        await asyncio.sleep(3_600)
+        await asyncio.Event().wait()
     return request.text
 
 
