@@ -10,7 +10,7 @@ STAMP := .venv/.offbook-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ canary: $(STAMP) ## look for a secret on a real server, in logs, spans, metrics 
 seals: $(STAMP) ## 100,000 forged frames, and keys that change under 1,000 runs
 	OFFBOOK_FORGERIES=100000 OFFBOOK_ROTATED=1000 $(BIN)/python -m pytest -q -p no:randomly \
 		--timeout 600 tests/adapters/cipher/test_frames.py tests/adapters/cipher/test_sealed_runs.py $(ARGS)
+
+test-browsers: $(STAMP) outfit ## play useChat in Chromium with each major of the AI SDK
+	OFFBOOK_BROWSERS=full $(BIN)/python -m pytest -q -p no:randomly tests/adapters/ai_sdk/test_browser.py $(ARGS)
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)

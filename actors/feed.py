@@ -13,7 +13,7 @@ from .ports import Channel, Posted, Streams
 PAGE = 2_000
 """Messages that are read at once, at most."""
 
-_HINTS = 4_096
+_HINTS, _HINT_BYTES = 4_096, 4 << 20
 """New messages that are kept for a reader that is slow; it reads the rest again."""
 
 _LAG_SECONDS = 0.02
@@ -33,6 +33,7 @@ class Feed:
         self._streams = streams
         self._channel = channel
         self._hints: deque[tuple[Posted, int]] = deque()
+        self._bytes = 0
         self._look = True
         self._news = asyncio.Event()
         self._stop: Callable[[], None] | None = None
@@ -96,20 +97,29 @@ class Feed:
         if tries:
             await asyncio.sleep(_LAG_SECONDS)
         if tries > _LAG_TRIES:
-            self._hints.clear()
+            self._forget()
         return tries + 1
 
     def _heard(self, posted: Posted | None, before: int) -> None:
-        if posted is None or len(self._hints) >= _HINTS:
-            self._hints.clear()
+        if posted is None or len(self._hints) >= _HINTS or self._bytes >= _HINT_BYTES:
+            self._forget()
             self._look = True
         else:
             self._hints.append((posted, before))
+            self._bytes += len(posted.data)
         self._news.set()
+
+    def _forget(self) -> None:
+        self._hints.clear()
+        self._bytes = 0
+
+    def _pop(self) -> None:
+        posted, _ = self._hints.popleft()
+        self._bytes -= len(posted.data)
 
     def _forget_known(self) -> None:
         while self._hints and self._hints[0][0].seq <= self.after:
-            self._hints.popleft()
+            self._pop()
 
     def _from_hints(self) -> list[Posted]:
         found: list[Posted] = []
@@ -121,7 +131,7 @@ class Feed:
                     break  # something before it is not here: read it
                 found.append(posted)
                 after = posted.seq
-            self._hints.popleft()
+            self._pop()
         return found
 
 
@@ -141,12 +151,16 @@ async def walk(
 
 
 class Past:
-    """The messages between two sequences: kept where they are few, else read each time."""
+    """The messages between two sequences: kept where they are few, else read each time.
+
+    `cut`: not all of them were there any more.
+    """
 
     _KEPT_BYTES = 4 << 20
 
     def __init__(self, streams: Streams, channel: Channel, until: int, after: int = 0) -> None:
         self.until = until
+        self.cut = False
         self._after = after
         self._streams = streams
         self._channel = channel
@@ -159,8 +173,9 @@ class Past:
                 yield pair
             return
         kept: list[tuple[int, Message]] | None = []
-        size = 0
+        size, last = 0, self._after
         async for posted in walk(self._streams, self._channel, self.until, self._after):
+            last = posted.seq
             message = read(self._channel, posted)
             if message is None:
                 continue
@@ -171,6 +186,7 @@ class Past:
                 kept.append((posted.seq, message))
             yield posted.seq, message
         self._kept = kept
+        self.cut = self.cut or last < self.until
 
 
 def read(channel: Channel, posted: Posted) -> Message | None:

@@ -28,14 +28,16 @@ class Say:
 class Outgoing:
     """What a run says, after its last record.
 
-    names: its streams, as far as its records know them; `doubt`: there may be more, of an attempt
-    that died. counts: how many chunks its body has written, by channel.
+    names: its streams, as far as its records know them; `doubts`: the seals of steps that another
+    attempt, which died or was cut off, may have written for to more. counts: how many chunks its
+    body has written, by channel. closed: what its body, or a step that was settled, has closed.
     """
 
     names: set[str] = field(default_factory=set[str])
     counts: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    closed: set[Channel] = field(default_factory=set[Channel])
     pending: list[Say] = field(default_factory=list[Say])
-    doubt: bool = False
+    doubts: list[Say] = field(default_factory=list[Say])
 
     @property
     def first(self) -> bool:
@@ -55,6 +57,7 @@ class Outgoing:
         """Take a `close_stream` of the body."""
         channel = self._channel(run, command)
         i = self.counts.get(channel, 0)
+        self.closed.add(channel)
         self.pending.append(Say(CLOSE, channel, Source(run), i, command.data["error"]))
 
     def _channel(self, run: str, command: Command) -> Channel:
@@ -74,12 +77,16 @@ class Outgoing:
         written = streams_of(data)
         for channel in sorted(known | written.keys(), key=str):
             count, closed = written.get(channel, (0, False))
-            self.pending.append(Say(SEAL, channel, source, count, closed))
+            if closed:
+                self.closed.add(channel)
+            # Who looks at the newest message alone sees by it that nothing can be written.
+            said = channel in self.closed
+            self.pending.append(Say(SEAL, channel, source, count, body=said))
             if channel.run == run:
                 self.names.add(channel.name)
         if doubt:
-            self.doubt = True
-            self.pending.append(Say(SEAL, None, source, -1, body=False))
+            self.doubts.append(Say(SEAL, None, source, -1, body=False))
+            self.pending.append(self.doubts[-1])
 
 
 def streams_of(data: dict[str, Any]) -> dict[Channel, tuple[int, bool]]:

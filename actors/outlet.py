@@ -21,15 +21,18 @@ from .chunks import (
     size_of,
 )
 from .codec import Codec
-from .errors import PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
+from .errors import NotInRun, PayloadTooLarge, RunExpired, RunNotFound, StreamClosed
 from .feed import read
 from .groups import check_group
 from .model import TOMBSTONE, Payload, Stored, unpack_map
-from .ports import Backend, Channel
+from .ports import Backend, Channel, Posted
 from .state import end_in
 
 _PIPES_KEPT = 1_000
 """How many channels a client keeps open."""
+
+_LOOK_BACK = 256
+"""Messages in which a client that is new to a channel looks for its end."""
 
 _CHUNKS_WAITING = 1_000
 _BYTES_WAITING = 1 << 20
@@ -43,6 +46,7 @@ class Pipe:
         self.channel = channel
         self.source = outlet.source
         self.count = 0
+        self.seen = 0
         self.closed = False
         self._outlet = outlet
         self._waiting: deque[Payload] = deque()
@@ -121,6 +125,11 @@ class Pipe:
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
         return self._job is None or self._job.done()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be sent: then nothing more is."""
+        return self._error is not None
 
     @property
     def _full(self) -> bool:
@@ -226,17 +235,24 @@ class Outlet:
         """
         if self._over:
             raise StreamClosed(str(channel), "the step that wrote to it is over")
-        known = self._pipes.get(channel)
+        known = self._known(channel)
         if known is None:
             async with self._opening.setdefault(channel, asyncio.Lock()):
-                known = self._pipes.get(channel)
+                known = self._known(channel)
                 if known is None:
-                    await again(lambda: self._look(channel))
+                    seen = await again(lambda: self._look(channel, None))
                     self._forget_idle()
                     known = self._pipes[channel] = Pipe(self, channel)
+                    known.seen = seen
         elif look:
-            await again(lambda: self._look(channel))
+            pipe = known
+            pipe.seen = await again(lambda: self._look(channel, pipe.seen))
         return known
+
+    def _known(self, channel: Channel) -> Pipe | None:
+        """Return the open way into a channel; a client that failed there may try anew."""
+        known = self._pipes.get(channel)
+        return None if known is not None and known.failed and not self.source.step else known
 
     def _forget_idle(self) -> None:
         """Let a client that writes to ever new channels not grow for ever."""
@@ -246,19 +262,35 @@ class Outlet:
             del self._pipes[channel]
             self._opening.pop(channel, None)
 
-    async def _look(self, channel: Channel) -> None:
-        """Refuse a channel that is closed already, or whose run is not there or has ended."""
+    async def _look(self, channel: Channel, seen: int | None) -> int:
+        """Refuse a channel that is closed already, or whose run is not there or has ended.
+
+        Returns the sequence up to which that was seen, and need not be looked at again.
+        """
         if not await self.stands():
             raise StreamClosed(str(channel), "another worker runs the step that wrote to it")
         if not channel.run:
             await check_group(self.backend, channel)
-            return
+            return 0
         foreign = channel.run != self.source.run
         over = foreign and end_in(await check_run(self.backend, channel.run)) is not None
         tail = await self.backend.streams.tail(channel)
-        message = None if tail is None else read(channel, tail)
-        if over or (message is not None and _ends(message)):
+        if over or (tail is not None and await self._closed(channel, tail, seen)):
             raise StreamClosed(str(channel))
+        return 0 if tail is None else tail.seq
+
+    async def _closed(self, channel: Channel, tail: Posted, seen: int | None) -> bool:
+        """Return whether a channel has ended, though others, who did not know, wrote after it.
+
+        A step looks at the newest message alone: it may be one of very many.
+        """
+        if _ends(channel, tail):
+            return True
+        if self.source.step or tail.seq == seen:
+            return False
+        after = max(0, tail.seq - _LOOK_BACK) if seen is None else seen
+        found = await self.backend.streams.page(channel, after, _LOOK_BACK)
+        return any(_ends(channel, posted) for posted in found)
 
     async def finish(self, seconds: float | None = None) -> list[list[Any]]:
         """Send what waits and return what was written: run, name, count, and whether closed.
@@ -279,7 +311,14 @@ class Outlet:
         return written
 
     def wait_for(self, job: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine of the outlet from another thread, and wait for its end."""
+        """Run a coroutine of the outlet from another thread, and wait for its end.
+
+        Raises:
+            NotInRun: this is the thread of the loop, which would wait for itself.
+        """
+        if _runs_here(self._loop):
+            job.close()
+            raise NotInRun("stream.put()", "a sync step; an async one awaits write()")
         asyncio.run_coroutine_threadsafe(job, self._loop).result()
 
     def drop(self) -> None:
@@ -289,7 +328,17 @@ class Outlet:
             pipe.drop()
 
 
-def _ends(message: Message) -> bool:
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _ends(channel: Channel, posted: Posted) -> bool:
+    message = read(channel, posted)
+    if message is None:
+        return False
     if message.kind == SEAL:
         return bool(message.body)
     return message.kind == END or (message.kind == CLOSE and not message.source.step)

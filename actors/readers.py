@@ -1,9 +1,11 @@
 """Reading a channel: the views of it, from any place on, and when they end."""
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Protocol
 
 from .again import again
@@ -16,6 +18,10 @@ from .positions import Positions
 
 _EXPECTED = "an index, 'begin', 'now', or a cursor of this stream"
 _SEQS = range(2**63)
+_MARK_BYTES = 3
+_CURSOR = re.compile(
+    r"([0-9]{1,19})\.(-1|[0-9]{1,19})\.([0-9]{1,19})\.([0-9]{1,19})(?:\.([0-9a-f]{6}))?"
+)
 
 VIEWS = ("effective", "attempts", "raw")
 
@@ -215,14 +221,17 @@ class Cursor:
     """After which entry to go on: its place and index, and what its reader knew.
 
     A reader whose last entry is this has what counted after the message `known`, up to `place`.
+    `mark` tells channels apart; cursors without one are good for any.
     """
 
     place: Place
     index: int
     known: int
+    mark: str = ""
 
     def __str__(self) -> str:
-        return f"{self.place.seq}.{self.place.offset}.{self.index}.{self.known}"
+        text = f"{self.place.seq}.{self.place.offset}.{self.index}.{self.known}"
+        return f"{text}.{self.mark}" if self.mark else text
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -231,20 +240,36 @@ class Cursor:
         Raises:
             InvalidOption: the text is no cursor.
         """
-        try:
-            seq, offset, index, known = map(int, text.split("."))
-        except ValueError:
-            raise InvalidOption("start", text, _EXPECTED) from None
-        if seq not in _SEQS or known not in _SEQS or offset < -1 or index < 0:
+        found = _CURSOR.fullmatch(text)
+        if found is None:
             raise InvalidOption("start", text, _EXPECTED)
-        return cls(Place(seq, offset), index, known)
+        seq, offset, index, known = map(int, found.groups()[:4])
+        if seq not in _SEQS or known not in _SEQS:
+            raise InvalidOption("start", text, _EXPECTED)
+        return cls(Place(seq, offset), index, known, found[5] or "")
+
+    def check(self, channel: Channel) -> None:
+        """Check that this is a place in a channel.
+
+        Raises:
+            InvalidOption: it is one in another channel.
+        """
+        if self.mark and self.mark != mark_of(channel):
+            raise InvalidOption("start", str(self), f"{_EXPECTED}: it is one of another stream")
+
+
+def mark_of(channel: Channel) -> str:
+    """Return by what cursors of a channel are known."""
+    name = f"{channel.run}\0{channel.name}".encode()
+    return blake2b(name, digest_size=_MARK_BYTES).hexdigest()
 
 
 class Reader:
     """One reading of a channel, in one of the `VIEWS`.
 
     With `follow` it goes on until the channel is closed or its run has ended, else it ends with
-    what is there now. `closed` says how the channel was closed, once it is. `looked` is the newest
+    what is there now. `closed` says how the channel was closed, once it is; `cut`, after reading,
+    that something may be missing, since the channel was removed meanwhile. `looked` is the newest
     message of what was there that it is done with.
     """
 
@@ -252,8 +277,10 @@ class Reader:
         self, streams: Streams, channel: Channel, view: str, *, follow: bool, ended: Ended
     ) -> None:
         self.closed: Closed | None = None
+        self.cut = False
         self._streams = streams
         self._channel = channel
+        self._mark = mark_of(channel)
         self._view = view
         self._follow = follow
         self._ended = ended
@@ -277,12 +304,15 @@ class Reader:
         async with aclosing(self._past(past, start)) as entries:
             async for entry in entries:
                 yield entry
+        until, self.cut = past.until, past.cut
+        del past  # a live reader needs no more of what it keeps
         if isinstance(self._lens, Effective):
             self._lens.fold.survivors = None  # now every attempt may be the one that counts
         if self._follow and self._lens.closed is None:
-            async with aclosing(self._live(past.until)) as live:
+            async with aclosing(self._live(until)) as live:
                 async for entry in live:
                     yield entry
+            self.cut = self._lens.closed is None
         self.closed = self._lens.closed
 
     async def onward(self, after: Place) -> AsyncGenerator[Shown]:
@@ -302,11 +332,14 @@ class Reader:
     def cursor(self, entry: Entry) -> Cursor:
         """Return the cursor of the entry that was yielded last."""
         place = entry.chunk.place if isinstance(entry, Shown) else entry.place
-        return Cursor(place, entry.index, self._known)
+        return Cursor(place, entry.index, self._known, self._mark)
 
     async def count(self) -> int:
         """Return how many entries there are now."""
-        return await self._count(await self._now())
+        past = await self._now()
+        count = await self._count(past)
+        self.cut = past.cut
+        return count
 
     # What is there already
 

@@ -38,10 +38,17 @@ class Saying:
         del out.pending[: len(says)]
 
     async def end(self, out: Outgoing) -> None:
-        """Say on each stream of the run that nothing more will come."""
+        """Say on each stream of the run that nothing more will come.
+
+        An attempt that was cut off may have begun a stream after its step was settled elsewhere:
+        what it said there is settled now.
+        """
         await self.pending(out)
-        names = out.names | set(await self._names()) if out.doubt else out.names
-        for name in sorted(names):
+        late = set(await self._names()) - out.names if out.doubts else set[str]()
+        for name in sorted(late):
+            for say in out.doubts:
+                await self._send(Channel(name, self._run), self._message(say))
+        for name in sorted(out.names | late):
             channel = Channel(name, self._run)
             await self._send(channel, Message(END, Source(self._run), 0, self._now()))
 

@@ -11,7 +11,7 @@ from .again import patiently
 from .chunks import Source, Taken
 from .codec import Codec
 from .context import current_body, step_context
-from .errors import InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
+from .errors import HistoryLost, InvalidOption, NotInRun, NotInWorkflowBody, StreamFailed
 from .fold import Closed
 from .groups import check_group
 from .model import TOMBSTONE, moment
@@ -100,7 +100,7 @@ class Stream(Generic[T]):
         self.type = annotation("type", type_)
         self.author = text("author", author, 0, _AUTHOR_BYTES)
         self._client = client
-        self._start = _checked(start)
+        self._start = _checked(start, channel)
         self._follow = flag("follow", follow)
         self._view = one_of("view", view, VIEWS)
         self._authors = None if authors is None else _names(authors)
@@ -240,7 +240,7 @@ class Stream(Generic[T]):
     ) -> AsyncGenerator[Chunk[T] | Reset]:
         """Yield the chunks with their indices and cursors. For the rest see `read`."""
         body = current_body()
-        place = self._start if start is None else _checked(start)
+        place = self._start if start is None else _checked(start, self.channel)
         goes_on = self._follow if follow is None else flag("follow", follow)
         if body is not None and not self.channel.run:
             heard = body.streams.heard
@@ -256,6 +256,7 @@ class Stream(Generic[T]):
             async for entry in entries:
                 if self._wants(entry):
                     yield await self._chunk(entry, str(reader.cursor(entry)))
+        await self._check_whole(reader)
         self._raise(reader.closed)
 
     def _taken(self, codec: Codec, taken: Recorded) -> Chunk[T]:
@@ -271,8 +272,10 @@ class Stream(Generic[T]):
 
     async def tail(self) -> int:
         """Return the index of the last chunk that counts now, or -1."""
-        backend = await self._backend("reading a stream")
-        return await self._reader(backend, "effective", follow=False).count() - 1
+        reader = self._reader(await self._backend("reading a stream"), "effective", follow=False)
+        count = await reader.count()
+        await self._check_whole(reader)
+        return count - 1
 
     async def ended(self) -> bool:
         """Return whether nothing more can come: it was closed, or its run has ended.
@@ -287,6 +290,7 @@ class Stream(Generic[T]):
         async with aclosing(reader.entries(None)) as entries:
             async for _ in entries:
                 pass
+        await self._check_whole(reader)
         return reader.closed is not None
 
     async def page(self, cursor: str | None = None, limit: int = 100) -> Page[T]:
@@ -296,7 +300,7 @@ class Stream(Generic[T]):
             RunNotFound, RunExpired: there is no such run. InvalidOption: the limit is below 1.
         """
         whole("limit", limit, 1, _PAGE_MOST)
-        place = _place_of(0 if cursor is None else _checked(cursor))
+        place = _place_of(0 if cursor is None else _checked(cursor, self.channel))
         backend = await self._backend("reading a stream")
         reader = self._reader(backend, "effective", follow=False)
         over = await self._has_ended()
@@ -314,6 +318,7 @@ class Stream(Generic[T]):
                     chunks.append(found)
                 else:
                     gone = found.indices
+        await self._check_whole(reader)
         done = not more and (reader.closed is not None or over)
         return Page(chunks, cursor, done, gone)
 
@@ -328,6 +333,15 @@ class Stream(Generic[T]):
             ended=self._has_ended,
         )
 
+    async def _check_whole(self, reader: Reader) -> None:
+        """Let no reader take the removal of the run for the end of its stream."""
+        if reader.cut and self.channel.run:
+            await self._check_run("reading a stream")
+
+    async def _check_run(self, doing: str) -> None:
+        backend = self._owner().backend
+        await patiently(lambda: check_run(backend, self.channel.run), doing)
+
     async def _has_ended(self) -> bool:
         return bool(self.channel.run) and await _is_complete(
             self._owner().backend, self.channel.run
@@ -338,7 +352,7 @@ class Stream(Generic[T]):
             raise NotInWorkflowBody(doing, "read it in a @step")
         backend = self._owner().backend
         if self.channel.run:
-            await patiently(lambda: check_run(backend, self.channel.run), doing)
+            await self._check_run(doing)
         await patiently(lambda: check_group(backend, self.channel), doing)
         return backend
 
@@ -362,7 +376,11 @@ class Stream(Generic[T]):
         data, blobs = chunk.payload, self._owner().blobs
         if isinstance(data, bytes):
             return data
-        return await patiently(lambda: blobs.resolve(self.channel.run, data), "reading a chunk")
+        try:
+            return await patiently(lambda: blobs.resolve(self.channel.run, data), "reading a chunk")
+        except HistoryLost:
+            await self._check_run("reading a chunk")  # it was removed with its run
+            raise
 
     def _raise(self, closed: Closed | None) -> None:
         if closed is not None and closed.error is not None:
@@ -385,7 +403,7 @@ class Stream(Generic[T]):
         return self._owner().outlet
 
 
-def _checked(start: object) -> int | str:
+def _checked(start: object, channel: Channel) -> int | str:
     """Return where a reading begins.
 
     Raises:
@@ -395,7 +413,7 @@ def _checked(start: object) -> int | str:
         return start
     if isinstance(start, str):
         if start not in _WORDS:
-            Cursor.parse(start)
+            Cursor.parse(start).check(channel)
         return start
     raise InvalidOption("start", start, "an index, 'begin', 'now', or a cursor of this stream")
 

@@ -23,8 +23,8 @@ from .readers import Cursor, Reader
 from .resting import TopicWait
 from .state import StepState
 
-_BATCH = 100
-"""Chunks that are recorded at once, at most."""
+_BATCH, _BATCH_BYTES = 100, 1 << 20
+"""Chunks that are recorded at once, at most, and their bytes, beside the last one's."""
 
 _WHOLE = 1 << 31
 """An offset behind all chunks of a message."""
@@ -152,7 +152,10 @@ async def _fill(  # noqa: PLR0913 - one reading
     *,
     follow: bool = False,
 ) -> Place:
-    """Add chunks until there are so many; return the place up to which all was looked at."""
+    """Add chunks until there are so many, or they are large.
+
+    Return the place up to which all was looked at.
+    """
     streams = current_step().client.backend.streams
     reader = Reader(streams, channel, "effective", follow=follow, ended=_never)
     async with aclosing(reader.onward(after)) as chunks:
@@ -167,7 +170,7 @@ async def _fill(  # noqa: PLR0913 - one reading
                         *(_mark_of(chunk.source), chunk.i),
                     ]
                 )
-            if len(found) >= most:
+            if len(found) >= most or sum(len(row[0]) for row in found) >= _BATCH_BYTES:
                 break
     return max(after, Place(reader.looked, _WHOLE))
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from secrets import token_hex
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from offbook.actors.client import Client
 from offbook.actors.define import Workflow
@@ -24,7 +24,7 @@ from offbook.actors.options import UNSET, Duration
 from offbook.actors.requests import Response, read_json
 from offbook.actors.worker import Worker
 
-from ..http.asgi import Gone, Incoming, Scope, ServerEvent, send_events
+from ..http.asgi import Gone, Incoming, Scope, ServerEvent, send_events, split
 from ..http.calls import Call, Limits
 from ..http.edge import Authenticate, Edge, Handler
 from ..http.problems import Problem, unknown, wrong_method
@@ -95,7 +95,7 @@ class ChatEdge(Edge):
 
     def rest_of(self, scope: Scope, *, mounted: bool = True) -> str | None:
         """Return the path below the prefix, encoded as it came; None: it is not this edge's."""
-        path, root = scope["path"], scope.get("root_path", "")
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
         if self.prefix in {path, path.removeprefix(root)}:
             return ""
         found = super().rest_of(scope, mounted=mounted)
@@ -149,7 +149,7 @@ class ChatEdge(Edge):
             return
         site = incoming.header("sec-fetch-site")
         ours = (incoming.header("host") or "").lower()
-        if site != "same-origin" and urlsplit(origin).netloc.lower() != ours:
+        if site != "same-origin" and (not ours or split(origin).netloc.lower() != ours):
             detail = f"pages of {origin} may not send: name it in origins="
             raise Problem(403, "foreign-origin", detail, close=True)
 
@@ -197,6 +197,7 @@ class ChatEdge(Edge):
             if not await reading.is_active():
                 return Response(204)
             start = 0
+        await reading.check()
         headers: tuple[tuple[str, str], ...] = ()
         if start < 0:
             snapshot = await reading.snapshot()
@@ -244,12 +245,13 @@ async def _events(reading: Reading, start: int) -> AsyncIterator[ServerEvent]:
 def _start_of(incoming: Incoming) -> int | None:
     """Return the index to begin at; None where nothing was asked."""
     text, last = incoming.query.get("startIndex"), incoming.header("last-event-id")
+    name = "Last-Event-ID" if text is None else "startIndex"
     try:
         if text is not None:
             return int(text)
         return None if last is None else max(0, int(last) + 1)
     except ValueError:
-        raise Problem(422, "bad-query", "startIndex must be a whole number") from None
+        raise Problem(422, "bad-query", f"{name} must be a whole number") from None
 
 
 Act = Callable[[Call, object, str], Awaitable[Response | None]]

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from offbook.actors.again import patiently
 from offbook.actors.client import Client
 from offbook.actors.errors import (
     PayloadMismatch,
@@ -13,6 +14,7 @@ from offbook.actors.errors import (
     RunTerminated,
     StreamFailed,
 )
+from offbook.actors.outlet import check_run
 from offbook.actors.stream import Reset, Stream
 
 from .machine import End, Item, Machine, Wire, Withdrawn, Written
@@ -90,6 +92,14 @@ class Reading:
         if await self.turn.run.status() in ENDED:
             return False
         return not (await self.snapshot()).over
+
+    async def check(self) -> None:
+        """Check that there is something to read.
+
+        Raises:
+            RunExpired: it was removed with its run, after its retention.
+        """
+        await patiently(lambda: check_run(self.client.backend, self.turn.run.id), "reading a chat")
 
     def _machine(self) -> Machine:
         return Machine(

@@ -9,16 +9,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from offbook.actors.again import patiently
 from offbook.actors.client import Client
 from offbook.actors.define import Workflow
-from offbook.actors.errors import RunConflict
+from offbook.actors.errors import RunConflict, RunExpired
 from offbook.actors.model import HEAD, Head, decode_head
 from offbook.actors.names import check_name
 from offbook.actors.options import UNSET, Duration
+from offbook.actors.outlet import check_run
 from offbook.actors.run import Run
 
 STREAM = "ui"
@@ -189,10 +191,13 @@ class RunPerTurn:
         return None if head is None else self._turn(head)
 
     async def _answers(self, head: Head | None, digest: str) -> bool:
-        """Return whether a run answers the very same message, or has: not if it failed."""
+        """Return whether a run answers the very same message, or has, and did not fail."""
         if head is None or not digest or head.attributes.get(REQUEST) != digest:
             return False
-        return await self.client.status_of(head.run) not in _IN_VAIN
+        with suppress(RunExpired):
+            await patiently(lambda: check_run(self.client.backend, head.run), "looking for a chat")
+            return await self.client.status_of(head.run) not in _IN_VAIN
+        return False
 
     def _facts(self, request: ChatRequest, digest: str) -> dict[str, Any]:
         answers = request.answers

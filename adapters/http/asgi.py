@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -15,11 +16,11 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,6 +31,13 @@ Headers = Sequence[tuple[str, str]]
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of a body, unless it is said otherwise."""
+
+_FIELDS = 100
+_DIGITS = 18
+"""Of a length that is a number at all."""
+
+_MOMENT = 1.0
+"""Seconds that a reader has to take what was sent, when the process is about to end."""
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at a web server that may be stopping."""
@@ -45,6 +53,10 @@ class BodyTooLarge(Exception):
 
 class BodyTooSlow(Exception):
     """A body that did not come in time."""
+
+
+class QueryTooLong(Exception):
+    """A query with more parameters than anybody needs."""
 
 
 class Incoming:
@@ -74,9 +86,16 @@ class Incoming:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The parameters of the query; the last one of a name counts."""
+        """The parameters of the query; the last one of a name counts.
+
+        Raises:
+            QueryTooLong: there are more than 100.
+        """
         text = self._scope.get("query_string", b"").decode("latin-1")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_FIELDS))
+        except ValueError:
+            raise QueryTooLong from None
 
     @property
     def source(self) -> str:
@@ -87,11 +106,26 @@ class Incoming:
     @property
     def url(self) -> str:
         """The whole address as the caller knows it, by its Host header."""
-        host = self.header("host") or _place(self._scope.get("server"))
         raw = self._scope.get("raw_path")
-        path = raw.decode("latin-1").partition("?")[0] if raw else quote(self.path)
+        return self._url(raw.decode("latin-1").partition("?")[0] if raw else quote(self.path))
+
+    @property
+    def plain_url(self) -> str:
+        """The same with nothing in its path encoded that need not be."""
+        return self._url(quote(self.path))
+
+    def _url(self, path: str) -> str:
+        host = self.header("host") or _place(self._scope.get("server"))
         query = self._scope.get("query_string", b"").decode("latin-1")
         return f"{self.scheme}://{host}{path}" + (f"?{query}" if query else "")
+
+
+def split(address: str) -> SplitResult:
+    """Return the parts of an address that somebody sent; all empty where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _place(server: Sequence[Any] | None) -> str:
@@ -111,8 +145,10 @@ async def read_body(
         BodyTooLarge, BodyTooSlow: why not. Gone: the sender has left before its end.
     """
     declared = incoming.header("content-length")
-    if declared is not None and declared.isdecimal() and int(declared) > limit:
-        raise BodyTooLarge
+    if declared is not None and declared.isdecimal():
+        digits = declared.lstrip("0")
+        if len(digits) > _DIGITS or int(digits or "0") > limit:
+            raise BodyTooLarge
     try:
         async with asyncio.timeout(seconds):
             return await _collected(receive, limit)
@@ -202,7 +238,8 @@ class ServerEvent:
                 lines.append(f"{field}: {value}")
         text = self.data.replace("\r\n", "\n").replace("\r", "\n")
         lines += [f"data: {line}" for line in text.split("\n")]
-        return "\n".join([*lines, "", ""]).encode()
+        # Half a surrogate pair becomes the escape that JSON has for it.
+        return "\n".join([*lines, "", ""]).encode("utf-8", "backslashreplace")
 
 
 EVENT_STREAM: Headers = (
@@ -283,26 +320,50 @@ async def send_events(  # noqa: PLR0913 - each has a default
     the answer is left without its end: the server cuts the connection, and a reader that comes
     back goes on after the last id. Only an iterator that ends makes a proper end.
 
+    A reader that takes nothing holds the stream up; where it holds up the end of the process too,
+    it is left after a second.
+
     heartbeat: seconds of silence after which a comment is sent. retry: milliseconds that readers
     wait before they come back.
     """
     started = encoded([*EVENT_STREAM, *headers])
     await send({"type": "http.response.start", "status": 200, "headers": started})
-    await _more(send, f"retry: {retry}\n\n".encode())
     leaving = leaving or Leaving()
     with leaving.watching():
         ends: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(until_gone(receive)),
             asyncio.ensure_future(leaving.wait()),
         ]
+        finished = False
         try:
-            finished = await _pass_on(send, events, ends, heartbeat)
+            async with _left_soon_after(ends[1]):
+                await _more(send, f"retry: {retry}\n\n".encode())
+                finished = await _pass_on(send, events, ends, heartbeat)
         finally:
             await _cancelled(*ends)
             await _closed(events)
     if finished:
         await send({"type": "http.response.body", "body": b""})
     return finished
+
+
+@asynccontextmanager
+async def _left_soon_after(time: "asyncio.Future[Any]") -> AsyncGenerator[None]:
+    """Leave what is inside a second after it is time, whatever it waits for."""
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(None)
+
+    def hurry(_time: "asyncio.Future[Any]") -> None:
+        with suppress(RuntimeError):  # it was left by itself
+            limit.reschedule(loop.time() + _MOMENT)
+
+    try:
+        async with limit:
+            time.add_done_callback(hurry)
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
 
 
 async def _pass_on(

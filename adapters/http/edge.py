@@ -4,7 +4,7 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from offbook.actors.client import Client
 from offbook.actors.define import Workflow
@@ -12,13 +12,14 @@ from offbook.actors.errors import InvalidOption, OffbookError
 from offbook.actors.machine_webhooks import WELL_KNOWN
 from offbook.actors.model import VERSION
 from offbook.actors.requests import Response
+from offbook.actors.values import text, whole
 from offbook.actors.worker import Worker
 
-from .asgi import Gone, Incoming, Leaving, Receive, Scope, Send, respond
+from .asgi import Gone, Incoming, Leaving, QueryTooLong, Receive, Scope, Send, respond, split
 from .calls import Call, Limits
 from .guesses import Guesses
 from .hooks import WebhookRoute
-from .problems import Problem, problem_of, unknown, wrong_method
+from .problems import TOO_DEEP, Problem, problem_of, unknown, wrong_method
 from .running import Running
 from .runs import Runs, health
 from .signatures import Keys, Secrets
@@ -30,6 +31,7 @@ Handler = Callable[[Call], Awaitable[Response | None]]
 DROPPED = ("authorization", "cookie", "proxy-authorization")
 """Headers of a webhook's requests that are kept nowhere, unless it is said otherwise."""
 
+_MOST_GUESSES = 1_000_000_000
 _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 _CURE = (
     "without authenticate= this edge serves only webhooks and health beyond this machine: "
@@ -66,10 +68,11 @@ class Edge:
         wrong_tokens: int | None = None,
         dropped_headers: Iterable[str] = DROPPED,
     ) -> None:
+        prefix = text("prefix", prefix)
         if not prefix.startswith("/") or prefix.endswith("/"):
             raise InvalidOption("prefix", prefix, "a path that begins with / and does not end so")
-        if wrong_tokens is not None and wrong_tokens < 1:
-            raise InvalidOption("wrong_tokens", wrong_tokens, "1 or more, or None")
+        if wrong_tokens is not None:
+            whole("wrong_tokens", wrong_tokens, 1, _MOST_GUESSES)
         self.client = client
         self.prefix = prefix
         self.leaving = Leaving()
@@ -104,7 +107,7 @@ class Edge:
         mounted: an application that mounts it at a place of its own makes that the prefix.
         """
         path: str = scope["path"]
-        root: str = scope.get("root_path", "")
+        root: str = scope.get("root_path", "").rstrip("/")
         inner = path[len(root) :] if root and path.startswith(root + "/") else path
         # Some frameworks cut the path of what they mount and do not say so; the raw one is whole.
         raw: bytes = scope.get("raw_path") or b""
@@ -165,6 +168,10 @@ class Edge:
                 self.client.observer.log("info", "stream_cut", code=error.code, reason=str(error))
                 raise Gone from error
             raise problem_of(error) from error
+        except QueryTooLong as error:
+            raise Problem(422, "bad-query", "the query has too many parameters") from error
+        except RecursionError as error:
+            raise (Gone if started else Problem(500, "too-deep", TOO_DEEP)) from error
         except (Problem, Gone):
             raise
         except Exception as error:
@@ -243,9 +250,9 @@ def _is_local(incoming: Incoming) -> bool:
     if any(incoming.header(name) is not None for name in _FORWARDED):
         return False
     origin = incoming.header("origin")
-    hosts = [urlsplit(f"//{incoming.header('host') or ''}").hostname]
+    hosts = [split(f"//{incoming.header('host') or ''}").hostname]
     if origin is not None:
-        hosts.append(urlsplit(origin).hostname)
+        hosts.append(split(origin).hostname)
     return _loops(incoming.source) and all(host == "localhost" or _loops(host) for host in hosts)
 
 

@@ -50,7 +50,7 @@ class WebhookRoute:
         caller = checked_id(caller) or secrets.token_hex(8)
         body = await call.body()
         self._check_signature(target, call.incoming, body)
-        sent = self._sent(call.incoming, caller, body)
+        sent = self._sent(call.incoming, token, caller, body)
         if not await self._client.webhooks.deliver(target, sent, token):
             return self._nothing(call.incoming)
         return await self._answer(call, target, caller)
@@ -86,15 +86,17 @@ class WebhookRoute:
         now = self._client.backend.clock.now() / 1e6
         self._keys.check(target.signed, incoming, body, now)
 
-    def _sent(self, incoming: Incoming, caller: str, body: bytes) -> Sent:
+    def _sent(self, incoming: Incoming, token: str, caller: str, body: bytes) -> Sent:
         headers: dict[str, str] = {}
         for name, value in incoming.headers:
             if name not in self._dropped:
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        # The token is stored nowhere, however it was spelled: see `Webhooks.deliver`.
+        url = incoming.url if f"/{token}" in incoming.url else incoming.plain_url
         return {
             "id": caller,
             "method": incoming.method,
-            "url": incoming.url,
+            "url": url,
             "headers": headers,
             "body": body,
         }

@@ -8,6 +8,9 @@ from offbook.actors.requests import Response
 
 from .asgi import Headers
 
+TOO_DEEP = "it nests too deep to be told as JSON"
+"""Of a result, or of a chunk."""
+
 
 class Problem(Exception):
     """Why a request is refused.

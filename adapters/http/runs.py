@@ -41,7 +41,8 @@ class Runs:
         if workflow is None:
             raise Problem(404, "not-startable", _not_startable(self._startable))
         bound = self._bound(workflow, fields)
-        run_id = fields.get("id") or _id_of(workflow, call)
+        given = fields.get("id")
+        run_id = _id_of(workflow, call) if given is None else given
         attributes = _shaped(fields, "attributes", dict, {})
         run: Run[Any] = await self._client.start(bound, id=run_id, attributes=attributes)
         return as_json(201, {"run": run.id}, {"location": f"runs/{run.id}"})

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from offbook.actors.errors import InvalidOption
 
@@ -61,6 +62,8 @@ class Keys:
     """The secrets of all senders by name; several of one name are all good."""
 
     def __init__(self, secrets: Mapping[str, Secrets]) -> None:
+        if not isinstance(secrets, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("webhook_secrets", "(hidden)", "a mapping of names to secrets")
         self._keys = {name: _keys(name, found) for name, found in secrets.items()}
 
     def __repr__(self) -> str:
@@ -86,11 +89,13 @@ class Keys:
             raise _refused("the signature does not fit")
 
 
-def _keys(name: str, secrets: Secrets) -> tuple[bytes, ...]:
-    listed = [secrets] if isinstance(secrets, str) else list(secrets)
+def _keys(name: str, secrets: object) -> tuple[bytes, ...]:
+    listed: list[object] = [secrets]
+    if isinstance(secrets, Iterable) and not isinstance(secrets, str | bytes):
+        listed = list(cast("Iterable[object]", secrets))
     if not listed:
         raise InvalidOption(f"webhook_secrets[{name!r}]", "nothing", _EXPECTED)
-    return tuple(key_of(name, secret) for secret in listed)
+    return tuple(key_of(name, secret if isinstance(secret, str) else "") for secret in listed)
 
 
 def _matches(keys: Iterable[bytes], message: str, time: str, given: str, body: bytes) -> bool:

@@ -18,6 +18,7 @@ from offbook.actors.stream import Chunk, Reset, Stream
 
 from .asgi import Gone, ServerEvent, send_events
 from .calls import Call
+from .problems import TOO_DEEP
 
 END = "end"
 """The name of the last event, and its id: who comes back with it has had all."""
@@ -45,7 +46,7 @@ class Streams:
         start = start_of(call)
         if start == END:
             return Response(204)
-        stream, backend = run.stream(name), self._client.backend
+        stream, backend = run.stream(name, start=start), self._client.backend
         await patiently(lambda: check_run(backend, run_id), "reading a stream")
         events = chunk_events(stream, start)
         whole = await send_events(
@@ -84,9 +85,16 @@ async def chunk_events(stream: Stream[Any], start: int | str) -> AsyncGenerator[
             async for chunk in chunks:
                 yield _event(chunk)
     except StreamFailed as error:
-        yield ServerEvent(_json({"code": error.code, "detail": str(error)}), END, FAILED)
+        yield _failed(error.code, str(error))
+    except RecursionError:
+        # Who came back would meet the same chunk again.
+        yield _failed("too-deep", TOO_DEEP)
     else:
         yield ServerEvent("{}", END, END)
+
+
+def _failed(code: str, detail: str) -> ServerEvent:
+    return ServerEvent(_json({"code": code, "detail": detail}), END, FAILED)
 
 
 def _event(chunk: Chunk[Any] | Reset) -> ServerEvent:

@@ -159,6 +159,27 @@ def test_a_reader_that_is_slow_reads_what_was_not_kept_for_it() -> None:
     run(main())
 
 
+def test_little_is_kept_for_a_reader_that_is_slow_however_large_the_messages_are() -> None:
+    async def main() -> None:
+        store = Store()
+        feed = await opened(store)
+        for _ in range(100):
+            store.add(b"x" * 500_000)
+            kept = sum(len(posted.data) for posted, _ in vars(feed)["_hints"])
+            assert kept < 5 * 2**20
+        found: list[Posted] = []
+        while more := await feed.next(0):
+            found += more
+        assert found == store.posted
+        assert vars(feed)["_bytes"] == 0
+        posted = store.add(b"live again")
+        pages = store.pages
+        assert await feed.next(LONG) == [posted]
+        assert store.pages == pages
+
+    run(main())
+
+
 def test_a_lost_answer_is_asked_for_again() -> None:
     class Silent(Store):
         calls = 0

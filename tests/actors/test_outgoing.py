@@ -144,7 +144,7 @@ def test_after_a_change_of_owners_every_stream_of_the_run_is_sealed() -> None:
     assert (seal.kind, seal.channel, seal.source.nonce) == (SEAL, None, "x")
     out = log.state().out
     assert out is not None
-    assert out.doubt
+    assert out.doubts == [seal]
 
 
 def test_a_step_that_wrote_nothing_asks_for_nothing() -> None:

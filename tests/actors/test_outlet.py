@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from offbook.actors.blobs import BlobStore
-from offbook.actors.chunks import CHUNKS, Message, Source
+from offbook.actors.chunks import CHUNKS, SEAL, Message, Source
 from offbook.actors.codec import Codec
-from offbook.actors.errors import StreamClosed
-from offbook.actors.outlet import Outlet
+from offbook.actors.errors import ServerRefused, StreamClosed
+from offbook.actors.outgoing import Outgoing, Say
+from offbook.actors.outlet import Outlet, always
 from offbook.actors.ports import Channel, Unsure
+from offbook.actors.readers import Reader, Shown
+from offbook.actors.saying import Saying
 from offbook.adapters.memory import MemoryBackend, World
 from offbook.testing import run
 
@@ -25,10 +30,14 @@ class Gate:
         self.open = asyncio.Event()
         self.open.set()
         self.lost = 0
+        self.refused = 0
         self._append = append
 
     async def append(self, channel: Channel, data: bytes) -> int:
         await self.open.wait()
+        if self.refused:
+            self.refused -= 1
+            raise ServerRefused("words", "no space is left")
         seq = await self._append(channel, data)
         if self.lost:
             self.lost -= 1
@@ -45,7 +54,8 @@ class Stage:
         self.gate = Gate(backend.streams.append)
         streams: Any = backend.streams
         streams.append = self.gate.append
-        self.outlet = Outlet(backend, blobs, Codec(), source, asyncio.get_running_loop())
+        self.loop = asyncio.get_running_loop()
+        self.outlet = Outlet(backend, blobs, Codec(), source, self.loop)
 
     async def messages(self, channel: Channel) -> list[Message]:
         posted = await self.backend.streams.page(channel, 0, 10_000)
@@ -149,6 +159,38 @@ def test_a_lost_answer_leaves_numbers_by_which_readers_tell() -> None:
     play(act)
 
 
+def test_a_client_may_try_anew_what_was_refused() -> None:
+    async def act(stage: Stage) -> None:
+        topic = Channel("topic")
+        stage.gate.refused = 1
+        pipe = await stage.outlet.pipe(topic, look=True)
+        await pipe.write([b"refused"], "")
+        with pytest.raises(ServerRefused):
+            await pipe.flush()
+        for word in (b"taken", b"too"):
+            pipe = await stage.outlet.pipe(topic, look=True)
+            await pipe.write([word], "")
+            await pipe.flush()
+        assert await stage.chunks(topic) == [b"taken", b"too"]
+
+    play(act, Source("", nonce="client"))
+
+
+def test_a_step_fails_with_what_was_refused() -> None:
+    async def act(stage: Stage) -> None:
+        stage.gate.refused = 1
+        pipe = await stage.outlet.pipe(WORDS)
+        await pipe.write([b"refused"], "")
+        with pytest.raises(ServerRefused):
+            await pipe.flush()
+        with pytest.raises(ServerRefused):
+            await (await stage.outlet.pipe(WORDS)).write([b"more"], "")
+        with pytest.raises(ServerRefused):
+            await stage.outlet.finish()
+
+    play(act)
+
+
 def test_a_client_forgets_channels_that_it_wrote_to_long_ago() -> None:
     async def act(stage: Stage) -> None:
         for n in range(2_500):
@@ -161,3 +203,29 @@ def test_a_client_forgets_channels_that_it_wrote_to_long_ago() -> None:
         assert len({(m.source, m.i) for m in again}) == 2, "told apart by readers"
 
     play(act, Source("", nonce="client"))
+
+
+def test_what_a_stale_process_said_where_nobody_looked_is_settled_at_the_end() -> None:
+    """Its step was settled before it began the stream: only the run's end can find that."""
+
+    async def surely(act: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - of the act
+        return await act()
+
+    async def act(stage: Stage) -> None:
+        late, plain = Channel("late", "run"), Channel("plain", "run")
+        await (await stage.outlet.pipe(late)).write([b"stale"], "")
+        await stage.outlet.finish()
+        client = Outlet(stage.backend, stage.outlet.blobs, Codec(), Source("run"), stage.loop)
+        await (await client.pipe(plain)).write([b"of the body"], "")
+        await client.finish()
+        seal = Say(SEAL, None, replace(STEP, nonce="winner"), -1, body=False)
+        env: Any = SimpleNamespace(backend=stage.backend, blobs=stage.outlet.blobs)
+        for _ in range(2):
+            await Saying(env, "run", surely).end(Outgoing(names={"words"}, doubts=[seal]))
+        for channel, right in ((late, []), (plain, [b"of the body"])):
+            reader = Reader(stage.backend.streams, channel, "effective", follow=True, ended=always)
+            found = [entry async for entry in reader.entries(0)]
+            assert [e.chunk.payload for e in found if isinstance(e, Shown)] == right
+            assert reader.closed is not None
+
+    play(act)

@@ -1,6 +1,7 @@
 """Whoever reads, from wherever and whenever: in the end they all have the same."""
 
 import asyncio
+import gc
 import random
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offbook.actors.chunks import CHUNKS, Message, Source
+from offbook.actors.feed import Past
 from offbook.actors.readers import Cursor, Entry, Gone, Reader, Shown
 from offbook.testing import run
 from support.channels import CHANNEL, Store, chunk, close, end, meaning, script, seal
@@ -354,5 +356,23 @@ def test_a_message_that_nobody_told_of_is_read_though_nothing_follows() -> None:
             stage.store.listeners = listeners
             assert values([await asyncio.wait_for(second, 60)]) == [b"1"], "the run goes on"
         assert not stage.store.listeners
+
+    run(main())
+
+
+def test_a_live_reader_keeps_nothing_of_what_it_has_read() -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.say(*(chunk(BODY, n) for n in range(100)))
+        async with aclosing(stage.reader().entries(0)) as entries:
+            for _ in range(100):
+                await anext(entries)
+            coming = asyncio.ensure_future(anext(entries))
+            await asyncio.sleep(0.1)
+            gc.collect()
+            kept = [p for p in gc.get_objects() if isinstance(p, Past) and vars(p)["_kept"]]
+            assert kept == []
+            stage.say(chunk(BODY, 100))
+            assert isinstance(await coming, Shown)
 
     run(main())

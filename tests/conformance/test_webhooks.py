@@ -23,7 +23,7 @@ from offbook import (
     workflow,
 )
 from offbook.adapters.http import Edge
-from support.notes import note, notes
+from support.notes import note, noted, notes
 from support.worlds import CatalogueEnvironment
 
 PREFIX = "/.well-known/offbook/v1"
@@ -260,6 +260,48 @@ async def test_a_request_that_is_repeated_has_one_event_and_one_answer(
         for caller, number in (("same", 1), ("last", 4)):
             reply = await browser.post(url, content=b"again", headers={"webhook-id": caller})
             assert (reply.status_code, reply.json()) == (200, number)
+
+
+@step
+async def works_on(request: Request[Any]) -> str:
+    run: Any = current_run()
+    note(f"working on {request.id}")
+    if len(notes(run)) < 3:  # its address, and this
+        await asyncio.Event().wait()
+    return request.text
+
+
+@workflow
+async def works_first() -> list[str]:
+    async with webhook(respond_with="manual") as open_hook:
+        await open_hook.claim()
+        await tell(open_hook.url)
+        request = await open_hook
+        text = await works_on(request)
+        await request.respond(body=text)
+        return [text, (await open_hook).text]
+
+
+async def test_a_request_that_is_repeated_over_a_crash_is_had_once(
+    env: CatalogueEnvironment,
+) -> None:
+    run = await env.client.start(works_first)
+    (url,) = await told(run)
+    async with browsing(env) as browser:
+        sending = [
+            asyncio.create_task(browser.post(url, content=b"a", headers={"webhook-id": "same"}))
+            for _ in range(2)
+        ]
+        await noted(run, "working on same")
+        await env.crash(env.workers[0])
+        sending[0].cancel()
+        await env.add_worker()
+        retry = await browser.post(url, content=b"a", headers={"webhook-id": "same"})
+        replies = [retry, await sending[1]]
+        assert [(reply.status_code, reply.text) for reply in replies] == [(200, "a")] * 2
+        await browser.post(url, content=b"b", headers={"webhook-id": "other"})
+    assert await run.result() == ["a", "b"]
+    assert (await env.kinds(run)).count("hook_received") == 2
 
 
 @workflow

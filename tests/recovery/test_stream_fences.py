@@ -55,6 +55,11 @@ class Rivals:
         return [value async for value in self.run.stream("words", follow=follow)]
 
 
+async def said_half(stage: Scene, pid: int) -> bool:
+    """Return whether a process waits for its gate, so that it will say the other half."""
+    return any(call.phase == "half" and call.pid == pid for call in stage.ledger.calls())
+
+
 @asynccontextmanager
 async def rivals(url: str, namespace: str, folder: Path, *, far: bool) -> AsyncGenerator[Rivals]:
     async with scene(url, namespace, folder, module="recovery.voices") as stage:
@@ -65,10 +70,12 @@ async def rivals(url: str, namespace: str, folder: Path, *, far: bool) -> AsyncG
         first = await stage.ledger.reached("w")
         stale = stage.troupe.by_pid(first.pid)
         await live.has([first.pid, COUNT - 1])
+        await until(lambda: said_half(stage, first.pid))  # readers may hear it before its writer
         stale.pause()
         second = await stage.ledger.reached("w", 2)
         assert (second.step, second.attempt) == (first.step, first.attempt)
         await live.has([second.pid, COUNT - 1])
+        await until(lambda: said_half(stage, second.pid))
         yield Rivals(stage, run, stale, second.pid, live, raw, readers)
 
 
@@ -79,8 +86,9 @@ async def judge(play: Rivals) -> None:
     await asyncio.gather(*play.readers)
     assert play.live.values == play.right
     assert play.live.resets == 1
-    aside = play.run.stream(f"aside-{play.stale.pid}")
-    assert [value async for value in aside] == [], "nor where nobody else writes"
+    aside = Copy(play.run.stream(f"aside-{play.stale.pid}"))
+    await aside.read()
+    assert aside.values == [], "nor where nobody else writes"
     assert [v async for v in play.run.stream(f"aside-{play.successor}")] == [play.successor]
     assert await play.seen(follow=True) == play.right
     entries = [e async for e in play.run.stream("words", view="attempts").chunks()]

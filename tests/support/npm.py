@@ -49,6 +49,20 @@ def installed(folder: Path) -> Path:
     return folder
 
 
+def built(page: Path, packages: Path, folder: Path) -> Path:
+    """Return a folder with a page of the examples, built with the packages of another one."""
+    source, out = folder / "page", folder / "dist"
+    shutil.copytree(page, source, ignore=shutil.ignore_patterns("node_modules"))
+    (source / "node_modules").symlink_to(installed(packages) / "node_modules")
+    vite = installed(page) / "node_modules" / "vite" / "bin" / "vite.js"
+    command = ["node", str(vite), "build", str(source), "--config", str(page / "vite.config.js"),
+               "--outDir", str(out), "--emptyOutDir"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"{page} does not build with {packages.name}:\n{done.stderr[-2000:]}")
+    return out
+
+
 def _install(folder: Path) -> None:
     command = ["npm", "install", "--no-package-lock", "--legacy-peer-deps", "--no-audit",
                "--no-fund", "--ignore-scripts", "--loglevel=error"]  # fmt: skip

@@ -22,12 +22,15 @@ _STOP_SECONDS = 30.0
 class WebServer:
     """One uvicorn with the application of a framework. It is ready inside of the block."""
 
-    def __init__(self, framework: str, folder: Path, *, url: str | None = None) -> None:
+    def __init__(
+        self, framework: str, folder: Path, *, url: str | None = None, namespace: str = "offbook"
+    ) -> None:
         self.framework = framework
         self.port = free_port()
         self.log = folder / "web.log"
         self._folder = folder
         self._url = url
+        self._namespace = namespace
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -46,6 +49,7 @@ class WebServer:
             "PYTHONDONTWRITEBYTECODE": "1",
             "WEB_APP": self.framework,
             "WEB_FOLDER": str(self._folder),
+            "OFFBOOK_NAMESPACE": self._namespace,
         }
         if self._url is not None:
             environment["WEB_URL"] = self._url

@@ -1,7 +1,11 @@
-"""The example's page, with `useChat` in a real browser: what breaks on the way is not seen."""
+"""The example's page, with `useChat` in a real browser: what breaks on the way is not seen.
+
+It is played with the newest major, and with one of the older ones; `make test-browsers` plays all.
+"""
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -10,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from offbook.adapters.ai_sdk import Major
 from support.chromium import Chromium
+from support.npm import NPM, built
 from support.processes import TESTS
 from support.servers import free_port
 
@@ -20,16 +26,20 @@ WORD = 0.05
 ANSWER = "(document.querySelector('.assistant')?.innerText ?? '').trim()"
 WORDS = f"{ANSWER}.split(/\\s+/).length"
 ALL = 85
+PARAGRAPHS = "[...document.querySelectorAll('.assistant p')].map((one) => one.innerText)"
+BEGINNINGS = ("You said: hello.", "Each paragraph", "Load the page")
+OLDER: tuple[Major, ...] = (5, 6)
+FULL = os.environ.get("OFFBOOK_BROWSERS") == "full"
 SAYS = "document.getElementById('status').innerText"
 
 
 class Process:
     """A web server or a worker of the example."""
 
-    def __init__(self, url: str, namespace: str, log: Path) -> None:
+    def __init__(self, url: str, namespace: str, log: Path, **more: str) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OFFBOOK_", "OTEL_"))}
         own = {"OFFBOOK_URL": url, "OFFBOOK_NAMESPACE": namespace, "CHAT_SECONDS": str(WORD)}
-        self._environment = kept | own
+        self._environment = kept | own | more
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
@@ -48,16 +58,34 @@ class Process:
 
 
 class Stage:
-    """The example with its two processes and a browser at its page."""
+    """The example with its two processes and a browser at its page.
 
-    def __init__(self, url: str, namespace: str, folder: Path, page: Chromium) -> None:
+    older: the major of a client that the example's own page is not built with, and its page.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        folder: Path,
+        page: Chromium,
+        older: tuple[Major, Path] | None,
+    ) -> None:
+        more = {}
+        if older is not None:
+            more = {
+                "CHAT_MAJOR": str(older[0]),
+                "CHAT_PAGE": str(older[1]),
+                "PYTHONPATH": str(TESTS),
+            }
         self.port = free_port()
         self.page = page
-        self.web = Process(url, namespace, folder / "web.log")
+        self.web = Process(url, namespace, folder / "web.log", **more)
         self.worker = Process(url, namespace, folder / "worker.log")
+        self._app = "chat:app" if older is None else "support.chat_page:app"
 
     async def start_web(self) -> None:
-        await self.web.start("uvicorn", "chat:app", "--port", str(self.port))
+        await self.web.start("uvicorn", self._app, "--port", str(self.port))
 
     async def start_worker(self) -> None:
         await self.worker.start("offbook.ops", "worker", "chat")
@@ -69,15 +97,28 @@ class Stage:
             await asyncio.sleep(0.1)
         await self.page.type("input", text)
 
+    async def load_until_there(self) -> None:
+        """Load the page again until it comes."""
+        await self.page.load_again()
+        while await self.page.run("!!document.querySelector('input')") is not True:
+            await self.page.load_again()
+            await asyncio.sleep(0.1)
+
     async def has(self, words: int) -> None:
         """Return once the answer has so many words."""
         await self.page.until(f"{WORDS} >= {words}")
 
+    async def paragraphs(self) -> list[str]:
+        found: list[str] = await self.page.run(PARAGRAPHS)
+        return [text.strip() for text in found]
+
 
 @asynccontextmanager
-async def stage(url: str, namespace: str, folder: Path) -> AsyncGenerator[Stage]:
+async def stage(
+    url: str, namespace: str, folder: Path, older: tuple[Major, Path] | None = None
+) -> AsyncGenerator[Stage]:
     async with Chromium() as page:
-        found = Stage(url, namespace, folder, page)
+        found = Stage(url, namespace, folder, page, older)
         try:
             await asyncio.gather(found.start_web(), found.start_worker())
             yield found
@@ -101,9 +142,7 @@ async def test_an_answer_goes_on_whatever_dies(
         await here.web.kill()
         await here.page.load_again()  # nobody is there
         await here.start_web()
-        while await here.page.run("!!document.querySelector('input')") is not True:
-            await here.page.load_again()
-            await asyncio.sleep(0.1)
+        await here.load_until_there()
         await here.has(35)
 
         await here.web.kill()
@@ -118,3 +157,34 @@ async def test_an_answer_goes_on_whatever_dies(
         await here.page.load_again()
         await here.page.until(f"{SAYS} == 'ready'")
         assert await here.page.run(ANSWER) == whole
+
+
+@pytest.mark.parametrize("nth", range(2 if FULL else 1))
+async def test_an_older_page_goes_on_too(
+    nth: int, nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    """These majors cannot forget: what was half said stays, and is said again whole."""
+    major = OLDER[nth] if FULL else random.choice(OLDER)
+    page = built(EXAMPLE / "page", NPM / f"v{major}", tmp_path)
+    async with stage(nats_url, namespace, tmp_path, (major, page)) as here:
+        await here.open("hello")
+        await here.has(5)
+        await here.page.load_again()
+        await here.has(10)
+
+        await asyncio.gather(here.web.kill(), here.worker.kill())
+        await asyncio.gather(here.start_web(), here.start_worker())
+        await here.load_until_there()
+        await here.page.until(f"{SAYS} == 'ready' && {WORDS} >= {ALL}")
+        said = await here.paragraphs()
+        whole = [next(text for text in reversed(said) if text.startswith(w)) for w in BEGINNINGS]
+        assert sum(len(text.split()) for text in whole) == ALL
+        assert [text for text in said if text in whole] == whole
+        half = [text for text in said if text not in whole]
+        assert all(any(text.startswith(one) for text in whole) for one in half)
+        assert len(half) <= 1
+        assert await here.page.run("document.querySelectorAll('.assistant').length") == 1
+
+        await here.page.load_again()
+        await here.page.until(f"{SAYS} == 'ready'")
+        assert await here.paragraphs() == said

@@ -290,6 +290,8 @@ async def test_the_users_authentication_decides() -> None:
         ("", f"{PREFIX}x/health", 404),
         ("/api", f"/api{PREFIX}/health", 200),
         ("/api", f"{PREFIX}/health", 200),
+        ("/api/", f"/api{PREFIX}/health", 200),
+        ("/", f"{PREFIX}/health", 200),
         (PREFIX, f"{PREFIX}/health", 200),
         ("/inside", "/inside/health", 200),
         ("/in", "/inside/health", 404),
