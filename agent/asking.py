@@ -22,6 +22,7 @@ from offbook import (
 
 from .errors import ModelError
 from .home import at_home
+from .ids import Distinct
 from .messages import Message, ModelRequest, ModelResponse, Settings, ToolSpec
 from .models.base import (
     Checkpoint,
@@ -106,9 +107,10 @@ async def _heard(
     await voice.say(*([begun] if ask.opening else []), START_STEP)
     kept = context.last_heartbeat if context else None
     resume = Checkpoint(cast("dict[str, Any]", kept)) if isinstance(kept, dict) else None
-    asked, silent = perf_counter(), True
+    asked, silent, ids = perf_counter(), True, Distinct(request.messages)
     async with aclosing(model.stream(request, resume=resume)) as events:
-        async for event in events:
+        async for given in events:
+            event = ids.event(given)
             if silent and isinstance(event, _WORDS):
                 silent = False
                 told.set({"gen_ai.response.time_to_first_chunk": perf_counter() - asked})
