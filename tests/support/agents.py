@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offbook import current_step
-from offbook.agent import Agent, ModelRequest, Tool, tool
+from offbook.agent import Agent, ChatOptions, ModelRequest, Tool, tool
 from offbook.agent.models import Checkpoint, Completed, ModelEvent, OpenAIResponses, Scripted, call
 
 FOLDER = "OFFBOOK_TEST_LEDGER"
@@ -77,5 +77,14 @@ builder = Agent(
     tools=TOOLS,
     instructions="Build it.",
 )
+
+
+def recall(request: ModelRequest) -> str:
+    """Say all that a person has said."""
+    said = [message.text for message in request.messages if message.role == "user"]
+    return f"You said: {', '.join(said)}."
+
+
+talker = Agent(Paid([recall]), name="support.talker", chat=ChatOptions(turns=2))
 reader = Agent(OpenAIResponses("gpt-5"), name="support.reader")
 """Asks a vendor that the environment names."""
