@@ -83,9 +83,7 @@ def model_step(
     return made
 
 
-async def _answer(
-    model: Model, request: ModelRequest, ask: Ask, told: Span
-) -> ModelResponse:
+async def _answer(model: Model, request: ModelRequest, ask: Ask, told: Span) -> ModelResponse:
     """Ask, and tell the span how it went."""
     try:
         response = await _heard(model, request, ask, told)
@@ -96,9 +94,7 @@ async def _answer(
     return response
 
 
-async def _heard(
-    model: Model, request: ModelRequest, ask: Ask, told: Span
-) -> ModelResponse:
+async def _heard(model: Model, request: ModelRequest, ask: Ask, told: Span) -> ModelResponse:
     """Listen to an answer to its end, from where the last attempt left it if that can be."""
     context = _context()
     voice = Voice(ask.stream)

@@ -267,7 +267,7 @@ class Loop(Generic[T]):
             if task is None or task.cancelling() or tool.on_error == "raise":
                 raise
             return await self._failed(call, "it was cancelled")  # by itself, and nobody else is
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whoever calls sys.exit ends a tool, no run
             if tool.on_error == "raise" or isinstance(error, LOUD):
                 raise
             return await self._failed(call, failure_text(error))

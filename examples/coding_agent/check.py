@@ -189,9 +189,7 @@ class Play:
         lost = count["asked"] - count["answered"]
         if count["answered"] != len(SAID) + 1 or lost < cut:
             raise Failed(f"calls of the model: {dict(count)}")
-        tell(
-            f"{count['answered']} answers of the model, none asked for again; {lost} cut short"
-        )
+        tell(f"{count['answered']} answers of the model, none asked for again; {lost} cut short")
 
     async def _picture(self, name: str) -> None:
         if self._pictures is not None:
@@ -210,7 +208,9 @@ def tell(text: str) -> None:
 
 
 async def _tell_what_is_there(here: Stage, page: Chromium) -> None:
-    there = await page.run(f"[location.href, {PIDS_NOW}, document.body.innerText.slice(-800)].join()")
+    there = await page.run(
+        f"[location.href, {PIDS_NOW}, document.body.innerText.slice(-800)].join()"
+    )
     print(there, *map(here.last_words, ("worker", "web")), sep="\n---\n", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Plays the demo with a kill at each moment that is worth one, and a load of the page after each."""
+"""Plays the demo with a kill at each moment that is worth one, and loads the page after each."""
 
 import check
 import scripted

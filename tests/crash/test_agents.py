@@ -11,8 +11,8 @@ import offbook
 from crash.drawing import drawn
 from crash.laws import check_laws
 from offbook.actors.model import History
-from offbook.agent import ChatState, Conversation
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
+from offbook.agent import ChatState, Conversation
 from offbook.testing import Environment, run
 from support.agents import NOTES, builder, talker
 

@@ -29,7 +29,7 @@ ANSWERED = {
 NAMES = {key: value for key, value in ASKED.items() if "agent" not in key}
 
 
-def call(world: World, error: BaseException | None = None, **more: Any) -> None:
+def call(world: World, error: BaseException | None = None, **more: object) -> None:
     told = OtelObserver(world.tracing, world.metering)
     passage = Passage("chat m", "client", {**ASKED})
     with told.span(passage):

@@ -13,6 +13,7 @@ from support.responses import WORDS, Responses, said_by
 from support.talk import ask, heard, kinds, response_of, text_of
 from support.vendor import SECONDS, Asked, sse, vendor
 
+
 async def until_cut(
     model: OpenAIResponses, resume: Checkpoint | None = None
 ) -> tuple[list[ModelEvent], ModelError]:
