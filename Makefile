@@ -71,7 +71,8 @@ chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; opt
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
 
 chaos-agents: $(STAMP) ## kill an agent's worker at every write of its run; options in ARGS="..."
-	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_agents.py $(ARGS)
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_agents.py \
+		tests/examples/test_examples.py -k 'agent' $(ARGS)
 
 chaos-pydantic: $(STAMP) ## kill agents of pydantic-ai at more places; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_pydantic_agents.py $(ARGS)

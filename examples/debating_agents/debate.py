@@ -57,7 +57,7 @@ def played(side: Side) -> Scripted:
         mine = sum(message.role == "assistant" for message in request.messages)
         return ARGUMENTS[side][mine]
 
-    return Scripted([argument], delay=0.03)
+    return Scripted([argument], delay=0.02)
 
 
 def verdict(request: ModelRequest) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import offbook
-from crash.drawing import drawn
+from crash.drawing import SHARE, drawn
 from crash.laws import check_laws
 from offbook.actors.model import History
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
@@ -106,13 +106,13 @@ async def converse(seam: SeamHook) -> tuple[list[str], ChatState]:
         return said, replace(state, runs=())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_crash_at_any_boundary_of_a_conversation_changes_nothing() -> None:
     recorder = Recorder()
     expected, state = run(converse(recorder))
     assert expected[-1] == "You said: one, two, three."
     places = [place for place in recorder.trace if place[:2] in LOCAL]
-    for place in drawn(places):
+    for place in drawn(places)[: None if SHARE == 1 else 3]:
         assert run(converse(CrashAt(*place))) == (expected, state), place
         asked = Counter(note for note in NOTES if note.startswith("asked"))
         assert set(asked) == {f"asked {turn}" for turn in range(3)}

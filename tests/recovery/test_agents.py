@@ -45,17 +45,17 @@ class Listener:
     def __init__(self, run: Run[Any]) -> None:
         self.words: asyncio.Queue[str] = asyncio.Queue()
         self._run = run
-        self._heard: dict[int, Any] = {}
+        self._heard: list[Any] = []
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
         async for chunk in self._run.stream().chunks():
             if isinstance(chunk, Reset):
-                for index in chunk.indices:
-                    del self._heard[index]
+                gone = set(chunk.indices)
+                self._heard = [one for at, one in enumerate(self._heard) if at not in gone]
                 continue
-            assert chunk.index not in self._heard, "it was said twice"
-            self._heard[chunk.index] = chunk.value
+            assert chunk.index == len(self._heard), "something was said twice, or left out"
+            self._heard.append(chunk.value)
             self.words.put_nowait(str(chunk.value.get("delta") or chunk.value.get("output")))
 
     async def until(self, cue: str) -> None:
@@ -66,9 +66,8 @@ class Listener:
     async def all(self) -> list[Any]:
         """Return what is left at the end, which is what everybody reads."""
         await self._task
-        heard = [self._heard[index] for index in sorted(self._heard)]
-        assert heard == await read(self._run.stream())
-        return plain(heard, self._run.id)
+        assert self._heard == await read(self._run.stream())
+        return plain(self._heard, self._run.id)
 
 
 @asynccontextmanager
