@@ -77,7 +77,11 @@ def hinted(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _docstring(fn: Callable[..., Any]) -> str:
-    return inspect.getdoc(hinted(fn) if isinstance(fn, partial) else fn) or ""
+    return inspect.getdoc(hinted(fn) if _is_partial(fn) else fn) or ""
+
+
+def _is_partial(fn: object) -> bool:
+    return isinstance(fn, partial)
 
 
 def _parameters(fn: Callable[..., Any], name: str) -> list[inspect.Parameter]:

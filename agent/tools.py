@@ -249,15 +249,15 @@ def _rank(item: object) -> float:
     return item if isinstance(item, int | float) else 0
 
 
-def _held(value: Any) -> Any:  # noqa: ANN401 - JSON data
+def _held(value: object) -> Any:  # noqa: ANN401 - JSON data
     """Return JSON data without the numbers and halves of signs that JSON cannot hold."""
     if isinstance(value, str):
         return whole(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, list):
-        return [_held(item) for item in cast("list[Any]", value)]
+        return [_held(item) for item in cast("list[object]", value)]
     if isinstance(value, dict):
-        held = cast("dict[str, Any]", value)
+        held = cast("dict[str, object]", value)
         return {whole(key): _held(item) for key, item in held.items()}
     return value

@@ -63,6 +63,12 @@ class Listener:
         while cue not in await self.words.get():
             pass
 
+    @property
+    def first(self) -> dict[str, Any]:
+        """The part that says that an answer begins."""
+        found: dict[str, Any] = self._heard[0]
+        return found
+
     async def all(self) -> list[Any]:
         """Return what is left at the end, which is what everybody reads."""
         await self._task
@@ -219,7 +225,7 @@ async def begun(client: Client, server: Responses) -> tuple[Run[Any], Listener]:
     run = await client.start(reader.workflow(), "Count", id="far")
     listener = Listener(run)
     await listener.until(WORDS[1])
-    step = (await anext(run.stream().read()))["messageId"].partition(":")[2]
+    step = listener.first["messageId"].partition(":")[2]
     await until(lambda: there(client, beat_key(run.id, step)))
     assert server.begun == ["resp_1"]
     return run, listener

@@ -29,14 +29,16 @@ ANSWERED = {
 NAMES = {key: value for key, value in ASKED.items() if "agent" not in key}
 
 
-def call(world: World, error: BaseException | None = None, **more: object) -> None:
+def call(
+    world: World, error: BaseException | None = None, more: dict[str, object] | None = None
+) -> None:
     told = OtelObserver(world.tracing, world.metering)
     passage = Passage("chat m", "client", {**ASKED})
     with told.span(passage):
         if error is not None:
-            passage.attributes |= more
+            passage.attributes |= more or {}
             raise error
-        passage.attributes |= {**ANSWERED, **more}
+        passage.attributes |= {**ANSWERED, **(more or {})}
 
 
 def test_a_call_of_a_model_is_measured_by_the_names_of_the_conventions(world: World) -> None:
@@ -57,7 +59,7 @@ def test_a_call_of_a_model_is_measured_by_the_names_of_the_conventions(world: Wo
 
 
 def test_a_vendor_that_does_not_count_is_not_said_to_use_nothing(world: World) -> None:
-    call(world, **{"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0})
+    call(world, more={"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0})
     assert "gen_ai.client.token.usage" not in world.points()
 
 
@@ -65,7 +67,7 @@ def test_a_failure_has_a_type_and_a_cancel_is_none(world: World) -> None:
     with pytest.raises(ValueError, match="no"):
         call(world, ValueError("no"))
     with pytest.raises(ValueError, match="busy"):
-        call(world, ValueError("busy"), **{"error.type": "429"})
+        call(world, ValueError("busy"), {"error.type": "429"})
     with pytest.raises(asyncio.CancelledError):
         call(world, asyncio.CancelledError())
     took = world.points()["gen_ai.client.operation.duration"]
