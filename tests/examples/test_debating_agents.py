@@ -34,7 +34,7 @@ async def always_one(env: Environment) -> None:
     while True:
         if not env.workers:
             await env.add_worker()
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.1)
 
 
 async def play(seam: SeamHook) -> tuple[list[tuple[str, str]], str]:
