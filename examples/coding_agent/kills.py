@@ -43,7 +43,7 @@ class Kills(check.Play):
                 await self.say_yes_by_the_link()
         await self.use_the_app()
         await self.compare_all()
-        self.count_calls(cut=4)
+        self.count_calls(cut=2)
 
     async def _kill(self, moment: str) -> None:
         await self.page.until(f"{check.PIDS_NOW} !== ''")
