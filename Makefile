@@ -10,7 +10,7 @@ STAMP := .venv/.offbook-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints/dev.txt
 
 demo: $(STAMP) $(if $(findstring --check,$(ARGS)),browser) ## run the coding agent and print its address; ARGS=--check plays it in a browser
 	@$(BIN)/python examples/coding_agent/demo.py $(ARGS)
+
+demo-kills: $(STAMP) browser ## play the coding agent in a browser, with a kill at each moment
+	@$(BIN)/python examples/coding_agent/demo.py --check --kills $(ARGS)
 
 demo-audit: $(STAMP) ## run the audit example; options in ARGS="..."
 	$(BIN)/python examples/audit/demo.py $(ARGS)
@@ -75,6 +78,10 @@ test-browsers: $(STAMP) outfit ## play useChat in Chromium with each major of th
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
+
+chaos-agents: $(STAMP) ## kill an agent's worker at every write of its run; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_agents.py \
+		tests/examples/test_examples.py -k 'agent' $(ARGS)
 
 chaos-pydantic: $(STAMP) ## kill agents of pydantic-ai at more places; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_pydantic_agents.py $(ARGS)

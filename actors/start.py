@@ -80,7 +80,7 @@ def early_payloads(codec: Codec, resume: object, caller: str | None) -> list[dic
 
 
 async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartOptions) -> Head:
-    """Return the head of a new run; a large input is kept elsewhere first."""
+    """Return the head of a new run; what is large of it is kept elsewhere first."""
     now = doors.backend.clock.now()
     attributes = check_attributes(options.attributes, {}, reserved=options.allow_reserved)
     head = Head(
@@ -99,12 +99,14 @@ async def make_head(doors: Doors, workflow: str, payload: bytes, options: StartO
         root=options.root,
         start_at=None if options.at is None else micros("at", options.at, now),
         retention=options.retention,
-        early=options.early,
     )
     head.trace = doors.observer.start(head)
     # A head outlives its run: what shall not be kept must not be in it.
     nothing_stays = options.retention == 0
     head.input = await doors.blobs.offload(options.run, payload, force=nothing_stays)
+    for one in options.early:
+        kept = await doors.blobs.offload(options.run, one["payload"], force=nothing_stays)
+        head.early.append({**one, "payload": kept})
     return head
 
 

@@ -77,7 +77,9 @@ class Starting:
             if await self._client.deliver(record, sent, early["payload"]):
                 return
         if not await self._is_over(run):
-            await self._client.send(head.deployment, run, "hook", {**early, "early": True})
+            kept = await self._client.blobs.offload(run, early["payload"])
+            fields = {**early, "payload": kept, "early": True}
+            await self._client.send(head.deployment, run, "hook", fields)
         if await self._is_over(run) and not await self._had(run, head, token, caller):
             raise HookNotFound
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, cast
 
 from offbook import (
@@ -21,9 +22,20 @@ from offbook import (
 
 from .errors import ModelError
 from .home import at_home
+from .ids import Distinct
 from .messages import Message, ModelRequest, ModelResponse, Settings, ToolSpec
-from .models.base import Checkpoint, Completed, Model, ModelEvent
+from .models.base import (
+    Checkpoint,
+    Completed,
+    Model,
+    ModelEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from .parts import START_STEP, Teller, Voice
+
+_WORDS = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +69,10 @@ def model_step(
 
     async def answer(ask: Ask) -> ModelResponse:
         model, request = resolve(ask)
+        known = _request_attributes(agent, model, request)
         try:
-            with span(
-                f"chat {model.name}", _request_attributes(agent, model, request), kind="client"
-            ) as told:
-                response = await _answer(model, request, ask)
-                _tell(told, response)
-                return response
+            with span(f"chat {model.name}", known, kind="client") as told:
+                return await _answer(model, request, ask, told)
         except ModelError as error:
             if not error.retryable:
                 raise FatalError(str(error)) from error
@@ -74,7 +83,18 @@ def model_step(
     return made
 
 
-async def _answer(model: Model, request: ModelRequest, ask: Ask) -> ModelResponse:
+async def _answer(model: Model, request: ModelRequest, ask: Ask, told: Span) -> ModelResponse:
+    """Ask, and tell the span how it went."""
+    try:
+        response = await _heard(model, request, ask, told)
+    except ModelError as error:
+        told.set({"error.type": None if error.status is None else str(error.status)})
+        raise
+    _tell(told, response)
+    return response
+
+
+async def _heard(model: Model, request: ModelRequest, ask: Ask, told: Span) -> ModelResponse:
     """Listen to an answer to its end, from where the last attempt left it if that can be."""
     context = _context()
     voice = Voice(ask.stream)
@@ -83,8 +103,13 @@ async def _answer(model: Model, request: ModelRequest, ask: Ask) -> ModelRespons
     await voice.say(*([begun] if ask.opening else []), START_STEP)
     kept = context.last_heartbeat if context else None
     resume = Checkpoint(cast("dict[str, Any]", kept)) if isinstance(kept, dict) else None
+    asked, silent, ids = perf_counter(), True, Distinct(request.messages)
     async with aclosing(model.stream(request, resume=resume)) as events:
-        async for event in events:
+        async for given in events:
+            event = ids.event(given)
+            if silent and isinstance(event, _WORDS):
+                silent = False
+                told.set({"gen_ai.response.time_to_first_chunk": perf_counter() - asked})
             await voice.say(*teller.take(event))
             if isinstance(event, Completed):
                 return event.response

@@ -45,6 +45,18 @@ class Budget:
     prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
     ask: Human | None = None
 
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            InvalidOption: a limit is below 0, or is 0 where a person may grant as much again.
+        """
+        for name, limit in (("budget.tokens", self.tokens), ("budget.cost", self.cost)):
+            if limit is not None and not limit >= 0:
+                raise InvalidOption(name, limit, "0 or more")
+            if limit == 0 and self.ask is not None:
+                raise InvalidOption(name, limit, "more than 0: as much again is still nothing")
+
 
 class Purse:
     """What is left of a budget."""

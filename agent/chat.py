@@ -152,6 +152,8 @@ class Chat:
     # A turn
 
     async def _turn(self, said: Said) -> None:
+        # A stop that came before was for the turn before: a button is pressed twice.
+        self._queue = deque(one for one in self._queue if one.kind != "stop")
         number = self._state.turns + 1
         name = turn_stream(number)
         history = [*self._history(), said.message]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from offbook import Client, HookNotFound, Reset, Run, Stream
+from offbook import Client, HookNotFound, Reset, Run, RunNotFound, Stream
 
 from .agent import Agent
 from .chat import TURNS, ChatState, Said, chat_token, turn_stream
 from .messages import File
+
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,18 @@ class Conversation:
             if following is None:
                 raise HookNotFound
             run = self._client.run(following)
+            await _there(run)
+
+
+async def _there(run: Run[Any]) -> None:
+    """Wait for a run that another one goes on as: it is there a little later, or after a crash."""
+    while True:
+        try:
+            await run.status()
+        except RunNotFound:
+            await asyncio.sleep(_LOOK_SECONDS)
+        else:
+            return
 
 
 async def _notes(run: Run[Any]) -> AsyncGenerator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from offbook import current_run, hook, webhook
+from offbook import InvalidOption, current_run, hook, webhook
 
 from .home import now
 from .messages import ToolCall
@@ -59,6 +59,17 @@ class Human:
     token: str | None = None
     notify: Notify | None = None
 
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            InvalidOption: the token holds braces that are not `{run}` or `{call}`.
+        """
+        try:
+            (self.token or "").format(run="", call="")
+        except (LookupError, ValueError, AttributeError):
+            raise InvalidOption("token", self.token, "braces around `run` or `call` only") from None
+
     async def ask(
         self, text: str, key: str, voice: Voice, call: ToolCall | None = None
     ) -> Answer | None:
@@ -71,7 +82,11 @@ class Human:
             await voice.say(*_asked(question, key))
             if self.notify is not None:
                 await settled(self.notify(question))
-            answer = await self._wait(place)
+            try:
+                answer = await self._wait(place)
+            except asyncio.CancelledError:
+                await voice.say(_shown(question, key, "withdrawn"))
+                raise
         await voice.say(_over(question, key, answer))
         return answer
 

@@ -118,8 +118,14 @@ class Loop(Generic[T]):
 
     async def _take_over(self) -> None:
         """Make ready for the agent whose turn it is: find the tools that are not known yet."""
-        self._found = await self.agent.find_tools()
-        self._tools = {tool.name: tool for tool in (*self.agent.tools, *self._found)}
+        own = {tool.name: tool for tool in self.agent.tools}
+        found: dict[str, Tool] = {}
+        for tool in await self.agent.find_tools():
+            # A server must not take the place of a tool that is known, nor of another server's.
+            if tool.name not in own:
+                found.setdefault(tool.name, tool)
+        self._found = tuple(found.values())
+        self._tools = own | found
 
     # One step
 
@@ -256,7 +262,12 @@ class Loop(Generic[T]):
             return await self._failed(call, denial)
         try:
             return ToolResult(call.id, call.name, await self._run_tool(tool, call, arguments))
-        except Exception as error:
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or tool.on_error == "raise":
+                raise
+            return await self._failed(call, "it was cancelled")  # by itself, and nobody else is
+        except (Exception, SystemExit) as error:  # whoever calls sys.exit ends a tool, no run
             if tool.on_error == "raise" or isinstance(error, LOUD):
                 raise
             return await self._failed(call, failure_text(error))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any, TypeAlias
+
+import pydantic_core
 
 from offbook import stream
 
@@ -105,7 +106,7 @@ def input_available(call: ToolCall) -> Part:
     """Return the part of a whole call; arguments that are no JSON are shown as an error."""
     known = {"toolCallId": call.id, "toolName": call.name}
     try:
-        found = json.loads(call.arguments or "{}")
+        found = pydantic_core.from_json(call.arguments or "{}")
     except ValueError:
         wrong = {"input": call.arguments, "errorText": "the arguments are no JSON"}
         return {"type": "tool-input-error", **known, **wrong}

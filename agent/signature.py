@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
@@ -32,12 +33,12 @@ class Signature:
     """
 
     def __init__(self, fn: Callable[..., Any], name: str, hidden: type) -> None:
-        self.description, told = read_docstring(inspect.getdoc(fn) or "")
+        self.description, told = read_docstring(_docstring(fn))
         self.context: str | None = None
         hints = _hints(fn, name)
         fields: dict[str, Any] = {}
         self._names: dict[str, str] = {}
-        for parameter in inspect.signature(fn).parameters.values():
+        for parameter in _parameters(fn, name):
             if hints.get(parameter.name) is hidden:
                 self.context = parameter.name
                 continue
@@ -67,9 +68,32 @@ class Signature:
         return {name: getattr(found, field) for field, name in self._names.items()}
 
 
+def hinted(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function in a callable: of a partial one, of an object with `__call__`."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    plain = inspect.isroutine(fn) or inspect.isclass(fn)
+    return fn if plain else type(fn).__call__  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _docstring(fn: Callable[..., Any]) -> str:
+    return inspect.getdoc(hinted(fn) if _is_partial(fn) else fn) or ""
+
+
+def _is_partial(fn: object) -> bool:
+    return isinstance(fn, partial)
+
+
+def _parameters(fn: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(name, str(error), "a function whose parameters can be seen") from None
+
+
 def _hints(fn: Callable[..., Any], name: str) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(fn, include_extras=True)
+        return typing.get_type_hints(hinted(fn), include_extras=True)
     except NameError as error:
         raise InvalidOption(name, str(error), "annotations that are known at run time") from None
 

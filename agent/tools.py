@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from offbook import InvalidOption, Retry, Step, Workflow, start
 
 from .messages import ToolCall, ToolSpec
 from .parts import Voice, output_available
-from .signature import Signature
+from .signature import Signature, hinted
+from .texts import whole
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -145,7 +147,9 @@ def _made(  # noqa: PLR0913 - those of `tool`
 ) -> Tool:
     if inline and options:
         raise InvalidOption("inline", inline, f"without {', '.join(options)}: it is no step")
-    named = name or str(getattr(fn, "__name__", "tool"))
+    if inspect.isasyncgenfunction(fn):
+        raise InvalidOption("a tool", fn, "a function that returns what it finds: it yields")
+    named = name or str(getattr(hinted(fn), "__name__", "tool"))
     signature = Signature(fn, named, ToolContext)
     return Tool(
         named,
@@ -157,7 +161,7 @@ def _made(  # noqa: PLR0913 - those of `tool`
         options,
         approval,
         on_error,
-        home=str(getattr(fn, "__module__", None) or __name__),
+        home=str(getattr(hinted(fn), "__module__", None) or __name__),
     )
 
 
@@ -170,7 +174,7 @@ async def _call(
     threaded: bool,
 ) -> Any:  # noqa: ANN401 - a tool returns what it likes
     given = arguments if known is None else {**arguments, known: context}
-    if threaded and not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+    if threaded and not inspect.iscoroutinefunction(inspect.unwrap(hinted(fn))):
         found = await asyncio.to_thread(fn, **given)
     else:
         found = fn(**given)
@@ -224,4 +228,36 @@ async def _child(workflow: Workflow[..., Any], **arguments: Any) -> Any:  # noqa
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON data
     """Return a value as JSON can hold it; bytes and what else JSON lacks become text."""
-    return pydantic_core.to_jsonable_python(value, bytes_mode="base64", fallback=str)
+    ordered = _ordered(value)
+    return _held(pydantic_core.to_jsonable_python(ordered, bytes_mode="base64", fallback=str))
+
+
+def _ordered(value: object) -> object:
+    """Return a value whose sets are lists in order: a set of texts has another in each process."""
+    if isinstance(value, set | frozenset):
+        items = [_ordered(item) for item in cast("set[object]", value)]
+        return sorted(items, key=lambda item: (type(item).__name__, _rank(item), repr(item)))
+    if type(value) is dict:
+        held = cast("dict[object, object]", value)
+        return {key: _ordered(item) for key, item in held.items()}
+    if type(value) in {list, tuple}:
+        return [_ordered(item) for item in cast("list[object]", value)]
+    return value
+
+
+def _rank(item: object) -> float:
+    return item if isinstance(item, int | float) else 0
+
+
+def _held(value: object) -> Any:  # noqa: ANN401 - JSON data
+    """Return JSON data without the numbers and halves of signs that JSON cannot hold."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, list):
+        return [_held(item) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        held = cast("dict[str, object]", value)
+        return {whole(key): _held(item) for key, item in held.items()}
+    return value

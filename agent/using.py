@@ -24,6 +24,7 @@ from .home import at_home
 from .messages import ToolCall
 from .parts import Voice, output_available
 from .signature import BadArguments
+from .texts import whole
 from .tools import Tool, ToolContext, plain
 
 LOUD = (
@@ -35,6 +36,10 @@ LOUD = (
     WorkflowNotRegistered,
 )
 """Mistakes of the program: no model can mend them."""
+
+
+LONGEST_ERROR = 10_000
+"""How many letters of an error a model is told: it is told all of them with each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,18 @@ async def used(tool: Tool, arguments: dict[str, Any], context: ToolContext) -> A
 
 
 def failure_text(error: BaseException) -> str:
-    """Return what a model is told of an error: its class and its text."""
+    """Return what a model is told of an error: its class and its text, as far as that is short."""
     if isinstance(error, StepFailed):
-        return f"{error.type.rpartition('.')[2]}: {error.message}"
-    text = str(error)
+        return _short(f"{error.type.rpartition('.')[2]}: {error.message}")
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an error that cannot be told is an error all the same
+        text = ""
     if isinstance(error, FatalError | RetryableError) and text:
-        return text
+        return _short(text)
     name = type(error).__name__
-    return f"{name}: {text}" if text else name
+    return _short(f"{name}: {text}" if text else name)
+
+
+def _short(text: str) -> str:
+    return whole(text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…")

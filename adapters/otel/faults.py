@@ -17,11 +17,18 @@ def outcome(cause: BaseException | None) -> str:
     return "cancelled" if isinstance(cause, asyncio.CancelledError) else "failed"
 
 
+def kind(cause: BaseException | None) -> str:
+    """Return the class of what went wrong, by its full name; empty for a cancellation."""
+    if cause is None or isinstance(cause, asyncio.CancelledError):
+        return ""
+    return _name(type(cause))
+
+
 def blame(span: Span, cause: BaseException | None, *, details: bool) -> None:
     """Mark an attempt's span as failed; a cancellation is no failure."""
-    if cause is None or isinstance(cause, asyncio.CancelledError):
+    name = kind(cause)
+    if cause is None or not name:
         return
-    name = _name(type(cause))
     span.add_event("exception", {"exception.type": name} | _story(cause, details=details))
     span.set_attribute("error.type", name)
     span.set_status(StatusCode.ERROR, str(cause) if details else name)

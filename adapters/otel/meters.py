@@ -8,6 +8,8 @@ from opentelemetry.metrics import Histogram, Meter
 from offbook.actors.model import Head
 from offbook.actors.ports import Attempt
 
+from .gen_ai import GenAiMeters
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _LONG = (0.01, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400)
@@ -27,6 +29,7 @@ class Meters:
     """Every instrument, created once for a meter."""
 
     def __init__(self, meter: Meter) -> None:
+        self.gen_ai = GenAiMeters(meter)
         self._started = meter.create_counter("offbook.runs.started", "{run}", "Runs started")
         self._ended = meter.create_counter("offbook.runs.ended", "{run}", "Runs ended, by status")
         self._retries = meter.create_counter(
@@ -78,6 +81,9 @@ class Meters:
         ):
             if key in facts:
                 histogram.record(facts[key], names)
+        for passage in facts.get("spans", ()):
+            seconds = max(0, passage.ended - passage.began) / 1e6
+            self.gen_ai.ended(passage.attributes, seconds, passage.fault)
         if facts.get("replayed"):
             self._replayed.add(facts["replayed"], names)
             self._replay.record(facts.get("replay_seconds", 0.0), names)

@@ -1,8 +1,8 @@
 """Turns what happens to runs into spans and metrics."""
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,9 @@ class OtelObserver:
         return _Observed(attempt, spans, meters)
 
     def span(self, passage: Passage) -> AbstractContextManager[None]:
-        """Surround a part of a step with a span inside the current one."""
-        spans = self._find_spans()
-        return NOTHING if spans is None else spans.within(passage)
+        """Surround a part of a step with a span inside the current one, and measure it."""
+        spans, meters = self._find_spans(), self._find_meters()
+        return NOTHING if spans is None and meters is None else _within(passage, spans, meters)
 
     def turn(self, head: Head, facts: Mapping[str, Any]) -> None:
         """Write the waits that ended, the activation if this turn began one, and the sizes."""
@@ -134,6 +134,19 @@ def _kin(head: Head) -> str:
     """Return the run in whose trace this one is; one that a step started is under the step."""
     by_workflow = head.parent is not None and head.parent.step is None
     return head.parent.run if head.parent and by_workflow else head.previous
+
+
+@contextmanager
+def _within(
+    passage: Passage, spans: Spans | None, meters: Meters | None
+) -> Generator[None, None, None]:
+    # The span is the outer one, so that exemplars point at it.
+    with ExitStack() as both:
+        if spans is not None:
+            both.enter_context(spans.within(passage))
+        if meters is not None:
+            both.enter_context(meters.gen_ai.within(passage))
+        yield
 
 
 class _Observed:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ..messages import File, Finish, ModelResponse, Reasoning, Text, ToolCall, Usage
+from ..texts import whole
 from .base import Completed, ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _HIGH = re.compile("[\ud800-\udbff]$")
 
 Kind: TypeAlias = Literal["text", "reasoning", "call", "file"]
@@ -47,19 +47,12 @@ class Piece:
         return ToolCall(self.id, self.name, self.text or "{}", self.item)
 
 
-def _whole(text: str) -> str:
-    """Return a text whose halves of signs are joined, and lost ones marked."""
-    if not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def _mended(piece: Piece, text: str) -> str:
     """Return what can be told of a text: a sign cut in half waits for its other half."""
     text, piece.half = piece.half + text, ""
     if _HIGH.search(text):
         text, piece.half = text[:-1], text[-1]
-    return _whole(text)
+    return whole(text)
 
 
 @dataclass(slots=True)
@@ -96,8 +89,8 @@ class Draft:
         if key in self.pieces:
             return []
         piece = self.piece(key, "call")
-        piece.id = _whole(call_id) or f"call_{piece.index}"
-        piece.name, piece.item = _whole(name), item
+        piece.id = whole(call_id) or f"call_{piece.index}"
+        piece.name, piece.item = whole(name), item
         return [ToolCallDelta(piece.index, piece.id, piece.name, "")]
 
     @property

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -217,6 +218,16 @@ async def _serve(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
+async def _check(options: argparse.Namespace, folder: Path) -> int:
+    import check  # noqa: PLC0415 - it needs what the tests need
+    import kills  # noqa: PLC0415
+
+    if options.kills:
+        return await check.check(folder, kills.Kills, kills.VARIABLES)
+    play = partial(check.Play, pictures=options.pictures)
+    return await check.check(folder, play, check.VARIABLES)
+
+
 async def _run(options: argparse.Namespace) -> int:
     os.umask(0o077)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -224,9 +235,7 @@ async def _run(options: argparse.Namespace) -> int:
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     with _folder(options) as folder:
         if options.check:
-            from check import check  # noqa: PLC0415 - it needs what the tests need
-
-            return await check(folder, options.pictures)
+            return await _check(options, folder)
         return await _serve(options, folder)
 
 
@@ -240,6 +249,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--check", action="store_true", help="play it through in a headless Chromium, and end"
+    )
+    parser.add_argument(
+        "--kills", action="store_true", help="with --check: kill the worker at each moment"
     )
     parser.add_argument("--pictures", type=Path, help="with --check: put pictures of it here")
     return parser.parse_args()

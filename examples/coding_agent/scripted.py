@@ -14,6 +14,7 @@ from offbook.agent.models.scripted import Answer, Said
 
 FILES = Path(__file__).with_name("script")
 WORD_SECONDS = float(os.environ.get("CODER_WORD_SECONDS", "0.02"))
+CHECK = os.environ.get("CODER_CHECK", "python3 check.py")
 FORGOTTEN = '        <button id="reset">Reset</button>\n'
 
 AGAIN = "again"
@@ -68,9 +69,9 @@ def script() -> Scripted:
     turns: list[Answer] = [
         [GREETING, call("create_sandbox")],
         _write,
-        [CHECKING, call("run_command", command="python3 check.py")],
+        [CHECKING, call("run_command", command=CHECK)],
         _mend,
-        call("run_command", command="python3 check.py"),
+        call("run_command", command=CHECK),
         [RESTING, call("sleep", seconds=3)],
         [ASKING, call("ask_human", question="The tea timer passes its check. May I show it?")],
         _show,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from offbook import HookNotFound
+from offbook import HookNotFound, Settings
 from offbook.agent import (
     Agent,
     ChatOptions,
@@ -23,6 +23,8 @@ from offbook.testing import Environment
 from support.hearing import close_gates, gate, read
 
 pytestmark = pytest.mark.virtual
+LAZY = Settings(lease=86400, gc_interval=86400, blocked_loop=86400)
+"""Of a world in which weeks pass: its workers look after themselves once a day."""
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +193,17 @@ async def test_a_long_conversation_goes_on_in_new_runs_and_forgets_what_is_long_
         await talk.end()
         state = await talk.state()
         assert (state.turns, len(state.runs)) == (6, 4)
+
+
+async def test_a_conversation_goes_on_after_weeks() -> None:
+    async with Environment(settings=LAZY) as env:
+        talk = Conversation(env.client, friend, "talk-9")
+        await (await talk.send("Hello")).text()
+        await asyncio.sleep(5 * 7 * 86400)
+        turn = await talk.send("Are you there?")
+        assert (turn.number, await turn.text()) == (2, "You said: Hello, Are you there?.")
+        await talk.end()
+        assert len((await talk.state()).runs) == 1
 
 
 async def test_files_are_said_too() -> None:

@@ -8,8 +8,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -102,6 +105,16 @@ scholar = Agent(
 )
 
 
+METRICS = {
+    "gen_ai.client.token.usage": 2 * 2,
+    "gen_ai.client.operation.duration": 2,
+    "gen_ai.client.operation.time_to_first_chunk": 2,
+    "gen_ai.execute_tool.duration": 2,
+    "gen_ai.invoke_agent.duration": 1,
+}
+"""How often the scholar is measured: two calls of the model, each with tokens of two kinds."""
+
+
 def attributes(span: Span) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in span.attributes:
@@ -112,16 +125,20 @@ def attributes(span: Span) -> dict[str, Any]:
 
 async def test_spans_of_an_agent_lie_under_their_steps_once_each() -> None:
     async with receiver() as tap:
+        exporting = PeriodicExportingMetricReader(OTLPMetricExporter(f"{tap.endpoint}/v1/metrics"))
+        metering = MeterProvider([exporting], shutdown_on_exit=False)
         provider = TracerProvider(shutdown_on_exit=False)
         exporter = OTLPSpanExporter(f"{tap.endpoint}/v1/traces")
         provider.add_span_processor(BatchSpanProcessor(exporter))
-        observer = Observers([OtelObserver(provider), LogObserver()])
+        observer = Observers([OtelObserver(provider, metering), LogObserver()])
         # Each turn is a replay: what a body tells must not be told again.
         async with Environment(observer=observer, always_suspend=True) as env:
             run = await env.client.start(scholar.workflow(), "What is tea?")
             result = await run.result()
         await asyncio.to_thread(provider.shutdown)
+        await asyncio.to_thread(metering.shutdown)
         await tap.wait_for("invoke_workflow w.scholar")
+        await tap.until(lambda: bool(tap.histogram("gen_ai.invoke_agent.duration")))
         spans = tap.spans
     by_id = {span.span_id: span for span in spans}
     parents = [
@@ -144,3 +161,7 @@ async def test_spans_of_an_agent_lie_under_their_steps_once_each() -> None:
     (used,) = [attributes(span) for span in spans if span.name == "execute_tool look_up"]
     assert (used["gen_ai.tool.call.id"], used["gen_ai.tool.name"]) == ("call_0_0", "look_up")
     assert "What is tea?" not in str(spans)
+    measured = {name: tap.histogram(name) for name in METRICS}
+    assert {name: sum(p.count for p in points) for name, points in measured.items()} == METRICS
+    tokens = measured["gen_ai.client.token.usage"]
+    assert sum(point.sum for point in tokens) == result.usage.total

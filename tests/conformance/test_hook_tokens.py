@@ -268,3 +268,18 @@ async def test_payload_above_the_inline_limit_arrives(env: CatalogueEnvironment)
 @workflow
 async def one_large(token: str) -> int:
     return len(await hook(str, token=token))
+
+
+@workflow
+async def swallow(token: str) -> list[int]:
+    async with hook(str, token=token) as given:
+        return [len(await given), len(await given)]
+
+
+async def test_a_large_payload_may_come_with_the_start(env: CatalogueEnvironment) -> None:
+    large = "x" * 2_000_000
+    for caller in ("one", "two"):
+        run = await env.client.start(
+            swallow, "large", id="large", resume=("large", large), resume_id=caller
+        )
+    assert await run.result() == [len(large)] * 2

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import offbook
+from crash.drawing import SHARE, drawn
 from crash.laws import check_laws
 from offbook.actors.model import History
 from offbook.adapters.memory.faults import CrashAt, Recorder, SeamHook
+from offbook.agent import ChatState, Conversation
 from offbook.testing import Environment, run
-from support.agents import NOTES, builder
+from support.agents import NOTES, builder, talker
 
 LOCAL = {("log.append", "before"), ("log.append", "after"), ("streams.append", "after")}
 TRAVELLING = {("log.append", "before"), ("log.append", "after")}
@@ -75,3 +78,42 @@ def test_a_crash_at_any_boundary_of_an_agent_changes_nothing(eager: bool) -> Non
         assert result == expected, place
         assert heard == transcript, place
         check_paid(history)
+
+
+async def always_one(env: Environment) -> None:
+    """Bring another worker whenever there is none."""
+    while True:
+        if not env.workers:
+            await env.add_worker()
+        await asyncio.sleep(1)
+
+
+async def converse(seam: SeamHook) -> tuple[list[str], ChatState]:
+    """Say three things, the last of them to the run that goes on with the conversation."""
+    NOTES.clear()
+    async with Environment(workers=0) as env:
+        await env.add_worker(seam=seam)
+        keeper = asyncio.create_task(always_one(env))
+        chat = Conversation(env.client, talker, "talk")
+        async with asyncio.timeout(400):
+            words = ("one", "two", "three")
+            said = [await (await chat.send(word, id=word)).text() for word in words]
+            await chat.end()
+            state = await chat.state()
+        keeper.cancel()
+        for _, run in state.runs:
+            check_laws(await env.history(env.client.run(run)))
+        return said, replace(state, runs=())
+
+
+@pytest.mark.timeout(600)
+def test_a_crash_at_any_boundary_of_a_conversation_changes_nothing() -> None:
+    recorder = Recorder()
+    expected, state = run(converse(recorder))
+    assert expected[-1] == "You said: one, two, three."
+    places = [place for place in recorder.trace if place[:2] in LOCAL]
+    for place in drawn(places)[: None if SHARE == 1 else 3]:
+        assert run(converse(CrashAt(*place))) == (expected, state), place
+        asked = Counter(note for note in NOTES if note.startswith("asked"))
+        assert set(asked) == {f"asked {turn}" for turn in range(3)}
+        assert sum(asked.values()) <= 3 + 1, place

@@ -55,7 +55,7 @@ def test_it_is_played_through_in_a_browser(folder: Path) -> None:
     told = done.stdout.splitlines()
     assert told[0].startswith("The coding agent is at http://127.0.0.1:")
     assert told[1].startswith("  killed worker ")
-    assert "  9 answers of the model, none asked for again; 1 was cut short" in told
+    assert "  9 answers of the model, none asked for again; 1 cut short" in told
     assert told[-1].startswith("all well")
     pictures = sorted((folder / "pictures").iterdir())
     assert [path.stem.rpartition("-")[2] for path in pictures] == [

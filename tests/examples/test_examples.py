@@ -69,6 +69,24 @@ def test_agents_on_a_topic_go_on_after_two_kills(tmp_path: Path) -> None:
     assert told[-2:] == ["supervisor to all: stopped: nobody asked\n", "stopped: nobody asked\n"]
 
 
+@pytest.mark.skipif(
+    os.environ.get("OFFBOOK_CHAOS") != "full", reason="it takes long: make chaos-agents"
+)
+def test_a_debate_of_agents_goes_on_after_a_kill(tmp_path: Path) -> None:
+    debate = str(EXAMPLES / "debating_agents" / "debate.py")
+    with running(tmp_path, "-u", debate, "7") as first:
+        assert first.stdout is not None
+        heard = [first.stdout.readline() for _ in range(3)]
+    with running(tmp_path, "-u", debate, "7") as second:
+        told = second.communicate()[0].splitlines(keepends=True)
+    assert second.returncode == 0
+    assert told[:3] == heard, "what was said is said once"
+    said = [line.partition(":")[0].strip() for line in told[:-1]]
+    assert said == [*["for", "against"] * 3, "judge"]
+    assert len(set(told)) == len(told)
+    assert told[-2:] == ["   judge: for wins: chamomile is tea enough\n", "the winner is for\n"]
+
+
 @asynccontextmanager
 async def approval(folder: Path, port: int) -> AsyncGenerator[httpx.AsyncClient]:
     """Serve the example while the block lasts, and kill it then."""

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from offbook import current_step
-from offbook.agent import Agent, ModelRequest, Tool, tool
-from offbook.agent.models import Checkpoint, Completed, ModelEvent, Scripted, call
+from offbook.agent import Agent, ChatOptions, ModelRequest, Tool, tool
+from offbook.agent.models import Checkpoint, Completed, ModelEvent, OpenAIResponses, Scripted, call
 
 FOLDER = "OFFBOOK_TEST_LEDGER"
 DELAY = "OFFBOOK_TEST_DELAY"
+HOLD = "OFFBOOK_TEST_HOLD"
+"""Names the variable with a word after which a model says nothing more, the first time."""
 NOTES: list[str] = []
 """What was done in this process."""
 
@@ -23,6 +25,12 @@ def note(kind: str, what: object) -> None:
     if folder is not None:
         with (Path(folder) / "agents.txt").open("a", encoding="utf-8") as file:
             file.write(f"{kind} {what}\n")
+
+
+def noted(line: str) -> int:
+    """Return how often something was noted where a folder is named."""
+    path = Path(os.environ[FOLDER]) / "agents.txt"
+    return path.read_text(encoding="utf-8").splitlines().count(line)
 
 
 class Paid(Scripted):
@@ -37,6 +45,13 @@ class Paid(Scripted):
             if isinstance(event, Completed):
                 note("answered", place)
             yield event
+            held = os.environ.get(HOLD)
+            if held is not None and getattr(event, "text", "").strip() == held:
+                await self._hold(place)
+
+    async def _hold(self, place: int) -> None:
+        if noted(f"asked {place}") == 1:
+            await asyncio.Event().wait()
 
 
 def made(name: str) -> Tool:
@@ -62,3 +77,14 @@ builder = Agent(
     tools=TOOLS,
     instructions="Build it.",
 )
+
+
+def recall(request: ModelRequest) -> str:
+    """Say all that a person has said."""
+    said = [message.text for message in request.messages if message.role == "user"]
+    return f"You said: {', '.join(said)}."
+
+
+talker = Agent(Paid([recall]), name="support.talker", chat=ChatOptions(turns=2))
+reader = Agent(OpenAIResponses("gpt-5"), name="support.reader")
+"""Asks a vendor that the environment names."""

@@ -12,8 +12,14 @@ import sys
 from importlib import import_module
 
 import offbook
+from offbook.actors.ports import Observer
+from offbook.adapters.log import Observers
 from offbook.ops.chaos.witness import Listener
+from support.doom import doom
 from support.ledger import FOLDER, Ledger
+
+TELEMETRY = "OFFBOOK_TEST_TELEMETRY"
+"""Names the variable that holds the address of a collector, if there is one."""
 
 
 async def main(url: str, namespace: str, module: str, options: str) -> None:
@@ -29,14 +35,25 @@ async def main(url: str, namespace: str, module: str, options: str) -> None:
             folder=folder,
             namespace=namespace,
             settings=settings,
-            observer=witness,
+            observer=_observer(witness),
         ) as client,
         offbook.Worker(client, settings=settings, **chosen) as worker,
     ):
+        doom(client)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         say("ready")
         await worker.serve()
         say("draining")
+
+
+def _observer(witness: Listener | None) -> Observer | None:
+    collector = os.environ.get(TELEMETRY)
+    if collector is None:
+        return witness
+    from offbook.adapters.otel import OtelObserver, configure  # noqa: PLC0415 - it takes a while
+
+    configure("player", endpoint=collector, metric_interval=0.1)
+    return Observers([*filter(None, (witness,)), OtelObserver()])
 
 
 def say(word: str) -> None:
