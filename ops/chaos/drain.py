@@ -14,7 +14,8 @@ from offbook import Client
 from .bad_plays import neighbour, sender
 from .evidence import Call
 from .figures import spread
-from .house import SETTINGS, House, house
+from .house import House, house
+from .slots import SETTINGS
 from .ledger import Store
 
 _SETTINGS = replace(SETTINGS, lease=3.0, grace=30.0)

@@ -11,7 +11,8 @@ from offbook import Client, Run
 
 from .bad_plays import neighbour, sender
 from .figures import spread
-from .house import SETTINGS, House, house
+from .house import House, house
+from .slots import SETTINGS
 from .loads import persist
 from .soak import memory
 

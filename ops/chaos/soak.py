@@ -17,7 +17,8 @@ from typing import Any
 from offbook import Client
 
 from .figures import percentile, slope, spread
-from .house import SETTINGS, House, house
+from .house import House, house
+from .slots import SETTINGS
 from .ledger import Store
 from .loads import resume
 from .plays import PAYLOAD, program, ten, value_of
