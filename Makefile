@@ -7,7 +7,7 @@ SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos abuse soak simulate corrupt fuzz test-sealed canary seals
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos cluster abuse soak simulate corrupt fuzz test-sealed canary seals
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ crash-points: $(STAMP) ## crash at every point of every shape; make test draws a
 
 chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
 	$(BIN)/python -m offbook.ops.chaos run $(ARGS)
+
+cluster: $(STAMP) ## kill, lose and restart nodes of a cluster and workers, and judge; options in ARGS="..."
+	$(BIN)/python -m offbook.ops.chaos cluster $(ARGS)
 
 abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the others
 	$(BIN)/python -m offbook.ops.chaos drain
