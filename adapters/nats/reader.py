@@ -68,7 +68,8 @@ class Reader:
         self._reset = False
         self._deleted = False
         self._keeper: asyncio.Task[None] | None = None
-        self._forget: Callable[[], None] = _nothing
+        self._leader = ""
+        self._forgets: list[Callable[[], None]] = []
 
     # Opening
 
@@ -85,7 +86,9 @@ class Reader:
             await self._rewind()
         if not info["num_pending"] and not info["num_ack_pending"]:
             self._drained.set()
-        self._forget = self._link.on_reconnect(self._lost_connection)
+        consumer = f"{self._place.stream}.{self._name}"
+        self._forgets.append(self._link.on_reconnect(self._lost_connection))
+        self._forgets.append(self._link.on_election(consumer, self._elected))
         self._start()
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
 
@@ -94,7 +97,9 @@ class Reader:
         verb = f"CONSUMER.CREATE.{self._place.stream}.{self._name}"
         for attempt in range(_CREATE_TRIES):
             try:
-                return await call(self._link, verb, body)
+                info = await call(self._link, verb, body)
+                self._leader = str(info.get("cluster", {}).get("leader", ""))
+                return info
             except ApiError as error:
                 if error.err_code != NOT_UNIQUE:
                     raise error.typed() from error
@@ -185,6 +190,12 @@ class Reader:
         self._deleted = self._deleted or "Deleted" in reason
         self._trouble.set()
 
+    def _elected(self, leader: str) -> None:
+        """Another leader knows nothing of our requests, nor whether its deliveries came here."""
+        first, self._leader = leader == self._leader, ""
+        if not first:  # that of its creation comes late
+            self._lost_connection()
+
     def _lost_connection(self) -> None:
         self._reset = True
         self._trouble.set()
@@ -259,7 +270,8 @@ class Reader:
 
     async def close(self, *, delete: bool) -> None:
         """Stop deliveries; with `delete` remove the consumer, best effort."""
-        self._forget()
+        while self._forgets:
+            self._forgets.pop()()
         if self._pull is not None:
             self._pull.cut()
             self._pull = None
@@ -280,7 +292,3 @@ async def _delete(link: Link, stream: str, name: str) -> None:
     except ApiError as error:
         if error.err_code != NO_CONSUMER:
             raise error.typed() from error
-
-
-def _nothing() -> None:
-    return

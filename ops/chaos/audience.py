@@ -116,9 +116,7 @@ class Audience:
             words = [word async for word in handle.stream("words")]
         self._told.append(Told("words", now(), run, words))
 
-    def _look_for_leaks(
-        self, codes: list[int], streams: dict[str, dict[str, Any]]
-    ) -> None:
+    def _look_for_leaks(self, codes: list[int], streams: dict[str, dict[str, Any]]) -> None:
         found = [f"a worker ended with {code}" for code in codes if code]
         for name, stream in streams.items():
             state = stream["state"]

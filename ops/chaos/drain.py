@@ -15,8 +15,8 @@ from .bad_plays import neighbour, sender
 from .evidence import Call
 from .figures import spread
 from .house import House, house
-from .slots import SETTINGS
 from .ledger import Store
+from .slots import SETTINGS
 
 _SETTINGS = replace(SETTINGS, lease=3.0, grace=30.0)
 _MODULES = ("offbook.ops.chaos.bad_plays",)

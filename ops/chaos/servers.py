@@ -35,7 +35,7 @@ def free_port() -> int:
 def monitor(port: int, path: str) -> dict[str, Any]:
     """Return what the monitor of a server on this machine says; nothing where it is away."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=_MONITOR_SECONDS) as answer:  # noqa: S310 - ours
+        with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=_MONITOR_SECONDS) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
     except HTTPError as error:

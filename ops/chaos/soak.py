@@ -18,10 +18,10 @@ from offbook import Client
 
 from .figures import percentile, slope, spread
 from .house import House, house
-from .slots import SETTINGS
 from .ledger import Store
 from .loads import resume
 from .plays import PAYLOAD, program, ten, value_of
+from .slots import SETTINGS
 
 RETENTION = 10.0
 _SETTINGS = replace(

@@ -56,7 +56,9 @@ async def test_all_runs_end_right_though_a_leader_dies_and_partitions_are_stolen
 async def test_one_rival_wins_each_record_though_the_leader_dies(nodes: Cluster) -> None:
     async with backend(nodes) as one, backend(nodes) as two:
         seq = await one.log.create("fenced", "0", b"")
-        stream = f"KV_{NAMESPACE}_log{partition_of('fenced', PLACE['partitions']) % PLACE['shards']}"
+        stream = (
+            f"KV_{NAMESPACE}_log{partition_of('fenced', PLACE['partitions']) % PLACE['shards']}"
+        )
         won: list[bytes] = []
         killing = asyncio.create_task(asyncio.sleep(0))
         for n in range(1, 61):
