@@ -80,8 +80,7 @@ class _Subjects:
             "webhook": ("evt", "signal"),
             "web": ("evt", "heard", "lease", "signal"),
         }
-        elections = [ELECTED] if told[role] else []
-        return [*(f"{self._root}.{kind}.>" for kind in told[role]), *elections]
+        return [*(f"{self._root}.{kind}.>" for kind in told[role]), ELECTED]
 
     # Roles
 

@@ -98,11 +98,12 @@ class Reader:
         for attempt in range(_CREATE_TRIES):
             try:
                 info = await call(self._link, verb, body)
-                self._leader = str(info.get("cluster", {}).get("leader", ""))
-                return info
             except ApiError as error:
                 if error.err_code != NOT_UNIQUE:
                     raise error.typed() from error
+            else:
+                self._leader = str(info.get("cluster", {}).get("leader", ""))
+                return info
             if not await self._owned(unclaimed=self._keeper is None):
                 raise Refused(f"partition {self._place.partition} has another owner")
             await self._evict()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offbook import Client
+from offbook import Client, Settings
 from offbook.actors.model import unpack
 from offbook.actors.names import partition_of
 from offbook.actors.ports import Refused, Unsure
@@ -24,8 +24,8 @@ from .nursery import Nursery
 from .plays import program
 from .slots import SETTINGS, Slots, ledger
 
-SETTINGS_HERE = replace(SETTINGS, lease=3.0, grace=30.0)
-"""Leases as they are by default."""
+SETTINGS_HERE = replace(SETTINGS, lease=3.0, grace=30.0, poison=Settings().poison)
+"""Leases as they are by default. No worker dies here, so no run may be blamed for a death."""
 
 _OPTIONS = {"queues": ["default", "far"]}
 _CANCELS = 0.05

@@ -1,6 +1,7 @@
 """A cluster of three real servers on loopback, with the configuration that is deployed.
 
-`ops/deploy/nats/node.conf` is used as it is; ports, folders and passwords come from the environment.
+`ops/deploy/nats/node.conf` is used as it is; ports, folders and passwords come from the
+environment.
 """
 
 import asyncio
@@ -61,11 +62,15 @@ class Cluster:
     def __init__(self, folder: Path, size: int = 3) -> None:
         names = [f"n{number}" for number in range(1, size + 1)]
         routes = {name: f"127.0.0.1:{free_port()}" for name in names}
-        self.passwords = {role: f"p{secrets.token_hex(8)}" for role in (*ROLES, "sys", "route")}
+        self.passwords = {role: _password() for role in (*ROLES, "sys")}
         addresses = ", ".join(f"nats://{address}" for address in routes.values())
-        shared = {"OFFBOOK_ROUTES": f"[{addresses}]", "OFFBOOK_DISK": "10GB"} | {
-            f"OFFBOOK_{role.upper()}_PASSWORD": found for role, found in self.passwords.items()
+        shared = {
+            "OFFBOOK_ROUTES": f"[{addresses}]",
+            "OFFBOOK_ROUTE_PASSWORD": _password(),
+            "OFFBOOK_DISK": "10GB",
         }
+        for role, found in self.passwords.items():
+            shared[f"OFFBOOK_{role.upper()}_PASSWORD"] = found
         self.nodes = [self._node(name, folder / name, routes[name], shared) for name in names]
 
     def _node(self, name: str, folder: Path, route: str, shared: dict[str, str]) -> Node:
@@ -147,6 +152,10 @@ class Cluster:
         """Kill all nodes."""
         for node in self.nodes:
             node.kill()
+
+
+def _password() -> str:
+    return f"p{secrets.token_hex(8)}"
 
 
 @asynccontextmanager

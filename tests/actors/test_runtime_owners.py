@@ -234,3 +234,43 @@ async def keep_sending(env: Environment, sender: int) -> None:
         payload, caller = env.client.codec.encode(1), f"{sender}-{count}"
         fields = {"token": token_key("t"), "payload": payload, "caller": caller}
         await env.client.backend.mail.send("default", "it", "hook", pack(fields))
+
+
+def test_workers_whose_leases_all_ran_out_take_nothing_from_each_other() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            before = [_numbers(env, worker) for worker in (0, 1)]
+            assert list(map(len, before)) == [2, 2]
+            backend_of(env, 0).part()
+            backend_of(env, 1).part()
+            await asyncio.sleep(20)
+            assert await env.client.backend.leases.live() == {}
+            backend_of(env, 0).rejoin()
+            await asyncio.sleep(1)
+            backend_of(env, 1).rejoin()
+            await asyncio.sleep(20)
+            assert [_numbers(env, worker) for worker in (0, 1)] == before
+            assert all(not p.died for worker in env.workers for p in worker.partitions())
+
+    run(main())
+
+
+def test_what_a_worker_owned_that_died_with_the_server_is_taken_a_lease_later() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            for worker in (0, 1):
+                backend_of(env, worker).part()
+            await asyncio.sleep(20)
+            backend_of(env, 0).rejoin()
+            await asyncio.sleep(2)
+            assert len(_numbers(env, 0)) == 2
+            await asyncio.sleep(8)
+            assert len(_numbers(env, 0)) == 4
+
+    run(main())
+
+
+def _numbers(env: Environment, worker: int) -> list[int]:
+    return sorted(partition.number for partition in env.workers[worker].partitions())
