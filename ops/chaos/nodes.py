@@ -63,10 +63,11 @@ class Cluster:
         names = [f"n{number}" for number in range(1, size + 1)]
         routes = {name: f"127.0.0.1:{free_port()}" for name in names}
         self.passwords = {role: _password() for role in (*ROLES, "sys")}
-        addresses = ", ".join(f"nats://{address}" for address in routes.values())
+        secret = _password()
+        addresses = ", ".join(f"nats://route:{secret}@{address}" for address in routes.values())
         shared = {
             "OFFBOOK_ROUTES": f"[{addresses}]",
-            "OFFBOOK_ROUTE_PASSWORD": _password(),
+            "OFFBOOK_ROUTE_PASSWORD": secret,
             "OFFBOOK_DISK": "10GB",
         }
         for role, found in self.passwords.items():
