@@ -1,7 +1,7 @@
 """A new leader: what the one before was asked is asked again at once, not at its deadline."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from offbook.adapters.nats.link import Link
 from offbook.adapters.nats.names import Names
 from offbook.adapters.nats.options import ConnectOptions, target
 from support.nats import Box, opened, until
+from support.servers import NatsServer
 
 PATIENT = ConnectOptions(request_seconds=3600)
 ELECTED = "$JS.EVENT.ADVISORY.{}"
@@ -33,6 +34,13 @@ def elected(link: Link, what: str, leader: str = "n2") -> None:
     link.tell(ELECTED.format(what).encode(), json.dumps({"leader": leader}).encode())
 
 
+@pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """A server without JetStream: nobody answers for a stream."""
+    with NatsServer(jetstream=False) as server:
+        yield server.url
+
+
 @pytest.mark.parametrize(
     ("stream", "subject"),
     [
@@ -45,9 +53,9 @@ def elected(link: Link, what: str, leader: str = "n2") -> None:
     ],
 )
 async def test_a_request_to_a_leader_that_is_none_any_more_fails_at_once(
-    nats_url: str, stream: str, subject: str
+    silent: str, stream: str, subject: str
 ) -> None:
-    async with link(nats_url) as one, link(nats_url) as two:
+    async with link(silent) as one, link(silent) as two:
         # It is heard by somebody, so that the server does not answer that nobody is there.
         two.listen("x.>", _deaf)
         two.listen("$KV.x_log1.>", _deaf)
