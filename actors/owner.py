@@ -294,9 +294,8 @@ class Owner:
     async def _check_lease(self) -> None:
         if self.lease.valid():
             lapses = self.lease.lapses()
-            for partition in list(self.partitions.values()):
-                if partition.lapses != lapses:
-                    await self._reclaim(partition, lapses)
+            stale = [p for p in self.partitions.values() if p.lapses != lapses]
+            await together(self._reclaim(partition, lapses) for partition in stale)
 
     def _lapsed(self, partition: OwnedPartition) -> bool:
         return not self.lease.valid() or self.lease.lapses() != partition.lapses

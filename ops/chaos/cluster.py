@@ -160,9 +160,8 @@ class ClusterConductor:
             for task in self._plays.values():
                 task.cancel()
         figures = {"harms": len(self._harms), "robbed": self._robbed, "ended_after_calm": ended}
-        figures |= await self._audience.gather(calm, self._nodes.streams)
         self._slots.files.write_harms(self._harms)
-        return figures | {"place": [PLACE["partitions"], PLACE["shards"]]}
+        return figures | await self._audience.gather(calm, self._nodes.streams)
 
     async def _load(self, group: asyncio.TaskGroup, began: float) -> None:
         for part in parts(self._play):

@@ -93,7 +93,6 @@ class Evidence:
     never fail. leaks: what was left when all was over. calm: when the last disturbance ended,
     zero where nobody waited for it; `patience`: microseconds that a run may take from there.
     harms: what was done to a cluster. bare: when a bare publisher was acknowledged meanwhile.
-    place: partitions and shards of the namespace.
     """
 
     expected: dict[str, object]
@@ -114,4 +113,3 @@ class Evidence:
     patience: int = 60_000_000
     harms: list[Harm] = field(default_factory=list[Harm])
     bare: list[int] = field(default_factory=list[int])
-    place: tuple[int, int] = (1, 1)

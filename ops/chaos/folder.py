@@ -101,9 +101,7 @@ class Files:
         evidence.acts = [Act(**fields) for fields in self._read("killer")]
         _read_logs(evidence, self._read("log"))
         _read_ledger(evidence, self.ledger)
-        if "place" in meta:
-            partitions, shards = meta["place"]
-            evidence.place = (partitions, shards)
+        if self.bare.exists():
             evidence.harms = [Harm(**fields) for fields in self._read("harms")]
             evidence.bare = [int(line) for line in self.bare.read_text("utf-8").splitlines()]
         return evidence

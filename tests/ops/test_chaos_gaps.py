@@ -16,36 +16,42 @@ S = 1_000_000
         ([], 10),
         ([5], 15),
         ([1, 5, 9], 11),
-        ([8, 12, 14, 21], 7),
+        ([8, 12, 14, 21], 4),
         ([8, 11, 12, 20], 8),
         ([8, 10, 20, 30], 10),
         ([9, 19, 22], 10),
+        ([9, 22], 0),
         ([1, 2], 18),
-        ([25, 26], 10),
-        ([1, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 40], 21),
+        ([25, 26], 0),
+        ([11, 26], 0),
+        ([1, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 40], 2),
     ],
 )
-def test_a_gap_counts_whole_where_it_touches_the_time_of_a_harm(
+def test_a_gap_counts_whole_for_the_harm_in_whose_time_it_ends(
     times: list[int], seconds: int
 ) -> None:
     assert longest([at * S for at in times], 10 * S, 20 * S) == seconds
 
 
-def test_a_stop_is_told_of_all_records_of_the_worst_shard_and_of_the_bare_publisher() -> None:
-    evidence = Evidence({}, {}, place=(16, 4))
-    evidence.harms = [Harm("leader", "mail (n2)", 10 * S, 20 * S)]
-    runs = [f"r{n}" for n in range(32)]
-    evidence.acknowledged = [
-        Acknowledged(at * S, "w", run, 1) for at in (9, 12, 13, 19, 21) for run in runs
+def test_a_stop_is_told_beside_the_bare_publisher_s_in_harms_of_the_same_sort() -> None:
+    evidence = Evidence({}, {})
+    evidence.harms = [
+        Harm("leader", "mail (n2)", 10 * S, 20 * S),
+        Harm("lose", "n1", 20 * S, 30 * S),
+        Harm("worker", "0", 30 * S, 40 * S),
     ]
-    evidence.acknowledged += [Acknowledged(16 * S, "w", "r0", 2)]
-    evidence.bare = [n * S for n in range(30)]
-    (stop,) = stops(evidence)
-    assert (stop.offbook, stop.shard, stop.bare, stop.beyond) == (3, 6, 1, 2)
-    assert list(judged(evidence)) == []
-    (verdict,) = judged(evidence, allowed=1.5)
+    evidence.acknowledged = [Acknowledged(at * S, "w", "r", 1) for at in (9, 17, 21, 28, 31, 40)]
+    evidence.bare = [at * S for at in range(50) if not 22 < at < 26]
+    found = stops(evidence)
+    assert [stop.offbook for stop in found] == [8, 7, 9]
+    assert [stop.bare for stop in found] == [1, 4, 1]
+    assert [stop.beyond for stop in found] == [4, 3, 8]
+    (verdict,) = judged(evidence)
     assert verdict.rule == "stop"
-    assert "mail (n2)" in table([stop])[1]
+    assert verdict.evidence.startswith("worker 0")
+    assert len(list(judged(evidence, allowed=2))) == 3
+    assert "mail (n2)" in table(found)[1]
+    assert table([]) == []
 
 
 def test_a_seed_names_one_plan_that_holds_every_harm() -> None:
