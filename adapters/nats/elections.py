@@ -1,6 +1,5 @@
 """New leaders: what the one before was asked, and has not answered, it never will."""
 
-import json
 from collections.abc import Iterator
 
 from .link import Link
@@ -33,10 +32,10 @@ class Elections:
             self._prefixes = dict(_prefixes(self._names))
             self._link.listen(ELECTED, self._heard)
 
-    def _heard(self, subject: bytes, _reply: bytes, _headers: bytes, data: bytes) -> None:
+    def _heard(self, subject: bytes, _reply: bytes, _headers: bytes, _data: bytes) -> None:
         _, _, _, kind, _, stream, *consumer = subject.decode().split(".")
         if kind == "CONSUMER":
-            self._link.elected(f"{stream}.{consumer[0]}", str(json.loads(data).get("leader", "")))
+            self._link.elected(f"{stream}.{consumer[0]}")
         elif kind == "STREAM" and stream in self._prefixes:
             prefixes, name = tuple(self._prefixes[stream]), stream.encode()
             self._link.give_up(

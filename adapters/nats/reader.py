@@ -68,7 +68,6 @@ class Reader:
         self._reset = False
         self._deleted = False
         self._keeper: asyncio.Task[None] | None = None
-        self._leader = ""
         self._forgets: list[Callable[[], None]] = []
 
     # Opening
@@ -87,8 +86,8 @@ class Reader:
         if not info["num_pending"] and not info["num_ack_pending"]:
             self._drained.set()
         consumer = f"{self._place.stream}.{self._name}"
-        self._forgets.append(self._link.on_reconnect(self._lost_connection))
-        self._forgets.append(self._link.on_election(consumer, self._elected))
+        self._forgets.append(self._link.on_reconnect(self._lost_touch))
+        self._forgets.append(self._link.on_election(consumer, self._lost_touch))
         self._start()
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
 
@@ -97,13 +96,10 @@ class Reader:
         verb = f"CONSUMER.CREATE.{self._place.stream}.{self._name}"
         for attempt in range(_CREATE_TRIES):
             try:
-                info = await call(self._link, verb, body)
+                return await call(self._link, verb, body)
             except ApiError as error:
                 if error.err_code != NOT_UNIQUE:
                     raise error.typed() from error
-            else:
-                self._leader = str(info.get("cluster", {}).get("leader", ""))
-                return info
             if not await self._owned(unclaimed=self._keeper is None):
                 raise Refused(f"partition {self._place.partition} has another owner")
             await self._evict()
@@ -191,13 +187,8 @@ class Reader:
         self._deleted = self._deleted or "Deleted" in reason
         self._trouble.set()
 
-    def _elected(self, leader: str) -> None:
-        """Another leader knows nothing of our requests, nor whether its deliveries came here."""
-        first, self._leader = leader == self._leader, ""
-        if not first:  # that of its creation comes late
-            self._lost_connection()
-
-    def _lost_connection(self) -> None:
+    def _lost_touch(self) -> None:
+        """Neither the server after a reconnect nor another leader knows what came here."""
         self._reset = True
         self._trouble.set()
 
@@ -230,6 +221,8 @@ class Reader:
             except TimeoutError:
                 if self._pull is None or not self._pull.silent:
                     continue
+                # What lost our requests may have lost what it had sent.
+                self._reset = True
             if not await self._recover():
                 return
 

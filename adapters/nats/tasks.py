@@ -101,7 +101,7 @@ class NatsTaskSource:
         self._pull = self._new_pull()
         consumer = f"{self._stream}.{self._name}"
         self._forgets.append(self._link.on_reconnect(self._trouble.set))
-        self._forgets.append(self._link.on_election(consumer, lambda _: self._trouble.set()))
+        self._forgets.append(self._link.on_election(consumer, self._trouble.set))
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook queue {self._name}")
 
     async def _create(self) -> None:

@@ -1,6 +1,5 @@
 """A new leader: what the one before was asked is asked again at once, not at its deadline."""
 
-import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +16,6 @@ from support.nats import Box, opened, until
 from support.servers import NatsServer
 
 PATIENT = ConnectOptions(request_seconds=3600)
-ELECTED = "$JS.EVENT.ADVISORY.{}"
 
 
 @asynccontextmanager
@@ -30,8 +28,8 @@ async def link(url: str) -> AsyncGenerator[Link]:
         await found.close()
 
 
-def elected(link: Link, what: str, leader: str = "n2") -> None:
-    link.tell(ELECTED.format(what).encode(), json.dumps({"leader": leader}).encode())
+def elected(link: Link, what: str) -> None:
+    link.tell(f"$JS.EVENT.ADVISORY.{what}".encode(), b"{}")
 
 
 @pytest.fixture(scope="module")
