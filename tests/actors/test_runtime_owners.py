@@ -248,7 +248,8 @@ def test_workers_whose_leases_all_ran_out_take_nothing_from_each_other() -> None
             await asyncio.sleep(20)
             assert await env.client.backend.leases.live() == {}
             backend_of(env, 0).rejoin()
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
+            assert _numbers(env, 0) == before[0]
             backend_of(env, 1).rejoin()
             await asyncio.sleep(20)
             assert [_numbers(env, worker) for worker in (0, 1)] == before

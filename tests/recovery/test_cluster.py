@@ -1,4 +1,7 @@
-"""Three servers as they are deployed: a leader dies, rivals write. `make cluster` is the whole."""
+"""Three servers as they are deployed: a leader dies while rivals write.
+
+`make cluster` plays with workers too: `OFFBOOK_CHAOS=full` does a small part of that here.
+"""
 
 import asyncio
 import os
@@ -33,13 +36,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.close()
 
 
+@pytest.mark.skipif(os.environ.get("OFFBOOK_CHAOS") != "full", reason="takes half a minute")
 async def test_all_runs_end_right_though_a_leader_dies_and_partitions_are_stolen(
     nodes: Cluster, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("OFFBOOK_SEED") or random.SystemRandom().randrange(10**6))
     print(f"OFFBOOK_SEED={seed}")  # noqa: T201 - shown when the test fails
     kill = PlannedHarm("leader", "KV_offbook_log0", 0.0)
-    play = ClusterPlay(seed, workers=2, quiet=0.0, rob=0.2, only=(kill,))
+    play = ClusterPlay(seed, workers=2, quiet=0.0, rob=0.5, only=(kill,))
     said: list[str] = []
     found = await perform_on(nodes, play, tmp_path, said.append)
     files = Files(tmp_path)
