@@ -47,6 +47,7 @@ chaos: $(STAMP) ## harm workers, server and links under load and judge; options 
 	$(BIN)/python -m offbook.ops.chaos run $(ARGS)
 
 cluster: $(STAMP) ## kill, lose and restart nodes of a cluster and workers, and judge; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_cluster.py
 	$(BIN)/python -m offbook.ops.chaos cluster $(ARGS)
 
 abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the others

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,19 @@ import pytest
 from offbook.actors.again import again
 from offbook.actors.model import Stored
 from offbook.actors.names import partition_of
-from offbook.actors.ports import Refused, Unsure
+from offbook.actors.ports import Inbox, Refused, Unsure
 from offbook.adapters.nats import ConnectOptions, NatsBackend
+from offbook.adapters.nats.api import call
 from offbook.ops.chaos.checks import verdicts
 from offbook.ops.chaos.cluster import SETTINGS_HERE, ClusterPlay, perform_on
 from offbook.ops.chaos.folder import Files
 from offbook.ops.chaos.harms import PlannedHarm
 from offbook.ops.chaos.nodes import NAMESPACE, OPEN_SECONDS, PLACE, Cluster
+from support.nats import Box, until
 
+FULL = pytest.mark.skipif(
+    os.environ.get("OFFBOOK_CHAOS") != "full", reason="make cluster: half a minute"
+)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
@@ -36,7 +42,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.close()
 
 
-@pytest.mark.skipif(os.environ.get("OFFBOOK_CHAOS") != "full", reason="takes half a minute")
+@FULL
 async def test_all_runs_end_right_though_a_leader_dies_and_partitions_are_stolen(
     nodes: Cluster, tmp_path: Path
 ) -> None:
@@ -109,3 +115,38 @@ async def restart_leader(nodes: Cluster, stream: str) -> None:
     node = nodes.by_name((await nodes.leaders())[stream])
     await asyncio.to_thread(node.restart)
     await nodes.settled()
+
+
+@FULL
+async def test_mail_comes_though_the_leader_of_its_reader_died(
+    nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So only the word of the election can tell the reader that its requests are lost.
+    monkeypatch.setattr("offbook.adapters.nats.pull.SILENCE_SECONDS", 10**9)
+    async with backend(nodes) as found:
+        box = Box()
+        number, leader, inbox = await reader_led_elsewhere(found, box)
+        names = (f"r{n}" for n in range(999))
+        run = next(name for name in names if partition_of(name, PLACE["partitions"]) == number)
+        await asyncio.to_thread(nodes.by_name(leader).restart)
+        await again(lambda: found.mail.send("other", run, "hook", b"1"))
+        await until(lambda: box)
+        assert box[0].data == b"1"
+        assert found.breaks() == 0
+        box[0].ack()
+        await inbox.close(delete=True)
+
+
+async def reader_led_elsewhere(found: NatsBackend, box: Box) -> tuple[int, str, Inbox]:
+    """Open a partition whose reader is led by a node that we are not connected to."""
+    link = found._link  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for number in range(PLACE["partitions"]):
+        epoch = await again(partial(found.leases.claim, "other", number, "w", 0))
+        inbox = await found.mail.open("other", number, epoch, box.append)
+        name = found._names.reader("other", number, epoch)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        info = await call(link, f"CONSUMER.INFO.{NAMESPACE}_mail.{name}")
+        leader = str(info["cluster"]["leader"])
+        if leader != link.info["server_name"]:
+            return number, leader, inbox
+        await inbox.close(delete=True)
+    raise AssertionError("all readers are led by the node that we are connected to")
