@@ -4,6 +4,9 @@
 stdin ends, and writes the time of each acknowledgement as a line. No publish waits for another.
 """
 
+# pyright: reportUnknownMemberType=false
+# The reason: nats-py is typed in part only.
+
 import asyncio
 import sys
 from contextlib import suppress
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from nats.errors import Error
 
 from .evidence import now
 
@@ -33,7 +37,7 @@ async def publish(urls: list[str], user: str, password: str, subject: str, file:
     with file.open("w", encoding="utf-8") as out:
 
         async def once() -> None:
-            with suppress(nats.errors.Error, TimeoutError):
+            with suppress(Error, TimeoutError):
                 await stream.publish(subject, b"bare", timeout=_PATIENCE)
                 out.write(f"{now()}\n")
 
