@@ -6,8 +6,11 @@ BIN := .venv/bin
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
+# Else each of the many processes of the tests compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers clean chaos cluster abuse soak simulate corrupt fuzz test-sealed canary seals
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos cluster abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +43,7 @@ test: $(STAMP) outfit ## run all tests, in random order on three processes, whic
 test-core: $(STAMP) ## run the tests that are quick and need no browser
 	$(BIN)/python -m pytest $(SPREAD) -m 'not slow' $(ARGS)
 
-crash-points: $(STAMP) ## crash at every point of every shape; make test draws a fifth of them
+crash-points: $(STAMP) ## crash at every point of every shape; make test draws a tenth of them
 	OFFBOOK_CRASH=full $(BIN)/python -m pytest -n 2 --timeout 1200 tests/crash $(ARGS)
 
 chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
@@ -57,6 +60,9 @@ abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the
 
 soak: $(STAMP) ## load evenly for 30 minutes and print what grows; options in ARGS="..."
 	$(BIN)/python -m offbook.ops.chaos soak $(ARGS)
+
+test-catalogue: $(STAMP) ## run the whole catalogue in all six ways
+	OFFBOOK_CATALOGUE=full $(BIN)/python -m pytest $(SPREAD) tests/conformance $(ARGS)
 
 test-sealed: $(STAMP) ## run the catalogue with a cipher on, which takes nothing in the clear
 	OFFBOOK_TEST_SEALED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
@@ -102,6 +108,9 @@ rules:
 
 bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
 	$(BIN)/python -m bench $(ARGS)
+
+scale: $(STAMP) ## measure among 100,000 waiting runs; ARGS="--runs 1000000"
+	$(BIN)/python -m bench.scale $(ARGS)
 
 bench-peers: $(STAMP) ## measure offbook beside its peers, which it installs; options in ARGS="..."
 	$(BIN)/python -m bench.peers $(ARGS)

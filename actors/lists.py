@@ -11,15 +11,21 @@ from .define import Workflow
 from .errors import CipherError, HistoryCorrupted, InvalidOption
 from .model import HEAD, decode_head
 from .names import check_name
-from .ports import Backend
+from .ports import Backend, Entry
 from .state import ENDS
-from .summary import Summary
+from .summary import Summary, read_summary
 from .values import aware, one_of, text, whole
 
 STATUSES = ("pending", "running", *ENDS.values(), "blocked")
 """What the status of a run can be."""
 
 _MOST = 2**31
+_WINDOW = 2_000
+"""Revisions that a list looks at first; then twice as many, and so on."""
+_SPARE = 500
+"""Runs that are kept beyond those that a list shows."""
+_SKEW = 60_000_000
+"""Microseconds by which the clock of who started a run may be ahead of the server's."""
 
 
 def _read_cursor(cursor: object) -> tuple[int, str]:
@@ -88,29 +94,80 @@ def filters(  # noqa: PLR0913 - the filters of client.runs
     )
 
 
+class Newest:
+    """The runs of a list as they are found: with a limit, no more than it needs are kept."""
+
+    def __init__(self, wanted: Filters) -> None:
+        self._wanted = wanted
+        self._found: dict[str, Summary] = {}
+
+    def take(self, summary: Summary) -> None:
+        """Take what the table says of a run now."""
+        if self._wanted.passes(summary):
+            self._found[summary.id] = summary
+        else:
+            self._found.pop(summary.id, None)
+        limit = self._wanted.limit
+        if limit is not None and len(self._found) > limit + 2 * _SPARE:
+            kept = self._newest(limit + _SPARE)  # some may change until the end, and not pass then
+            self._found = {summary.id: summary for summary in kept}
+
+    def sorted(self) -> list[Summary]:
+        """Return the newest, newest first."""
+        return self._newest(self._wanted.limit)
+
+    def _newest(self, limit: int | None) -> list[Summary]:
+        found = sorted(self._found.values(), key=lambda s: (s.created, s.id), reverse=True)
+        return found[:limit]
+
+    def is_complete(self, until: int) -> bool:
+        """Return whether runs that were created up to a time cannot be in the list any more."""
+        if self._wanted.since is not None and until < self._wanted.since:
+            return True
+        limit = self._wanted.limit
+        if limit is None:
+            return False
+        found = self._newest(limit)
+        return len(found) == limit and all(summary.created > until for summary in found[-1:])
+
+
 async def list_runs(backend: Backend, wanted: Filters) -> AsyncIterator[Summary]:
     """Yield the summaries that pass, newest first."""
-    seen: set[str] = set()
-    found = [s async for s in _all(backend, seen) if wanted.passes(s)]
-    found.sort(key=lambda s: (s.created, s.id), reverse=True)
-    for summary in found[: wanted.limit]:
-        yield summary
-
-
-async def _all(backend: Backend, seen: set[str]) -> AsyncIterator[Summary]:
-    async for entry in backend.runs.scan():
-        try:
-            summary = Summary.from_bytes(entry.value)
-        except ValueError:
-            continue
-        seen.add(summary.id)
-        yield summary
+    found = Newest(wanted)
+    last = await backend.runs.newest()
+    await _look_back(backend, found, last)
+    async for entry in backend.runs.scan(last):  # what has changed while this looked back
+        _take(found, entry)
     async for _, run in backend.mail.starts():
-        if run not in seen:
-            seen.add(run)
+        if await backend.runs.get(run) is None:
             pending = await _pending(backend, run)
             if pending is not None:
-                yield pending
+                found.take(pending)
+    for summary in found.sorted():
+        yield summary
+
+
+async def _look_back(backend: Backend, found: Newest, last: int) -> None:
+    """Read summaries, those that changed last first, until older ones cannot matter.
+
+    A summary is written after its run was created: what lies before one that was written at a
+    time is of runs that are older than that.
+    """
+    width = _WINDOW
+    while last > 0:
+        first = max(0, last - width)
+        async for entry in backend.runs.scan(first, last):
+            _take(found, entry)
+        last, width = first, width * 2
+        written = await backend.runs.written(first)
+        if first and written is not None and found.is_complete(written + _SKEW):
+            return
+
+
+def _take(found: Newest, entry: Entry) -> None:
+    summary = read_summary(entry.value)
+    if summary is not None:
+        found.take(summary)
 
 
 async def _pending(backend: Backend, run: str) -> Summary | None:

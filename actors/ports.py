@@ -289,8 +289,26 @@ class Table(Protocol):
         """Remove a key; `create` works again. With a revision, only a value that is not newer."""
         ...
 
-    def scan(self) -> AsyncIterator[Entry]:
-        """Yield all entries, in no promised order."""
+    def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
+        """Yield the entries of revisions above one, and up to one, in the order of revisions.
+
+        One that changes meanwhile may come twice.
+        """
+        ...
+
+    async def at(self, revision: int) -> Entry | None:
+        """Return the entry that has this revision now."""
+        ...
+
+    async def newest(self) -> int:
+        """Return the newest revision, or 0 where there is no entry."""
+        ...
+
+    async def written(self, after: int) -> int | None:
+        """Return when the first entry above a revision was written; None where there is none.
+
+        In microseconds since 1970, by the server's clock.
+        """
         ...
 
 

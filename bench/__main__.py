@@ -89,9 +89,9 @@ async def _reachable(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def show(sync: str, found: list[Row]) -> None:
+def show(title: str, found: list[Row]) -> None:
     """Print the table."""
-    table = Table(title=f"offbook, sync_interval {sync}, Python {platform.python_version()}")
+    table = Table(title=f"offbook, {title}, Python {platform.python_version()}")
     for name in ("what", "value", "unit", "budget", "", "note"):
         table.add_column(name, justify="right" if name == "value" else "left")
     for row in found:
@@ -111,7 +111,7 @@ def main() -> int:
     gc.freeze()  # as `offbook worker` does
     for sync in options.sync or ["default", "always"]:
         found = asyncio.run(measure(sync, quick=options.quick))
-        show(sync, found)
+        show(f"sync_interval {sync}", found)
         (out / f"{sync}.json").write_text(json.dumps([asdict(row) for row in found], indent=1))
     return 0
 

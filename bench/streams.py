@@ -55,7 +55,7 @@ async def _count(run: offbook.Run[Any], start: int = 0) -> int:
 
 async def readers(client: Client, how_many: int) -> list[Row]:
     """Many live readers of one stream, in one process."""
-    chunks = 100
+    chunks, work.listening = 100, 0
     run = await client.start(work.crowd, chunks)
     tasks = [asyncio.create_task(_late(run)) for _ in range(how_many)]
     while work.listening < how_many:  # noqa: ASYNC110 - a bench, not a test

@@ -42,15 +42,32 @@ class SealedTable:
         """Remove a key."""
         await self._inner.delete(key, revision)
 
-    async def scan(self) -> AsyncIterator[Entry]:
-        """Yield all entries that can be opened here."""
-        async for entry in self._inner.scan():
-            place = self._place(entry.key)
-            try:
-                value = await self._box.open(place, entry.key, _VALUE, entry.value)
-            except CipherError:
-                continue
-            yield Entry(entry.key, value, entry.revision)
+    async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
+        """Yield the entries that can be opened here."""
+        async for entry in self._inner.scan(after, until):
+            found = await self._opened(entry)
+            if found is not None:
+                yield found
+
+    async def at(self, revision: int) -> Entry | None:
+        """Return the entry that has this revision now, where it can be opened here."""
+        found = await self._inner.at(revision)
+        return None if found is None else await self._opened(found)
+
+    async def newest(self) -> int:
+        """Return the newest revision, or 0."""
+        return await self._inner.newest()
+
+    async def written(self, after: int) -> int | None:
+        """Return when the first entry above a revision was written."""
+        return await self._inner.written(after)
+
+    async def _opened(self, entry: Entry) -> Entry | None:
+        try:
+            value = await self._box.open(self._place(entry.key), entry.key, _VALUE, entry.value)
+        except CipherError:
+            return None
+        return Entry(entry.key, value, entry.revision)
 
     def _sealed(self, key: str, value: bytes) -> bytes:
         return self._box.cipher.seal(self._place(key), key, _VALUE, value)

@@ -17,6 +17,7 @@ class TableStore:
 
     def __init__(self, server: Server, name: str) -> None:
         self.entries: dict[str, Entry] = {}
+        self.written: dict[str, int] = {}
         self._server = server
         self._name = name
 
@@ -41,6 +42,7 @@ class TableStore:
             raise Refused(f"{self._name}.{key} does not stand at {revision}")
         new = self._server.next(self._name)
         self.entries[key] = Entry(key, value, new)
+        self.written[key] = self._server.now()
         return new
 
 
@@ -70,10 +72,26 @@ class MemoryTable:
         if found is not None and (revision is None or found.revision <= revision):
             del self._store.entries[key]
 
-    async def scan(self) -> AsyncIterator[Entry]:
+    async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
         """See the port."""
-        for entry in list(self._store.entries.values()):
-            yield entry
+        for entry in sorted(self._store.entries.values(), key=lambda entry: entry.revision):
+            if after < entry.revision and (until is None or entry.revision <= until):
+                yield entry
+
+    async def at(self, revision: int) -> Entry | None:
+        """See the port."""
+        return next((e for e in self._store.entries.values() if e.revision == revision), None)
+
+    async def newest(self) -> int:
+        """See the port."""
+        return max((entry.revision for entry in self._store.entries.values()), default=0)
+
+    async def written(self, after: int) -> int | None:
+        """See the port."""
+        later = [entry for entry in self._store.entries.values() if entry.revision > after]
+        if not later:
+            return None
+        return self._store.written[min(later, key=lambda entry: entry.revision).key]
 
 
 class MemoryBlobs:

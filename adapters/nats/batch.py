@@ -76,15 +76,20 @@ class Batches:
         self._seconds = seconds
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def walk(self, stream: str, subject: str) -> AsyncIterator[list[Message]]:
-        """Yield all messages under a subject in order, page by page."""
-        after, more = 0, True
-        while more:
-            page = await self._page(stream, {"seq": after + 1, "next_by_subj": subject})
-            more = page.more
-            if page.messages:
-                after = page.messages[-1].seq
-                yield page.messages
+    async def walk(
+        self, stream: str, subject: str, after: int = 0, until: int | None = None
+    ) -> AsyncIterator[list[Message]]:
+        """Yield the messages under a subject from one sequence to another, page by page."""
+        more = True
+        while more and (until is None or after < until):
+            limit = _PAGE_MESSAGES if until is None else min(_PAGE_MESSAGES, until - after)
+            body = {"seq": after + 1, "next_by_subj": subject}
+            page = await self._page(stream, body, limit)
+            messages = [m for m in page.messages if until is None or m.seq <= until]
+            more = page.more and len(messages) == len(page.messages)
+            if messages:
+                after = messages[-1].seq
+                yield messages
 
     async def after(
         self, stream: str, subject: str, seq: int, limit: int, *, settle: bool

@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator
 from offbook.actors.names import check_name
 from offbook.actors.ports import Entry, Refused
 
-from .api import CREATE, Message, fence, leader_get, publish, purge
+from .api import (
+    CREATE,
+    Message,
+    direct_get,
+    fence,
+    leader_get,
+    publish,
+    purge,
+    stamp_of,
+)
 from .batch import Batches
 from .link import Link
 from .names import Names
@@ -64,9 +73,31 @@ class NatsTable:
         """Remove a key; with a revision, only a value that is not newer."""
         await purge(self._link, self._stream, self._subject(key), upto=revision)
 
-    async def scan(self) -> AsyncIterator[Entry]:
-        """Yield all entries in order of their last change; one that changes may come twice."""
-        async for page in self._batches.walk(self._stream, f"{self._prefix}>"):
+    async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
+        """Yield entries in order of their last change; one that changes may come twice."""
+        async for page in self._batches.walk(self._stream, f"{self._prefix}>", after, until):
             for message in page:
                 if not is_marker(message.headers):
                     yield self._entry(message)
+
+    async def at(self, revision: int) -> Entry | None:
+        """Return the entry that has this revision now."""
+        found = await self._first(revision - 1)
+        if found is None or found.seq != revision or is_marker(found.headers):
+            return None
+        return self._entry(found)
+
+    async def newest(self) -> int:
+        """Return the newest revision, or 0."""
+        body = {"last_by_subj": f"{self._prefix}>"}
+        found = await leader_get(self._link, self._stream, body)
+        return 0 if found is None else found.seq
+
+    async def written(self, after: int) -> int | None:
+        """Return when the first entry above a revision was written."""
+        found = await self._first(after)
+        return None if found is None else stamp_of(found.headers)
+
+    async def _first(self, after: int) -> Message | None:
+        body = {"seq": after + 1, "next_by_subj": f"{self._prefix}>"}
+        return await direct_get(self._link, self._stream, body)

@@ -5,6 +5,7 @@ Nothing live crosses: models, toolsets and the agent are those of the step's pro
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import pydantic
@@ -41,6 +42,12 @@ P = TypeVar("P")
 Wire = dict[str, Any]
 
 
+@cache
+def _adapter(type_: Any) -> pydantic.TypeAdapter[Any]:  # noqa: ANN401 - an annotation
+    """Return the adapter of a type; those of messages take long to build."""
+    return pydantic.TypeAdapter[Any](type_)
+
+
 class Wired(ParameterTransport[P, Wire], Generic[P]):
     """Carries the parameters of one kind of operation: its run's context, and other fields.
 
@@ -58,7 +65,7 @@ class Wired(ParameterTransport[P, Wire], Generic[P]):
         self._contexts = contexts
         self._take = take
         self._make = make
-        self._adapters = {name: pydantic.TypeAdapter[Any](type_) for name, type_ in types.items()}
+        self._adapters = {name: _adapter(type_) for name, type_ in types.items()}
 
     def dump(self, params: P) -> Wire:
         """Return the parameters as plain data.

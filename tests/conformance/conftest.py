@@ -1,7 +1,13 @@
-"""Each test of the catalogue runs in six ways: `env` is an open world with one worker."""
+"""Each test of the catalogue runs in six ways: `env` is an open world with one worker.
+
+Always suspended on a server is what is drawn for a quarter of the tests, by the seed of the run:
+`make test-catalogue` has all. The other five ways are always whole.
+"""
 
 import asyncio
 import inspect
+import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +28,34 @@ SEALED_TOO = frozenset(
 """Those that run with a cipher too, in memory and on a server; `make test-sealed` takes all."""
 
 
+SHARE = 0.25
+"""Of the tests that are also played always suspended on a server."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "env" in metafunc.fixturenames:
         sealed = ("memory-sealed", "server-sealed")
         ways = WAYS + (sealed if metafunc.function.__name__ in SEALED_TOO else ())
         metafunc.parametrize("env", ways, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("OFFBOOK_CATALOGUE") == "full" or not config.pluginmanager.hasplugin(
+        "randomly"
+    ):
+        return
+    seed = config.getoption("randomly_seed")
+    left = [item for item in items if _is_whole(item) or _lot(seed, item) < SHARE]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
+    items[:] = left
+
+
+def _is_whole(item: pytest.Item) -> bool:
+    return "[server-suspend" not in item.name
+
+
+def _lot(seed: int, item: pytest.Item) -> float:
+    return random.Random(f"{seed} {item.nodeid}").random()
 
 
 @pytest.fixture

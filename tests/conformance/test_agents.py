@@ -289,7 +289,7 @@ async def look_up(word: str) -> str:
 
 @workflow
 async def ponder(word: str) -> str:
-    await sleep(5)
+    await sleep(0.2)
     return f"deep {word}"
 
 

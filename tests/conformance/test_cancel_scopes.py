@@ -220,7 +220,7 @@ async def state_over_replay(seconds: float) -> list[Any]:
 
 
 async def test_cancel_state_survives_replay(env: CatalogueEnvironment) -> None:
-    run = await env.client.start(state_over_replay, env.seconds(60))
+    run = await env.client.start(state_over_replay, env.seconds(6))
     why = {"why": "mid"}
     assert await run.result() == [False, False, None, True, why, True, why]
     await same_in_replay(env, run, state_over_replay)
@@ -313,7 +313,7 @@ async def branches(*, cancel: bool, seconds: float) -> str:
 
 async def test_branch_on_cancelled_is_stable(env: CatalogueEnvironment) -> None:
     for cancel, branch in ((True, "cancelled branch"), (False, "other branch")):
-        run = await env.client.start(branches, cancel=cancel, seconds=env.seconds(60))
+        run = await env.client.start(branches, cancel=cancel, seconds=env.seconds(6))
         assert await run.result() == branch
         await same_in_replay(env, run, branches)
 
@@ -330,7 +330,7 @@ async def branches_on_step(seconds: float) -> list[Any]:
 
 
 async def test_branch_stable_when_step_cancels(env: CatalogueEnvironment) -> None:
-    run = await env.client.start(branches_on_step, env.seconds(60))
+    run = await env.client.start(branches_on_step, env.seconds(6))
     assert await run.result() == ["before", "after", "by the step"]
     await same_in_replay(env, run, branches_on_step)
 
@@ -426,7 +426,7 @@ async def _replace_worker(env: CatalogueEnvironment, gc_interval: float) -> None
 
 async def test_scope_records_go_with_their_run(env: CatalogueEnvironment) -> None:
     await _replace_worker(env, gc_interval=86_400)
-    run = await env.client.start(state_over_replay, env.seconds(60), retention=0)
+    run = await env.client.start(state_over_replay, env.seconds(6), retention=0)
     await run.result()
     backend = env.client.backend
     (scope,) = state_of(await env.history(run)).scopes

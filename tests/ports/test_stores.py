@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from offbook.actors.errors import InvalidName, NamespaceMismatch, PayloadTooLarge
-from offbook.actors.ports import Backend, Grown, Refused, Table
+from offbook.actors.ports import Backend, Entry, Grown, Refused, Table
 from support.ports import Box, Factory
 
 TABLES = ("runs", "hooks", "deployments")
@@ -89,6 +89,31 @@ async def test_scan_yields_what_is_there(backend_factory: Factory) -> None:
         expected = {f"k{i}": b"%d" % i for i in range(30) if i != 7}
         assert found == expected | {"k8": b"new"}
         assert [entry async for entry in backend.hooks.scan()] == []
+
+
+async def test_a_table_is_read_by_revisions(backend_factory: Factory) -> None:
+    async with backend_factory() as backend:
+        runs = backend.runs
+        assert (await runs.newest(), await runs.written(0), await runs.at(1)) == (0, None, None)
+        before = backend.clock.now()
+        found = [await runs.create(f"k{i}", b"%d" % i) for i in range(5)]
+        moved = await runs.swap("k1", b"new", found[1])
+        await runs.delete("k3")
+        assert [e.key async for e in runs.scan()] == ["k0", "k2", "k4", "k1"]
+        assert [e.key async for e in runs.scan(found[0])] == ["k2", "k4", "k1"]
+        assert [e.key async for e in runs.scan(found[0], found[4])] == ["k2", "k4"]
+        assert [e.key async for e in runs.scan(moved)] == []
+        assert await runs.newest() == moved
+        assert await runs.at(moved) == Entry("k1", b"new", moved)
+        assert [await runs.at(found[1]), await runs.at(found[3]), await runs.at(moved + 1)] == [
+            None,
+            None,
+            None,
+        ]
+        written = await runs.written(found[0])
+        assert written is not None
+        assert abs(written - before) < 60_000_000
+        assert await runs.written(moved) is None
 
 
 async def test_a_table_refuses_bad_keys_and_large_values(backend_factory: Factory) -> None:

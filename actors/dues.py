@@ -1,0 +1,66 @@
+"""What of a table falls due when: read once, then only what has changed since."""
+
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, Callable
+
+from .ports import Entry, Table
+
+_BREATH = 500
+"""Entries between two looks at the event loop."""
+_SHIFT = 48
+"""Bits for a revision; a time in microseconds is above. There may be millions: an int is small."""
+
+
+class Dues:
+    """Entries of one table by the time when they fall due.
+
+    Of each only its revision is kept. One that has changed meanwhile has another revision, which
+    was learned in its turn.
+
+    due_of: says when an entry falls due, in microseconds since 1970; None: never, or not here.
+    """
+
+    def __init__(self, table: Table, due_of: Callable[[Entry], int | None]) -> None:
+        self._table = table
+        self._due_of = due_of
+        self._heap: list[int] = []
+        self._seen = 0
+
+    def __repr__(self) -> str:
+        return f"<Dues {len(self._heap)} known, up to revision {self._seen}>"
+
+    def forget(self) -> None:
+        """Learn everything anew the next time."""
+        self._heap.clear()
+        self._seen = 0
+
+    async def learn(self) -> None:
+        """Read what was written since the last time. Raises Unsure: then a part is still to do."""
+        count = 0
+        async for entry in self._table.scan(self._seen):
+            self._note(entry)
+            count += 1
+            if count % _BREATH == 0:
+                await asyncio.sleep(0)
+
+    def _note(self, entry: Entry) -> None:
+        due = self._due_of(entry)
+        if due is not None:
+            heapq.heappush(self._heap, due << _SHIFT | entry.revision)
+        self._seen = max(self._seen, entry.revision)
+
+    async def due(self, now: int) -> AsyncGenerator[Entry]:
+        """Yield what is due and still stands. It is due again the next time, until it is gone."""
+        again: list[int] = []
+        try:
+            while self._heap and self._heap[0] >> _SHIFT <= now:
+                again.append(heapq.heappop(self._heap))
+                entry = await self._table.at(again[-1] & (1 << _SHIFT) - 1)
+                if entry is None:
+                    again.pop()
+                    continue
+                yield entry
+        finally:
+            for known in again:
+                heapq.heappush(self._heap, known)
