@@ -10,7 +10,7 @@ STAMP := .venv/.offbook-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ crash-points: $(STAMP) ## crash at every point of every shape; make test draws a
 
 chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
 	$(BIN)/python -m offbook.ops.chaos run $(ARGS)
+
+cluster: $(STAMP) ## kill, lose and restart nodes of a cluster and workers, and judge; options in ARGS="..."
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_cluster.py
+	$(BIN)/python -m offbook.ops.chaos cluster $(ARGS)
 
 abuse: $(STAMP) ## drain, overload and poison workers; print what it does to the others
 	$(BIN)/python -m offbook.ops.chaos drain

@@ -246,6 +246,8 @@ class Owner:
         self.listening = Listening(env.backend.streams, tasks)
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
+        self._lapses = 0
+        self._doubt = 0.0
         self._releases: dict[OwnedPartition, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self._unwatch: Any = None
@@ -323,9 +325,8 @@ class Owner:
     async def _check_lease(self) -> None:
         if self.lease.valid():
             lapses = self.lease.lapses()
-            for partition in list(self.partitions.values()):
-                if partition.lapses != lapses:
-                    await self._reclaim(partition, lapses)
+            stale = [p for p in self.partitions.values() if p.lapses != lapses]
+            await together(self._reclaim(partition, lapses) for partition in stale)
 
     def _lapsed(self, partition: OwnedPartition) -> bool:
         return not self.lease.valid() or self.lease.lapses() != partition.lapses
@@ -374,8 +375,9 @@ class Owner:
         live = await leases.live()
         mates = {w for w, info in live.items() if _may_own(info, self.env.lane)}
         mates.add(self.env.worker)
-        await self._drop_lost(owners)
         now = asyncio.get_running_loop().time()
+        mates |= self._doubtful(owners, now)
+        await self._drop_lost(owners)
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
         busy = {n for n, p in self.partitions.items() if p.working() and not p.leaving}
@@ -394,6 +396,18 @@ class Owner:
             and owners.get(p, Ownership("", 0)).worker not in mates - {self.env.worker}
         ]
         self._waited = {p: self._waited.get(p, now) for p in free}
+
+    def _doubtful(self, owners: dict[int, Ownership], now: float) -> set[str]:
+        """Return whose absence tells nothing, as our lease ran out too: the server was away.
+
+        Others have the time of a lease from then to renew theirs, else all would take from all.
+        """
+        lapses = self.lease.lapses()
+        if lapses != self._lapses or not self.lease.valid():
+            self._lapses, self._doubt = lapses, now + self.env.settings.lease
+        if now >= self._doubt:
+            return set()
+        return {seen.worker for seen in owners.values() if seen.worker}
 
     async def _drop_lost(self, owners: dict[int, Ownership]) -> None:
         for partition in list(self.partitions.values()):

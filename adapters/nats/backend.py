@@ -23,6 +23,7 @@ from offbook.actors.ports import (
 
 from .batch import Batches
 from .blobs import NatsBlobs
+from .elections import Elections
 from .groups import NatsGroups
 from .leases import NatsLeases
 from .link import Link
@@ -70,6 +71,7 @@ class NatsBackend:
         self.namespace = self._names.namespace
         self._link = link = Link(target(servers, options))
         self._setup = Setup(link, self._names, asked)
+        self._elections = Elections(link, self._names)
         batches = Batches(link, seconds=options.request_seconds)
         self.log: Log = NatsLog(link, self._names, batches)
         self.mail: Mail = NatsMail(link, self._names)
@@ -110,6 +112,7 @@ class NatsBackend:
                 raise ServerUnavailable("opening the namespace", str(error)) from error
             raise
         self.namespace = self._names.namespace
+        self._elections.open()
 
     async def close(self) -> None:
         """Release everything; awaits each task it started."""

@@ -50,6 +50,7 @@ class NatsLease:
         self._headers = header_block({"Nats-TTL": f"{math.ceil(ttl)}s"})
         self._until = 0.0
         self._lapses = 0
+        self._trials: dict[asyncio.Future[int], float] = {}
         self._ticked = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -129,8 +130,10 @@ class NatsLease:
             pause = 0.0
             while not await self._stopped_within(pause):
                 pause = await self._renew(link)
+            await self._stop_trying()
             await self._give_up(link)
         finally:
+            await self._stop_trying()
             await link.close()
             if not self._first.done():
                 self._first.set_exception(Unsure("the lease was closed before it was held"))
@@ -150,21 +153,39 @@ class NatsLease:
         """Renew once; return the seconds until the next time."""
         if time.monotonic() - self._ticked > _STILL_SECONDS:
             return _RETRY_SECONDS
-        sent = time.monotonic()
+        trial = asyncio.ensure_future(publish(link, self._subject, self._info, self._headers))
+        self._trials[trial] = time.monotonic()
+        # An answer that was lost must not cost the lease: it is tried again beside the others.
+        wait = asyncio.FIRST_COMPLETED
+        done, _ = await asyncio.wait(self._trials, timeout=self._ttl / 3, return_when=wait)
+        if not done:
+            return 0.0
+        good = [self._renewed(self._trials.pop(trial), trial) for trial in done]
+        return self._ttl / 3 if any(good) else min(_RETRY_SECONDS, self._ttl / 3)
+
+    def _renewed(self, sent: float, trial: "asyncio.Future[int]") -> bool:
+        """Take the outcome of one try; return whether the lease holds by it."""
         try:
-            async with asyncio.timeout(self._ttl):
-                await publish(link, self._subject, self._info, self._headers)
-        except (OffbookError, TimeoutError) as error:
+            trial.result()
+        except Unsure as error:
             logger.debug("the lease was not renewed: %s", error)
-            if isinstance(error, Unsure | TimeoutError):
-                return min(_RETRY_SECONDS, self._ttl / 3)
-            raise
+            return False
+        until = sent + _TRUST * self._ttl
+        if until <= time.monotonic():
+            return False
         if self._until and not self.valid():
             self._lapses += 1
-        self._until = sent + _TRUST * self._ttl
+        self._until = max(self._until, until)
         if not self._first.done():
             self._first.set_result(None)
-        return self._ttl / 3
+        return True
+
+    async def _stop_trying(self) -> None:
+        trials = [*self._trials]
+        self._trials.clear()
+        for trial in trials:
+            trial.cancel()
+        await asyncio.gather(*trials, return_exceptions=True)
 
     async def _give_up(self, link: Link) -> None:
         headers = {"KV-Operation": "DEL", "Nats-TTL": f"{MARKER_SECONDS}s"}

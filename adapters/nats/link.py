@@ -97,6 +97,7 @@ class Link:
         self._seconds = target.options.request_seconds
         self._reconnected: dict[object, Callable[[], None]] = {}
         self._lost: dict[object, Callable[[], None]] = {}
+        self._led: dict[object, tuple[str, Callable[[], None]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._refusal: asyncio.Future[None] | None = None
         self._cause = ""
@@ -316,6 +317,24 @@ class Link:
         key = object()
         self._lost[key] = call
         return lambda: self._lost.pop(key, None) and None
+
+    def on_election(self, consumer: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call` when a consumer, `stream.name`, has a new leader; return the way to stop."""
+        key = object()
+        self._led[key] = consumer, call
+        return lambda: self._led.pop(key, None) and None
+
+    def elected(self, consumer: str) -> None:
+        """Tell those who read from a consumer that it has a new leader."""
+        for name, call in tuple(self._led.values()):
+            if name == consumer:
+                call()
+
+    def give_up(self, asked: Callable[[bytes], bool], reason: str) -> None:
+        """Have requests to such subjects fail with Unsure now: nobody will answer them."""
+        for token, (_, _, subject) in tuple(self._pending.items()):
+            if asked(subject):
+                self._fail(token, Unsure(reason))
 
     def fault(self, error: BaseException) -> None:
         """Keep an exception that has no caller, and say it aloud."""

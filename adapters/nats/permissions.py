@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from offbook.actors.errors import InvalidOption
 from offbook.actors.ports import Namespace
 
+from .elections import ELECTED
 from .names import Names
 from .options import ROLES
 from .streams import all_streams
@@ -79,7 +80,7 @@ class _Subjects:
             "webhook": ("evt", "signal"),
             "web": ("evt", "heard", "lease", "signal"),
         }
-        return [f"{self._root}.{kind}.>" for kind in told[role]]
+        return [*(f"{self._root}.{kind}.>" for kind in told[role]), ELECTED]
 
     # Roles
 

@@ -68,7 +68,7 @@ class Reader:
         self._reset = False
         self._deleted = False
         self._keeper: asyncio.Task[None] | None = None
-        self._forget: Callable[[], None] = _nothing
+        self._forgets: list[Callable[[], None]] = []
 
     # Opening
 
@@ -85,7 +85,9 @@ class Reader:
             await self._rewind()
         if not info["num_pending"] and not info["num_ack_pending"]:
             self._drained.set()
-        self._forget = self._link.on_reconnect(self._lost_connection)
+        consumer = f"{self._place.stream}.{self._name}"
+        self._forgets.append(self._link.on_reconnect(self._lost_touch))
+        self._forgets.append(self._link.on_election(consumer, self._lost_touch))
         self._start()
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
 
@@ -185,7 +187,8 @@ class Reader:
         self._deleted = self._deleted or "Deleted" in reason
         self._trouble.set()
 
-    def _lost_connection(self) -> None:
+    def _lost_touch(self) -> None:
+        """Neither the server after a reconnect nor another leader knows what came here."""
         self._reset = True
         self._trouble.set()
 
@@ -218,6 +221,8 @@ class Reader:
             except TimeoutError:
                 if self._pull is None or not self._pull.silent:
                     continue
+                # What lost our requests may have lost what it had sent.
+                self._reset = True
             if not await self._recover():
                 return
 
@@ -259,7 +264,8 @@ class Reader:
 
     async def close(self, *, delete: bool) -> None:
         """Stop deliveries; with `delete` remove the consumer, best effort."""
-        self._forget()
+        while self._forgets:
+            self._forgets.pop()()
         if self._pull is not None:
             self._pull.cut()
             self._pull = None
@@ -280,7 +286,3 @@ async def _delete(link: Link, stream: str, name: str) -> None:
     except ApiError as error:
         if error.err_code != NO_CONSUMER:
             raise error.typed() from error
-
-
-def _nothing() -> None:
-    return

@@ -93,13 +93,15 @@ class NatsTaskSource:
         self._absent = False
         self._lowering: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._forget: Callable[[], None] = _nothing
+        self._forgets: list[Callable[[], None]] = []
 
     async def open(self) -> None:
         """Create the queue's consumer, or join it."""
         await self._create()
         self._pull = self._new_pull()
-        self._forget = self._link.on_reconnect(self._trouble.set)
+        consumer = f"{self._stream}.{self._name}"
+        self._forgets.append(self._link.on_reconnect(self._trouble.set))
+        self._forgets.append(self._link.on_election(consumer, self._trouble.set))
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook queue {self._name}")
 
     async def _create(self) -> None:
@@ -206,7 +208,8 @@ class NatsTaskSource:
     async def close(self) -> None:
         """Stop pulling; what was delivered stays in hand."""
         self._wanted = 0
-        self._forget()
+        while self._forgets:
+            self._forgets.pop()()
         if self._lowering is not None:
             self._lowering.cancel()
             self._lowering = None
@@ -217,7 +220,3 @@ class NatsTaskSource:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
-
-
-def _nothing() -> None:
-    return

@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 from offbook.actors.model import Event, History, Record
 from offbook.actors.state import FINAL, state_of
 
+from . import gaps
 from .evidence import Act, Call, Evidence, Verdict
 
 SLACK = 1_000_000
@@ -34,6 +35,7 @@ def verdicts(evidence: Evidence) -> list[Verdict]:
         _effects(evidence),
         _acknowledged(evidence),
         _words(evidence),
+        gaps.judged(evidence),
     )
     return [*faults, *leaks, *chain.from_iterable(groups)]
 

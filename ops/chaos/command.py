@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,11 @@ import click
 from . import abuse
 from .chaos import Play, perform
 from .checks import verdicts
+from .cluster import ClusterPlay
+from .cluster import perform as perform_cluster
 from .folder import Files
+from .gaps import stops, table
+from .harms import digest as plan_digest
 from .report import figures, lines, versions
 from .schedule import digest, schedule
 
@@ -25,6 +29,9 @@ _PACE = 5.0
 """Runs started in a second, where no time is given."""
 
 _LEAST_SECONDS = 10.0
+
+Playing = Callable[[Path], Coroutine[Any, Any, dict[str, Any]]]
+"""Plays in a folder; returns the figures."""
 
 
 @click.group()
@@ -55,14 +62,35 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
     play = Play(runs, length, chosen, workers, lease, calm)
     meta = asdict(play) | versions()
     meta["schedule"] = digest(schedule(play.seed, play.seconds, play.workers, play.lease))
+    _perform(meta, lambda folder: perform(play, folder, click.echo), keep)
+
+
+def _perform(meta: dict[str, Any], play: Playing, keep: Path | None) -> None:
+    """Play, keep what the play was, and judge it."""
     click.echo(" ".join(f"{name}={value}" for name, value in meta.items()))
     with _evidence(keep) as folder:
         began = time.monotonic()
-        found = asyncio.run(perform(play, folder, click.echo))
-        files = Files(folder)
-        files.write_meta(meta | found | {"patience": round(calm * 1e6)})
+        found = asyncio.run(play(folder))
+        Files(folder).write_meta(meta | found | {"patience": round(meta["calm"] * 1e6)})
         found["took"] = round(time.monotonic() - began, 1)
         sys.exit(_judge(folder, found))
+
+
+@main.command()
+@click.option("--kills", default=6, show_default=True, type=click.IntRange(1), help="of leaders")
+@click.option("--rate", default=2.0, show_default=True, help="runs started in a second")
+@click.option("--seed", type=int, help="[default: drawn, and printed]")
+@click.option("--workers", default=4, show_default=True, type=click.IntRange(2))
+@click.option("--calm", default=60.0, show_default=True, help="seconds that runs have to end")
+@click.option("--keep", type=click.Path(path_type=Path), help="folder for the evidence")
+def cluster(  # noqa: PLR0913, PLR0917 - one for each option
+    kills: int, rate: float, seed: int | None, workers: int, calm: float, keep: Path | None
+) -> None:
+    """Play runs on three servers while leaders are killed, and nodes and workers restarted."""
+    chosen = secrets.randbelow(10**6) if seed is None else seed
+    play = ClusterPlay(chosen, rate, workers, kills, calm=calm)
+    meta = asdict(play) | versions() | {"plan": plan_digest(play.plan)}
+    _perform(meta, lambda folder: perform_cluster(play, folder, click.echo), keep)
 
 
 @main.command()
@@ -78,7 +106,7 @@ def _judge(folder: Path, shown: dict[str, Any]) -> int:
     broken = verdicts(evidence)
     for name, value in (shown | figures(evidence)).items():
         click.echo(f"{name}: {value}")
-    for line in lines(broken, files.meta()):
+    for line in [*table(stops(evidence)), *lines(broken, files.meta())]:
         click.echo(line)
     return 1 if broken else 0
 

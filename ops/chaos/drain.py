@@ -14,8 +14,9 @@ from offbook import Client
 from .bad_plays import neighbour, sender
 from .evidence import Call
 from .figures import spread
-from .house import SETTINGS, House, house
+from .house import House, house
 from .ledger import Store
+from .slots import SETTINGS
 
 _SETTINGS = replace(SETTINGS, lease=3.0, grace=30.0)
 _MODULES = ("offbook.ops.chaos.bad_plays",)

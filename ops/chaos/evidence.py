@@ -64,6 +64,16 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
+class Harm:
+    """What was done to a cluster: `kind` to `whom`, from `at` until the next one began."""
+
+    kind: str
+    whom: str
+    at: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One broken rule with what proves it."""
 
@@ -82,6 +92,7 @@ class Evidence:
     stream had in the end, and `script` what is right. faults: what failed in workers and should
     never fail. leaks: what was left when all was over. calm: when the last disturbance ended,
     zero where nobody waited for it; `patience`: microseconds that a run may take from there.
+    harms: what was done to a cluster. bare: when a bare publisher was acknowledged meanwhile.
     """
 
     expected: dict[str, object]
@@ -100,3 +111,5 @@ class Evidence:
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
     calm: int = 0
     patience: int = 60_000_000
+    harms: list[Harm] = field(default_factory=list[Harm])
+    bare: list[int] = field(default_factory=list[int])

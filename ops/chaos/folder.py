@@ -2,6 +2,8 @@
 
 `meta.json`: seed, options, commit, versions, calm. `client.jsonl`: what the client was told.
 `killer.jsonl`: the acts. `ledger.db`: what the bodies did. `log.jsonl`: all messages of the log.
+Of a cluster also `harms.jsonl`: what was done to it, and `bare.txt`: when a bare publisher was
+acknowledged.
 """
 
 import base64
@@ -14,7 +16,7 @@ from typing import Any
 from offbook.actors.errors import HistoryCorrupted, HistoryLost
 from offbook.actors.model import History, Stored, read_history
 
-from .evidence import Act, Evidence
+from .evidence import Act, Evidence, Harm
 from .ledger import Store
 
 
@@ -49,6 +51,11 @@ class Files:
         """Where workers write what they have to say."""
         return self.folder / "workers.log"
 
+    @property
+    def bare(self) -> Path:
+        """Where a bare publisher writes."""
+        return self.folder / "bare.txt"
+
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Keep what the play was."""
         text = json.dumps(meta, indent=1)
@@ -72,6 +79,10 @@ class Files:
             ),
         )
 
+    def write_harms(self, harms: Iterable[Harm]) -> None:
+        """Keep what was done to a cluster."""
+        self._write("harms", (asdict(harm) for harm in harms))
+
     def _write(self, name: str, lines: Iterable[dict[str, Any]]) -> None:
         with (self.folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -90,6 +101,9 @@ class Files:
         evidence.acts = [Act(**fields) for fields in self._read("killer")]
         _read_logs(evidence, self._read("log"))
         _read_ledger(evidence, self.ledger)
+        if self.bare.exists():
+            evidence.harms = [Harm(**fields) for fields in self._read("harms")]
+            evidence.bare = [int(line) for line in self.bare.read_text("utf-8").splitlines()]
         return evidence
 
 

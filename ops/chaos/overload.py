@@ -11,8 +11,9 @@ from offbook import Client, Run
 
 from .bad_plays import neighbour, sender
 from .figures import spread
-from .house import SETTINGS, House, house
+from .house import House, house
 from .loads import persist
+from .slots import SETTINGS
 from .soak import memory
 
 _SETTINGS = replace(SETTINGS, lease=3.0)

@@ -14,7 +14,8 @@ from offbook import Client, OffbookError, Run
 
 from .bad_plays import crashing, holding, neighbour, raising, spinning
 from .figures import spread
-from .house import SETTINGS, House, house
+from .house import House, house
+from .slots import SETTINGS
 
 _SETTINGS = replace(SETTINGS, poison=2)
 _MODULES = ("offbook.ops.chaos.bad_plays",)

@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "chunk-twice",
         "I5",
     ),
-    "late": ("stuck",),
+    "late": ("stuck", "stop"),
     "stale": ("zombie-write", "moved-event", "after-the-end", "I2", "I7"),
     "out of order": ("I1", "early-timer", "chunk-out-of-order"),
     "wrong": ("wrong-result", "fault"),

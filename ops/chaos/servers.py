@@ -10,9 +10,13 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 _READY_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_MONITOR_SECONDS = 10.0
 
 
 def binary() -> Path:
@@ -28,20 +32,38 @@ def free_port() -> int:
         return port
 
 
-class NatsServer:
-    """One server with a folder and a port of its own.
+def monitor(port: int, path: str) -> dict[str, Any]:
+    """Return what the monitor of a server on this machine says; nothing where it is away."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=_MONITOR_SECONDS) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except HTTPError as error:
+        return {"status": f"error {error.code}"}
+    except (OSError, ValueError):
+        return {}
 
-    `config` is text for its configuration file. With `jetstream=False` that is all it has.
+
+def stream_details(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of a monitor's answer that are about streams."""
+    accounts = said.get("account_details", [])
+    return [stream for account in accounts for stream in account.get("stream_detail", [])]
+
+
+class ServerProcess:
+    """One server with a folder for its files, a port, and a configuration that is there.
+
+    environment: what the configuration refers to, besides that of this process.
     """
 
     def __init__(
-        self, *, config: str = "", jetstream: bool = True, port: int | None = None
+        self, folder: Path, port: int, config: Path, environment: dict[str, str] | None = None
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="offbook-nats-")
-        self._port = port or free_port()
+        self.folder = folder
+        self._port = port
+        self._config = config
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
-        self.folder = Path(self._folder.name)
-        self._write(config, jetstream=jetstream)
 
     @property
     def port(self) -> int:
@@ -58,19 +80,13 @@ class NatsServer:
         """Its process, or zero."""
         return 0 if self._process is None else self._process.pid
 
-    def _write(self, config: str, *, jetstream: bool) -> None:
-        store = json.dumps(str(self.folder / "store"))
-        lines = [f"listen: 127.0.0.1:{self._port}"]
-        if jetstream and "jetstream" not in config.partition("accounts")[0]:
-            lines.append(f"jetstream {{ store_dir: {store} }}")
-        (self.folder / "server.conf").write_text("\n".join([*lines, config]), encoding="utf-8")
-
     def start(self) -> Self:
         """Start it and return when it answers."""
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - ours
-                [binary(), "-c", self.folder / "server.conf"], stdout=log, stderr=log
-            )
+                [binary(), "-c", self._config], stdout=log, stderr=log,
+                env=os.environ | self._environment,
+            )  # fmt: skip
         self._await_ready()
         return self
 
@@ -90,19 +106,20 @@ class NatsServer:
 
     def kill(self) -> None:
         """End it without a chance to write anything more."""
-        self._end(signal.SIGKILL)
+        self.end(signal.SIGKILL)
 
     def stop(self) -> None:
         """End it in order."""
-        self._end(signal.SIGTERM)
+        self.end(signal.SIGTERM)
 
-    def _end(self, number: signal.Signals) -> None:
+    def end(self, number: signal.Signals, seconds: float = _STOP_SECONDS) -> None:
+        """Send it a signal that ends it; it is killed where it takes longer."""
         process, self._process = self._process, None
         if process is None:
             return
         process.send_signal(number)
         try:
-            process.wait(10)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -120,6 +137,28 @@ class NatsServer:
     def go_on(self) -> None:
         """End a pause."""
         os.kill(self.pid, signal.SIGCONT)
+
+
+class NatsServer(ServerProcess):
+    """One server with a folder and a port of its own.
+
+    `config` is text for its configuration file. With `jetstream=False` that is all it has.
+    """
+
+    def __init__(
+        self, *, config: str = "", jetstream: bool = True, port: int | None = None
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="offbook-nats-")
+        folder = Path(self._folder.name)
+        super().__init__(folder, port or free_port(), folder / "server.conf")
+        self._write(config, jetstream=jetstream)
+
+    def _write(self, config: str, *, jetstream: bool) -> None:
+        store = json.dumps(str(self.folder / "store"))
+        lines = [f"listen: 127.0.0.1:{self._port}"]
+        if jetstream and "jetstream" not in config.partition("accounts")[0]:
+            lines.append(f"jetstream {{ store_dir: {store} }}")
+        self._config.write_text("\n".join([*lines, config]), encoding="utf-8")
 
     def close(self) -> None:
         """Kill it and remove its folder."""

@@ -17,10 +17,11 @@ from typing import Any
 from offbook import Client
 
 from .figures import percentile, slope, spread
-from .house import SETTINGS, House, house
+from .house import House, house
 from .ledger import Store
 from .loads import resume
 from .plays import PAYLOAD, program, ten, value_of
+from .slots import SETTINGS
 
 RETENTION = 10.0
 _SETTINGS = replace(

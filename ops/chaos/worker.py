@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from offbook import Settings, Worker, connect
+from offbook import ConnectOptions, Settings, Worker, connect
 
 from .ledger import pen
 from .witness import Recorder, Witness
@@ -22,7 +22,8 @@ _PARENT_SECONDS = 0.5
 class Order:
     """What a worker is told. ledger: the socket of the ledger. options: of `Worker`.
 
-    pulse: seconds between two notes of how much it holds; zero: none.
+    pulse: seconds between two notes of how much it holds; zero: none. login: fields of
+    `ConnectOptions`.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Order:
     settings: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     pulse: float = 0.0
+    login: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -64,7 +66,11 @@ async def _serve(order: Order, ready: Callable[[], None]) -> None:
         recorder = Recorder(witness, settings.lease)
         async with (
             connect(
-                order.url, namespace=order.namespace, settings=settings, observer=recorder
+                order.url,
+                namespace=order.namespace,
+                settings=settings,
+                observer=recorder,
+                options=ConnectOptions(**order.login),
             ) as client,
             Worker(client, settings=settings, **order.options) as worker,
         ):

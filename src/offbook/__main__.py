@@ -1,4 +1,4 @@
-"""`python -m offbook`: the command `offbook`, for an interpreter whose scripts are not on the path."""
+"""`python -m offbook`: the command `offbook`, for an interpreter without scripts on the path."""
 
 from offbook.ops.cli import main
 

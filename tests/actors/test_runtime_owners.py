@@ -8,6 +8,7 @@ from offbook import Settings, step, workflow
 from offbook.actors.errors import ServerRefused
 from offbook.actors.model import pack
 from offbook.actors.names import token_key
+from offbook.actors.ports import Unsure
 from offbook.actors.tokens import has_ended
 from offbook.adapters.memory import MemoryBackend
 from offbook.testing import CrashAt, Environment, run
@@ -234,3 +235,81 @@ async def keep_sending(env: Environment, sender: int) -> None:
         payload, caller = env.client.codec.encode(1), f"{sender}-{count}"
         fields = {"token": token_key("t"), "payload": payload, "caller": caller}
         await env.client.backend.mail.send("default", "it", "hook", pack(fields))
+
+
+def test_workers_whose_leases_all_ran_out_take_nothing_from_each_other() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            before = [_numbers(env, worker) for worker in (0, 1)]
+            assert list(map(len, before)) == [2, 2]
+            backend_of(env, 0).part()
+            backend_of(env, 1).part()
+            await asyncio.sleep(20)
+            assert await env.client.backend.leases.live() == {}
+            backend_of(env, 0).rejoin()
+            await asyncio.sleep(2)
+            assert _numbers(env, 0) == before[0]
+            backend_of(env, 1).rejoin()
+            await asyncio.sleep(20)
+            assert [_numbers(env, worker) for worker in (0, 1)] == before
+            assert all(not p.died for worker in env.workers for p in worker.partitions())
+
+    run(main())
+
+
+def test_what_a_worker_owned_that_died_with_the_server_is_taken_a_lease_later() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            for worker in (0, 1):
+                backend_of(env, worker).part()
+            await asyncio.sleep(20)
+            backend_of(env, 0).rejoin()
+            await asyncio.sleep(2)
+            assert len(_numbers(env, 0)) == 2
+            await asyncio.sleep(8)
+            assert len(_numbers(env, 0)) == 4
+
+    run(main())
+
+
+class Slow:
+    """Mail whose readers of one partition are not opened while it is slow."""
+
+    def __init__(self, mail: Any, number: int) -> None:  # noqa: ANN401 - the port
+        self._mail = mail
+        self._number = number
+        self.on = True
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what the port has
+        return getattr(self._mail, name)
+
+    async def open(self, lane: str, partition: int, *rest: Any) -> Any:  # noqa: ANN401
+        if self.on and partition == self._number:
+            await asyncio.sleep(5)
+            raise Unsure("no answer in time")
+        return await self._mail.open(lane, partition, *rest)
+
+
+def test_a_partition_that_comes_back_late_holds_no_other_one_up() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            await asyncio.sleep(10)
+            backend: Any = backend_of(env)
+            backend.mail = slow = Slow(backend.mail, 0)
+            backend.part()
+            await asyncio.sleep(20)
+            backend.rejoin()
+            await asyncio.sleep(1)
+            back = {p.number: p.lapses for p in env.workers[0].partitions()}
+            assert back == {0: 0, 1: 1, 2: 1, 3: 1}
+            slow.on = False
+            await asyncio.sleep(10)
+            assert {p.lapses for p in env.workers[0].partitions()} == {1}
+
+    run(main())
+
+
+def _numbers(env: Environment, worker: int) -> list[int]:
+    return sorted(partition.number for partition in env.workers[worker].partitions())

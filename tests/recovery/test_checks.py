@@ -9,7 +9,7 @@ import pytest
 from offbook.actors.codec import Codec
 from offbook.actors.model import Command, Event, Head, History, Record, Writer
 from offbook.ops.chaos.checks import CANCEL_SLACK, SLACK, verdicts
-from offbook.ops.chaos.evidence import Acknowledged, Act, Call, Evidence
+from offbook.ops.chaos.evidence import Acknowledged, Act, Call, Evidence, Harm
 from offbook.ops.chaos.report import GROUPS, counted, lines
 
 SECOND = 1_000_000
@@ -234,8 +234,15 @@ def mix_words(e: Evidence) -> None:
     e.words["r"].reverse()
 
 
+def stand_still(e: Evidence) -> None:
+    """Of a cluster: all was acknowledged at one moment, and then nothing for ten seconds."""
+    e.harms = [Harm("lose", "n1", T, T + 10 * SECOND)]
+    e.bare = [T + n * SECOND // 10 for n in range(100)]
+
+
 FAULTS: list[tuple[Callable[[Evidence], None], set[str]]] = [
     (lose_the_run, {"lost-run"}),
+    (stand_still, {"stop"}),
     (leave_it_running, {"stuck"}),
     (return_something_else, {"wrong-result"}),
     (leave_a_hole, {"I1", "lost-event", "lost-timer"}),
@@ -353,6 +360,11 @@ def judge_a_play_without_calm(e: Evidence) -> None:
     e.calm = 0
 
 
+def stand_still_with_the_servers(e: Evidence) -> None:
+    stand_still(e)
+    e.bare = [at for at in e.bare if not SECOND < at - T < 7 * SECOND]
+
+
 def cancel_a_timer(e: Evidence) -> None:
     never_fire(e)
     fire_and_cancel(e)
@@ -368,6 +380,7 @@ CLEAN = [
     end_in_time,
     judge_a_play_without_calm,
     cancel_a_timer,
+    stand_still_with_the_servers,
 ]
 
 

@@ -132,6 +132,8 @@ ASK: dict[str, str] = {
 }
 LISTEN: dict[str, str] = {
     "offbook.evt.>": "worker client webhook web",
+    "$JS.EVENT.ADVISORY.*.LEADER_ELECTED.>": " ".join(ROLES),
+    "$JS.EVENT.ADVISORY.>": "",
     "offbook.heard.>": "worker client web",
     "offbook.lease.>": "worker web",
     "offbook.signal.>": "worker client webhook web",

@@ -1,0 +1,133 @@
+"""A new leader: what the one before was asked is asked again at once, not at its deadline."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from offbook.actors.ports import Namespace, Unsure
+from offbook.adapters.nats import NatsBackend
+from offbook.adapters.nats.elections import Elections
+from offbook.adapters.nats.keeper import NatsLease
+from offbook.adapters.nats.link import Link
+from offbook.adapters.nats.names import Names
+from offbook.adapters.nats.options import ConnectOptions, target
+from support.nats import Box, opened, until
+from support.servers import NatsServer
+
+PATIENT = ConnectOptions(request_seconds=3600)
+
+
+@asynccontextmanager
+async def link(url: str) -> AsyncGenerator[Link]:
+    found = Link(target(url, PATIENT))
+    await found.open()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+def elected(link: Link, what: str) -> None:
+    link.tell(f"$JS.EVENT.ADVISORY.{what}".encode(), b"{}")
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """A server without JetStream: nobody answers for a stream."""
+    with NatsServer(jetstream=False) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize(
+    ("stream", "subject"),
+    [
+        ("KV_x_log1", "$KV.x_log1.5.r.t.7"),
+        ("x_mail", "x.mail.default.0.r.start"),
+        ("x_steps", "x.later.d.q.r.s.1"),
+        ("KV_x_leases", "$KV.x_leases.worker.w"),
+        ("x_mail", "$JS.API.STREAM.MSG.GET.x_mail"),
+        ("x_mail", "$JS.API.CONSUMER.RESET.x_mail.c"),
+    ],
+)
+async def test_a_request_to_a_leader_that_is_none_any_more_fails_at_once(
+    silent: str, stream: str, subject: str
+) -> None:
+    async with link(silent) as one, link(silent) as two:
+        # It is heard by somebody, so that the server does not answer that nobody is there.
+        two.listen("x.>", _deaf)
+        two.listen("$KV.x_log1.>", _deaf)
+        two.listen("$KV.x_leases.>", _deaf)
+        two.listen("$JS.API.*.*.x_mail.>", _deaf)
+        two.listen("$JS.API.STREAM.MSG.GET.x_mail", _deaf)
+        two.listen("other.mail", _deaf)
+        await two.flush()
+        Elections(one, Names(Namespace("x", replicas=3, shards=2))).open()
+        asked = one.ask(subject.encode(), b"")
+        other = one.ask(b"other.mail", b"")
+        await one.flush()
+        elected(two, "STREAM.LEADER_ELECTED.KV_x_log0")
+        elected(two, "STREAM.LEADER_ELECTED.not_ours")
+        elected(two, f"STREAM.LEADER_ELECTED.{stream}")
+        with pytest.raises(Unsure, match="new leader"):
+            await asked
+        assert not other.done()
+        other.cancel()
+
+
+def _deaf(*_: object) -> None:
+    return
+
+
+@asynccontextmanager
+async def listening(url: str, namespace: str) -> AsyncGenerator[tuple[NatsBackend, Link]]:
+    """Open a backend that hears of elections, though its server has nobody to elect."""
+    async with opened(url, namespace) as backend, link(url) as other:
+        found = backend._link  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        Elections(found, Names(Namespace(namespace, replicas=3))).open()
+        await found.flush()
+        yield backend, other
+
+
+async def test_what_the_old_leader_of_a_reader_had_sent_comes_again(
+    nats_url: str, namespace: str
+) -> None:
+    async with listening(nats_url, namespace) as (backend, other):
+        box = Box()
+        epoch = await backend.leases.claim("d", 0, "w", 0)
+        inbox = await backend.mail.open("d", 0, epoch, box.append)
+        run = next(f"r{n}" for n in range(99) if backend._names.partition(f"r{n}") == 0)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        await backend.mail.send("d", run, "hook", b"1")
+        await box.holds(1)
+        names = backend._names  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        consumer = f"{names.mail}.{names.reader('d', 0, epoch)}"
+        elected(other, "CONSUMER.LEADER_ELECTED.other.c")
+        elected(other, f"CONSUMER.LEADER_ELECTED.{consumer}")
+        await box.holds(2)
+        assert box.seen() == [("hook", run, b"1")] * 2
+        box[-1].ack()
+        await backend.mail.send("d", run, "hook", b"2")
+        await box.holds(3)
+        assert box[-1].data == b"2"
+        await inbox.close(delete=True)
+
+
+async def test_a_lease_is_renewed_though_an_answer_was_lost(nats_url: str) -> None:
+    heard: list[bytes] = []
+    async with link(nats_url) as server:
+
+        def answer(_subject: bytes, reply: bytes, _headers: bytes, data: bytes) -> None:
+            heard.append(data)
+            if len(heard) != 2:
+                server.tell(reply, b'{"stream":"s","seq":1}')
+
+        server.listen("lease", answer)
+        await server.flush()
+        faults: list[BaseException] = []
+        lease = NatsLease(target(nats_url, PATIENT), b"lease", b"", 3, faults.append)
+        await lease.open()
+        await until(lambda: len(heard) > 2)
+        assert lease.valid()
+        assert lease.lapses() == 0
+        await lease.close()
+        assert faults == []
