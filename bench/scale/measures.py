@@ -137,7 +137,7 @@ async def taken_over(client: Client, house: House, runs: int, count: int) -> lis
     numbers = _people(runs, count)
     await _through(client.resume(_token(number), "go") for number in numbers)
     began = time.perf_counter()
-    waiting = [asyncio.create_task(client.run(_token(number)).result()) for number in numbers]
+    waiting = [asyncio.create_task(_result(client, number)) for number in numbers]
     opening = asyncio.create_task(asyncio.to_thread(house.open, 1))
     took = [time.perf_counter() - began async for _ in _ended(waiting)]
     await opening
@@ -146,6 +146,10 @@ async def taken_over(client: Client, house: House, runs: int, count: int) -> lis
         Row(f"{what}, first", round(took[0], 2), "s"),
         Row(f"{what}, last", round(took[-1], 2), "s"),
     ]
+
+
+async def _result(client: Client, number: int) -> str:
+    return await client.run(_token(number), work.patient).result()
 
 
 async def _ended(tasks: list[asyncio.Task[Any]]) -> AsyncGenerator[Any]:

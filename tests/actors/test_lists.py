@@ -88,6 +88,7 @@ def options(
         since=None,
         until=None,
         deployment=None,
+        parent=None,
         limit=limit,
         cursor=cursor,
     )

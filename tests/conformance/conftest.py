@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "randomly"
     ):
         return
-    seed = config.getoption("randomly_seed")
+    seed = config.getoption("randomly_seed", 0) or 0
     left = [item for item in items if _is_whole(item) or _lot(seed, item) < SHARE]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
     items[:] = left
