@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.offbook-installed
 
 # Else each of the many processes of the tests compiles all that it imports.
@@ -40,7 +40,7 @@ browser: $(STAMP)
 outfit: $(STAMP) ## install what tests of npm clients and browsers need: node, chromium, packages
 	PYTHONPATH=tests $(BIN)/python -m support.outfit
 
-test: $(STAMP) outfit ## run all tests, in random order on three processes, which often wait
+test: $(STAMP) outfit ## run all tests, in random order on four processes, which often wait
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-core: $(STAMP) ## run the tests that are quick and need no browser
