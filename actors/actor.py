@@ -6,6 +6,7 @@ One task drives a run. It alone writes the run's log and moves its memory, so th
 import asyncio
 from typing import Any
 
+from .admission import Entrance
 from .bell import Bell
 from .chains import forward, pass_on
 from .commit import Lost, commit, record_of, shrink
@@ -87,6 +88,7 @@ class RunActor:
         self._leaving = False
         self._offered: set[tuple[str, str, str]] = set()
         self._gone = False
+        self._entrance = Entrance(self.env.admission)
         self._new = True
         if rested is not None:
             rested.stop()
@@ -176,6 +178,8 @@ class RunActor:
     async def _attend(self) -> None:
         batch, self._inbox = self._inbox, []
         try:
+            if self.memory is None:
+                await self._entrance.open()
             await self._turn(await unsealed(batch, self._refuse))
         except Lost:
             self._again(batch, "another owner wrote")
@@ -187,6 +191,8 @@ class RunActor:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one run must not touch others
             self._park(batch, reason_of(error), error)
+        finally:
+            self._entrance.close()
 
     def _again(self, batch: list[Message], why: str) -> None:
         self._tell.log("info", "turn_repeated", reason=why)
@@ -321,6 +327,7 @@ class RunActor:
         """
         state = memory.state
         if state.deaths:
+            self._entrance.close()  # a quarantine is long
             await self.effects.quarantine()
         turn = Turn(max(self.env.backend.clock.now(), state.at), [self._claim(state)])
         state.take(turn.events[0])
@@ -338,6 +345,7 @@ class RunActor:
         self._owes = True
         await self.partition.cleared()
         await self.effects.carry_out(memory.state, turn.events, turn.commands)
+        self._entrance.close()
         if again and memory.state.end is None:
             await self.partition.drained()
             self._put_off += 1

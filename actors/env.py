@@ -6,6 +6,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .admission import Admission
 from .blobs import BlobStore
 from .codec import Codec
 from .define import Registry
@@ -95,6 +96,7 @@ class Env:
     make_handle: Callable[[str, Any], Any]
     watchdog: Watchdog
     witness: Remembers
+    admission: Admission
     context: Context
     """The context variables of the worker, not those of whatever step ran last."""
 

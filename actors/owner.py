@@ -54,7 +54,9 @@ class OwnedPartition:
     async def open(self) -> None:
         """Read the partition's mail as its owner of this epoch."""
         mail = self.env.backend.mail
-        self._inbox = await mail.open(self.env.lane, self.number, self.epoch, self._deliver)
+        ready = self.env.admission.has_room
+        place = self.env.lane, self.number, self.epoch
+        self._inbox = await mail.open(*place, self._deliver, ready)
         if self.settling:
             settle = self._settle(self._inbox)
             self._settle_task = self.spawn(settle, f"partition {self.number}")

@@ -108,11 +108,17 @@ class Mail(Protocol):
         ...
 
     async def open(
-        self, lane: str, partition: int, epoch: int, deliver: Callable[[Delivery], None]
+        self,
+        lane: str,
+        partition: int,
+        epoch: int,
+        deliver: Callable[[Delivery], None],
+        ready: Callable[[], bool] | None = None,
     ) -> Inbox:
         """Read a partition as its owner of `epoch`; readers of other epochs are deleted.
 
-        `deliver` is called on the event loop, must not block and must not raise.
+        `deliver` is called on the event loop, must not block and must not raise. While `ready`
+        says no, what has not been sent yet may be kept back.
         """
         ...
 

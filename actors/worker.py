@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+from .admission import Admission
 from .again import again
 from .blobs import BlobStore
 from .client import Client
@@ -202,6 +203,7 @@ class Worker:
             make_handle=client.run,
             watchdog=Watchdog.shared(),
             witness=Witness(client, strict=self.settings.strict_ids),
+            admission=Admission(),
             context=self._tasks.context,
         )
         self._services = Services(env, self._tasks, client)

@@ -35,10 +35,16 @@ class SealedMail:
         await self._inner.send(lane, run, kind, sealed)
 
     async def open(
-        self, lane: str, partition: int, epoch: int, deliver: Callable[[Delivery], None]
+        self,
+        lane: str,
+        partition: int,
+        epoch: int,
+        deliver: Callable[[Delivery], None],
+        ready: Callable[[], bool] | None = None,
     ) -> Inbox:
         """Read a partition as its owner; what cannot be opened at once comes with `unseal`."""
-        return await self._inner.open(lane, partition, epoch, partial(self._deliver, deliver))
+        opened = partial(self._deliver, deliver)
+        return await self._inner.open(lane, partition, epoch, opened, ready)
 
     def _deliver(self, deliver: Callable[[Delivery], None], delivery: Delivery) -> None:
         if delivery.kind in _OPEN_KINDS:

@@ -244,9 +244,15 @@ class MemoryMail:
         self._store.post("mail", lane, run, kind, data)
 
     async def open(
-        self, lane: str, partition: int, epoch: int, deliver: Callable[[Delivery], None]
+        self,
+        lane: str,
+        partition: int,
+        epoch: int,
+        deliver: Callable[[Delivery], None],
+        ready: Callable[[], bool] | None = None,
     ) -> Inbox:
-        """See the port."""
+        """See the port; nothing is kept back: it is in this memory either way."""
+        del ready
         channel = self._store.channel(check_name("lane", lane), partition)
         before = channel.reader
         if before is not None:

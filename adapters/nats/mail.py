@@ -57,15 +57,20 @@ class NatsMail:
         await publish(self._link, self._names.mailbox(lane, run, kind), data)
 
     async def open(
-        self, lane: str, partition: int, epoch: int, deliver: Callable[[Delivery], None]
+        self,
+        lane: str,
+        partition: int,
+        epoch: int,
+        deliver: Callable[[Delivery], None],
+        ready: Callable[[], bool] | None = None,
     ) -> NatsInbox:
         """Read a partition as its owner of `epoch`; readers of other epochs are deleted."""
         names = self._names
         mail = Place(names.mail, names.mail_of(lane, partition), lane, partition, epoch)
         fires = Place(names.timers, names.fired_of(lane, partition), lane, partition, epoch)
         inbox = NatsInbox(
-            Reader(self._link, names, mail, partial(self._mail, deliver)),
-            Reader(self._link, names, fires, partial(self._fire, deliver)),
+            Reader(self._link, names, mail, partial(self._mail, deliver), ready),
+            Reader(self._link, names, fires, partial(self._fire, deliver), ready),
         )
         await inbox.open()
         return inbox

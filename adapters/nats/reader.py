@@ -27,6 +27,7 @@ _RESET_SECONDS = 1.0
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 _CHECK_SECONDS = 5.0
 _DRAIN_CHECK_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,11 +57,20 @@ class Place:
 class Reader:
     """Reads one stream of a partition, and comes back after every loss while it owns it."""
 
-    def __init__(self, link: Link, names: Names, place: Place, arrived: Arrived) -> None:
+    def __init__(
+        self,
+        link: Link,
+        names: Names,
+        place: Place,
+        arrived: Arrived,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
         self._link = link
         self._names = names
         self._place = place
         self._arrived = arrived
+        self._ready = ready
+        self._later: asyncio.TimerHandle | None = None
         self._name = names.reader(place.lane, place.partition, place.epoch)
         self._pull: Pull | None = None
         self._drained = asyncio.Event()
@@ -178,8 +188,17 @@ class Reader:
         self._arrived(found, reply, subject, headers, data)
 
     def _refill(self) -> None:
-        if self._pull is not None and self._pull.owed <= _BATCH // 2:
+        if self._pull is None or self._pull.owed > _BATCH // 2:
+            return
+        if self._ready is None or self._ready():
             self._pull.request(_BATCH)
+        elif self._later is None:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(_LOOK_AGAIN_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._refill()
 
     def _ended(self, reason: str) -> None:
         logger.info("the reader %s was ended: %s", self._name, reason)
@@ -266,6 +285,8 @@ class Reader:
         """Stop deliveries; with `delete` remove the consumer, best effort."""
         while self._forgets:
             self._forgets.pop()()
+        if self._later is not None:
+            self._later.cancel()
         if self._pull is not None:
             self._pull.cut()
             self._pull = None

@@ -41,6 +41,28 @@ async def test_an_owner_hears_only_its_lane_and_partition(nats_url: str, namespa
         await second.close(delete=True)
 
 
+async def test_no_more_mail_is_asked_for_than_is_wanted(nats_url: str, namespace: str) -> None:
+    async with opened(nats_url, namespace, partitions=1) as backend:
+        for n in range(1000):
+            await backend.mail.send("d", "r", "hook", b"%d" % n)
+        box, limit = Box(), 1
+        asked = 0
+
+        def ready() -> bool:
+            nonlocal asked
+            asked += 1
+            return len(box) < limit
+
+        inbox = await backend.mail.open("d", 0, 1, box.append, ready)
+        await box.holds(256)
+        await until(lambda: asked > 3)
+        assert len(box) == 256, "what was asked for at first"
+        limit = 2000
+        await box.holds(1000)
+        await inbox.drained()
+        await inbox.close(delete=True)
+
+
 async def test_the_next_owner_gets_what_was_not_acked_at_once(
     nats_url: str, namespace: str
 ) -> None:
