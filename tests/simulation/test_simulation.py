@@ -66,8 +66,7 @@ def ack_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def careless(actor: Any, batch: Any) -> None:
         done(actor, batch)
-        for origin in list(actor._finished):  # noqa: SLF001
-            actor._let_go(origin)  # noqa: SLF001
+        actor._mail.let_all_go()  # noqa: SLF001
 
     monkeypatch.setattr(RunActor, "_done", careless)
 
