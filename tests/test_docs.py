@@ -80,6 +80,7 @@ def test_the_python_of_a_page_runs_in_a_process_of_its_own(page: str) -> None:
 
 def test_every_page_for_python_programmers_has_python() -> None:
     silent = {
+        "scale",
         "ARCHITECTURE",
         "benchmarks",
         "cli",
