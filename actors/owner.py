@@ -412,9 +412,9 @@ class Owner:
         return {seen.worker for seen in owners.values() if seen.worker}
 
     async def _drop_lost(self, owners: dict[int, Ownership]) -> None:
-        for partition in list(self.partitions.values()):
-            if not partition.stands(owners):
-                await self.lost(partition)
+        # Side by side: each closes over the network, and what is another's must not run on here.
+        gone = [p for p in self.partitions.values() if not p.stands(owners)]
+        await together(self.lost(partition) for partition in gone)
 
     async def lost(self, partition: OwnedPartition) -> None:
         """Drop a partition that has another owner."""

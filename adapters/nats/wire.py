@@ -14,13 +14,15 @@ from contextlib import suppress
 from typing import Any
 
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 Handler = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with subject, reply, headers and data of a message, within the read loop."""
 
 _RETRY_SECONDS = 0.2
+_CANCEL_SECONDS = 0.1
 
 
 class Plaintext(errors.Error):
@@ -124,14 +126,32 @@ class Wire(Client):
             self._reconnection_task,
         ]
         try:
+            await self._close_once()
+            await _ended(*tasks)
+            # A reconnect that went on for a moment has left some of its own.
+            await _ended(self._reading_task, self._flusher_task, self._ping_interval_task)
+        finally:
+            self._hang_up()
+
+    async def _close_once(self) -> None:
+        try:
             await self.close()
         except asyncio.CancelledError:
             # A cancelled reconnect leaves a cancelled future for whoever closes after it.
             if _being_cancelled():
                 raise
-        for task in tasks:
-            if task is not None:
-                await asyncio.wait({task})
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # nats-py drops the connection whose handshake failed, and closes none that it drops.
+        self._hang_up()
+        await super()._connect_to_server(s)
+
+    def _hang_up(self) -> None:
+        transport = self._transport
+        if isinstance(transport, TcpTransport):
+            for writer in (transport._io_writer, transport._bare_io_writer):  # noqa: SLF001
+                if writer is not None:
+                    writer.transport.abort()
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
@@ -198,6 +218,14 @@ class Wire(Client):
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _ended(*tasks: "asyncio.Task[Any] | None") -> None:
+    """Wait for tasks that were cancelled; nats-py may lose a cancel between two attempts."""
+    for task in tasks:
+        while task is not None and not task.done():
+            await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+            task.cancel()
 
 
 def failed(future: "asyncio.Future[Any]", error: BaseException) -> None:

@@ -54,6 +54,10 @@ class Ledger:
         """Write that something failed in this process which nobody had asked for."""
         self._append("faults", {"pid": os.getpid(), "what": what})
 
+    def note_loss(self, partition: int, epoch: int) -> None:
+        """Write that this process has just heard that what it owned is another's."""
+        self._append("losses", {"at": now(), "partition": partition, "epoch": epoch})
+
     def _append(self, kind: str, fields: dict[str, object]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         file = os.open(self.folder / f"{os.getpid()}.{kind}", flags, 0o600)
@@ -86,6 +90,11 @@ class Ledger:
     def faults(self) -> list[str]:
         """Return what failed in processes."""
         return [f"process {fields['pid']}: {fields['what']}" for fields in self._read("faults")]
+
+    def losses(self) -> dict[tuple[int, int], int]:
+        """Return when owners heard of it, by partition and the epoch in which it was theirs."""
+        found = self._read("losses")
+        return {(fields["partition"], fields["epoch"]): fields["at"] for fields in found}
 
     def _read(self, kind: str) -> Iterator[dict[str, Any]]:
         for file in self.folder.glob(f"*.{kind}"):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from typing import Any
 
 import offbook
 from offbook.actors.ports import Observer
@@ -22,12 +23,25 @@ TELEMETRY = "OFFBOOK_TEST_TELEMETRY"
 """Names the variable that holds the address of a collector, if there is one."""
 
 
+class Teller(Listener):
+    """Also tells the ledger when this process has heard that a partition is another's."""
+
+    def __init__(self, ledger: Ledger, lease: float) -> None:
+        super().__init__(ledger, lease)
+        self._ledger = ledger
+
+    def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - as the port
+        super().log(level, event, **fields)
+        if event == "partition_lost":
+            self._ledger.note_loss(fields["partition"], fields["epoch"])
+
+
 async def main(url: str, namespace: str, module: str, options: str) -> None:
     logging.basicConfig(level="INFO")
     import_module(module)
     chosen = json.loads(options)
     settings = offbook.Settings(**chosen.pop("settings"))
-    witness = Listener(Ledger.of_process(), settings.lease) if FOLDER in os.environ else None
+    witness = Teller(Ledger.of_process(), settings.lease) if FOLDER in os.environ else None
     folder = url.removeprefix("folder:") if url.startswith("folder:") else None
     async with (
         offbook.connect(

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+import warnings
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -135,6 +137,48 @@ async def test_close_ends_every_task(nats_url: str, namespace: str) -> None:
     assert asyncio.all_tasks() == before
     with pytest.raises(Unsure):
         await backend.log.tail("r")
+
+
+@asynccontextmanager
+async def slamming(port: int) -> AsyncGenerator[list[None]]:
+    """Take connections at a port and end each at once, as a server does that dies as it starts."""
+    taken: list[None] = []
+
+    def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(None)
+        writer.close()
+
+    listening = await asyncio.start_server(take, "127.0.0.1", port)
+    async with listening:
+        yield taken
+
+
+async def test_connections_that_ended_before_the_server_said_a_word_are_closed(
+    namespace: str,
+) -> None:
+    with warnings.catch_warnings(record=True) as warned, NatsServer() as server:
+        warnings.simplefilter("always", ResourceWarning)
+        async with opened(server.url, namespace) as backend:
+            server.kill()
+            async with slamming(server.port) as taken:
+                await until(lambda: len(taken) >= 3)
+            server.start()
+            await again(lambda: backend.log.create("r", "0", b"head"))
+        gc.collect()
+    assert [str(it.message) for it in warned] == []
+
+
+async def test_a_close_in_the_middle_of_a_reconnect_leaves_nothing_open(namespace: str) -> None:
+    before = asyncio.all_tasks()
+    with warnings.catch_warnings(record=True) as warned, NatsServer() as server:
+        warnings.simplefilter("always", ResourceWarning)
+        async with opened(server.url, namespace):
+            server.kill()
+            async with slamming(server.port) as taken:
+                await until(lambda: taken)
+        gc.collect()
+    assert asyncio.all_tasks() == before
+    assert [str(it.message) for it in warned] == []
 
 
 async def test_a_backend_opens_again_after_close(nats_url: str, namespace: str) -> None:
