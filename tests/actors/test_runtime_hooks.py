@@ -142,7 +142,7 @@ class Opening:
 
 
 @pytest.mark.parametrize("dies", [False, True])
-def test_nobody_hears_of_a_token_that_leads_nowhere_yet(dies: bool) -> None:
+def test_nobody_hears_of_a_token_that_leads_nowhere_yet(*, dies: bool) -> None:
     async def main() -> None:
         ORDER.clear()
         async with Environment(workers=0) as env:

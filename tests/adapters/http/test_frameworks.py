@@ -174,11 +174,14 @@ async def _load(
         number += 1
 
 
+ENOUGH = asyncio.Event()
+
+
 @step
-async def say_until(told: Path) -> int:
-    """Count on a stream until a file is there; return how far."""
+async def say_until_enough() -> int:
+    """Count on a stream; return how far."""
     words, count = stream("words"), 0
-    while not told.exists():
+    while not ENOUGH.is_set():
         await words.write(count)
         count += 1
         await asyncio.sleep(0.01)
@@ -186,20 +189,21 @@ async def say_until(told: Path) -> int:
 
 
 @workflow
-async def talks_until(told: Path) -> int:
-    return await say_until(told)
+async def talks_until_enough() -> int:
+    return await say_until_enough()
 
 
 async def test_a_stream_goes_on_at_the_next_server(
     nats_url: str, namespace: str, tmp_path: Path
 ) -> None:
     """A worker elsewhere writes; the web server before the reader dies, and the next one stops."""
-    listener, enough = Listener("t"), tmp_path / "enough"
+    ENOUGH.clear()
+    listener = Listener("t")
     async with (
         offbook.connect(nats_url, namespace=namespace) as client,
-        offbook.Worker(client, workflows=[talks_until]),
+        offbook.Worker(client, workflows=[talks_until_enough]),
     ):
-        run = await client.start(talks_until, enough, id="t")
+        run = await client.start(talks_until_enough, id="t")
         for count, how in ((20, WebServer.kill), (60, WebServer.ask_to_stop)):
             async with WebServer("alone-idle", tmp_path, url=nats_url, namespace=namespace) as web:
                 listening = asyncio.ensure_future(listener.listen(web))
@@ -211,7 +215,7 @@ async def test_a_stream_goes_on_at_the_next_server(
         async with WebServer("alone-idle", tmp_path, url=nats_url, namespace=namespace) as web:
             listening = asyncio.ensure_future(listener.listen(web))
             await listener.has(len(listener.numbers) + 20)
-            enough.touch()
+            ENOUGH.set()
             await listening
         count = await run.result()
     assert (listener.numbers, listener.cuts) == (list(range(count)), 2)
