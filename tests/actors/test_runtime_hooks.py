@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import offbook
-from offbook import HookNotFound, hook, sleep, step, stream, workflow
+from offbook import Chunk, HookNotFound, hook, sleep, step, stream, workflow
 from offbook.actors.model import pack
 from offbook.actors.names import token_key
 from offbook.adapters.memory.faults import Action
@@ -152,8 +152,9 @@ def test_nobody_hears_of_a_token_that_leads_nowhere_yet(*, dies: bool) -> None:
                 await env.wait_for(handle, "step_scheduled")
             await env.add_worker(seam=Opening(dies=False))
             await env.wait_for_hook(handle)
-            async for token in handle.stream("told", str):
-                await env.client.resume(token, "yes")
+            async for chunk in handle.stream("told", str).chunks():
+                assert isinstance(chunk, Chunk)
+                await env.client.resume(chunk.value, "yes")
                 break
             assert await handle.result() == "yes"
 
