@@ -33,10 +33,8 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            else:
-                self._waiting.remove(turn)
+            if not turn.cancelled():
+                self.leave()  # the place had been given to this one already
             raise
 
     def leave(self) -> None:

@@ -1,5 +1,6 @@
 """Lists of runs: from summaries, and from the starts that no owner has taken up yet."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _WINDOW = 2_000
 """Revisions that a list looks at first; then twice as many, and so on."""
 _SPARE = 500
 """Runs that are kept beyond those that a list shows."""
+_AT_ONCE = 256
+"""Starts that are looked at side by side."""
 _SKEW = 60_000_000
 """Microseconds by which the clock of who started a run may be ahead of the server's."""
 
@@ -142,13 +145,20 @@ async def list_runs(backend: Backend, wanted: Filters) -> AsyncIterator[Summary]
     await _look_back(backend, found, last)
     async for entry in backend.runs.scan(last):  # what has changed while this looked back
         _take(found, entry)
-    async for _, run in backend.mail.starts():
-        if await backend.runs.get(run) is None:
-            pending = await _pending(backend, run)
-            if pending is not None:
-                found.take(pending)
+    async for pending in _pendings(backend):
+        found.take(pending)
     for summary in found.sorted():
         yield summary
+
+
+async def _pendings(backend: Backend) -> AsyncIterator[Summary]:
+    """Yield what nobody has written a summary of yet."""
+    runs = [run async for _, run in backend.mail.starts()]
+    for first in range(0, len(runs), _AT_ONCE):
+        jobs = (_pending(backend, run) for run in runs[first : first + _AT_ONCE])
+        for pending in await asyncio.gather(*jobs):
+            if pending is not None:
+                yield pending
 
 
 async def _look_back(backend: Backend, found: Newest, last: int) -> None:
@@ -177,6 +187,8 @@ def _take(found: Newest, entry: Entry) -> None:
 async def _pending(backend: Backend, run: str) -> Summary | None:
     """Return the summary of a run that has none yet: pending, or in its first activation."""
     try:
+        if await backend.runs.get(run) is not None:
+            return None
         tail = await backend.log.tail(run)
         head = tail if tail is None or tail.key == HEAD else await backend.log.get(run, HEAD)
         if tail is None or head is None:

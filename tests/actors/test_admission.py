@@ -42,6 +42,22 @@ async def test_who_gives_up_takes_no_place() -> None:
     assert repr(door) == "<Admission free=1 waiting=0>"
 
 
+async def test_many_that_give_up_are_passed_over() -> None:
+    door = Admission(1)
+    await door.enter()
+    waiting = [asyncio.create_task(door.enter()) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in waiting[:3]:
+        task.cancel()
+    door.leave()  # before they have noticed
+    await asyncio.gather(*waiting[:4], return_exceptions=True)
+    assert [task.cancelled() for task in waiting[:4]] == [True, True, True, False]
+    door.leave()
+    await waiting[4]
+    door.leave()
+    assert repr(door) == "<Admission free=1 waiting=0>"
+
+
 async def test_an_entrance_is_left_once() -> None:
     door = Admission(1)
     entrance = Entrance(door)

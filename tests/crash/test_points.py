@@ -19,7 +19,12 @@ CLIENTS = {
     "backend.health", "deployments.scan", "hooks.scan", "log.tail", "mail.starts", "mail.waiting",
     "runs.scan", "signals.follow", "signals.growth", "streams.page", "streams.watch",
 }  # fmt: skip
-REMOVAL = {
+REVISIONS = {
+    f"{table}.{call}" for table in ("deployments", "hooks", "runs")
+    for call in ("at", "newest", "written")
+}  # fmt: skip
+"""What lists and removals of ended runs ask of tables."""
+REMOVAL = REVISIONS | {
     "blobs.clear", "deployments.delete", "hooks.delete", "log.erase", "runs.delete",
     "streams.clear", "timers.clear",
 }  # fmt: skip

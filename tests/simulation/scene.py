@@ -169,12 +169,15 @@ class Scene:
                 while self._mail():
                     await asyncio.sleep(_LOOK)
         except TimeoutError:
+            waiting = [
+                p.run for p, c in zip(self.plays, self._callers, strict=True) if not c.done()
+            ]
             for caller in self._callers:
                 caller.cancel()
             await asyncio.wait(self._callers)
             open_ones = self._open_runs()
             return [Verdict("stuck", run, self._where(run)) for run in open_ones] or [
-                Verdict("stuck", "", f"mail: {self._mail()} callers: {self._callers}")
+                Verdict("stuck", "", f"mail: {self._mail()} callers: {waiting}")
             ]
         return []
 

@@ -26,14 +26,14 @@ def told(outcome: Outcome) -> str:
     return report(outcome)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_all_runs_end_right_whatever_happens_to_them(seed: int) -> None:
     outcome = simulate(seed)
     assert outcome.runs
     assert not outcome.broken, told(outcome)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_a_server_without_sync_forgets_is_told(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,8 +66,7 @@ def ack_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def careless(actor: Any, batch: Any) -> None:
         done(actor, batch)
-        for origin in list(actor._finished):  # noqa: SLF001
-            actor._let_go(origin)  # noqa: SLF001
+        actor._mail.let_all_go()  # noqa: SLF001
 
     monkeypatch.setattr(RunActor, "_done", careless)
 
