@@ -344,7 +344,7 @@ class RunActor:
         """
         self._owes = True
         await self.partition.cleared()
-        await self.effects.carry_out(memory.state, turn.events, turn.commands)
+        await self.effects.carry_out(memory.state, turn.events, turn.commands, again=again)
         self._entrance.close()
         if again and memory.state.end is None:
             await self.partition.drained()

@@ -102,9 +102,18 @@ class Effects:
     # Carrying out
 
     async def carry_out(
-        self, state: RunState, events: list[Event], commands: list[Command]
+        self,
+        state: RunState,
+        events: list[Event],
+        commands: list[Command],
+        *,
+        again: bool = False,
     ) -> None:
-        """Carry out what one record asks; returns when all of it is acknowledged."""
+        """Carry out what one record asks; returns when all of it is acknowledged.
+
+        again: earlier records may not have been carried out.
+        """
+        await self._open_hooks(state, None if again else commands)
         jobs: list[Job] = await self._saying.begin(state.out)
         for event in events:
             self._after_event(state, event, jobs)
@@ -116,6 +125,7 @@ class Effects:
 
     async def resume(self, state: RunState) -> None:
         """Issue every command without outcome again."""
+        await self._open_hooks(state)
         jobs: list[Job] = []
         self.local.resuming = True
         for step in list(state.steps.values()):
@@ -127,7 +137,6 @@ class Effects:
         self.local.resuming = False
         for timer in state.timers.values():
             self.alarms.ring(timer.id, timer.due)
-        jobs += [self._open_hook(state, hook) for hook in state.hooks.values() if not hook.opened]
         jobs += [self._close_hook(hook, data) for hook, data in state.closed.items()]
         jobs += [self._cancel_scope(state, s, reason) for s, reason in state.scopes.items()]
         for source, own in state.sources.items():
@@ -280,10 +289,16 @@ class Effects:
 
     # Hooks
 
-    def _on_hook(self, state: RunState, command: Command, jobs: list[Job]) -> None:
-        hook = state.hooks.get(command.id)
-        if hook is not None:
-            jobs.append(self._open_hook(state, hook))
+    async def _open_hooks(self, state: RunState, commands: Sequence[Command] | None = None) -> None:
+        """Open the hooks that commands ask for; without commands all that are not open."""
+        # Before all else: a step or a chunk tells of a token, and whoever hears of it may use it.
+        asked = None if commands is None else {c.id for c in commands if c.kind == "hook"}
+        hooks = [
+            hook
+            for hook in state.hooks.values()
+            if not hook.opened and (asked is None or hook.id in asked)
+        ]
+        await self._all([self._open_hook(state, hook) for hook in hooks])
 
     async def _open_hook(self, state: RunState, hook: HookState) -> None:
         owner = await self._surely(lambda: self._tokens.take(hook, state))
@@ -446,7 +461,6 @@ class Effects:
         "cancel_step": _on_cancel_step,
         "timer": _on_timer,
         "cancel_timer": _on_cancel_timer,
-        "hook": _on_hook,
         "close_hook": _on_close_hook,
         "child": _on_child,
         "cancel_child": _on_cancel_child,

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 import offbook
-from offbook import HookNotFound, hook, sleep, workflow
+from offbook import Chunk, HookNotFound, hook, sleep, step, stream, workflow
 from offbook.actors.model import pack
 from offbook.actors.names import token_key
+from offbook.adapters.memory.faults import Action
 from offbook.testing import Environment, run
 
 
@@ -108,3 +109,55 @@ def test_a_start_with_a_payload_for_a_run_that_is_over_says_so() -> None:
             assert again == handle, "a sender that repeats itself is told that it was accepted"
 
     run(main())
+
+
+ORDER: list[str] = []
+
+
+@step
+async def tell(_token: str) -> None:
+    ORDER.append("step")
+
+
+@workflow
+async def tells_of_its_hook() -> str:
+    async with hook(str) as answer:
+        await stream("told").write(answer.token)
+        await tell(answer.token)
+        return await answer
+
+
+class Opening:
+    """Notes when a hook is open and when a chunk is said; it may die before a hook is open."""
+
+    def __init__(self, *, dies: bool) -> None:
+        self._dies = dies
+
+    def __call__(self, point: str, phase: str) -> Action:
+        if (point, phase) == ("hooks.create", "before") and self._dies:
+            return Action.CRASH
+        if (point, phase) in {("hooks.create", "after"), ("streams.append", "before")}:
+            ORDER.append(point)
+        return Action.GO
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_nobody_hears_of_a_token_that_leads_nowhere_yet(*, dies: bool) -> None:
+    async def main() -> None:
+        ORDER.clear()
+        async with Environment(workers=0) as env:
+            handle = await env.client.start(tells_of_its_hook, id="it")
+            if dies:
+                await env.add_worker(seam=Opening(dies=True))
+                await env.wait_for(handle, "step_scheduled")
+            await env.add_worker(seam=Opening(dies=False))
+            await env.wait_for_hook(handle)
+            async for chunk in handle.stream("told", str).chunks():
+                assert isinstance(chunk, Chunk)
+                await env.client.resume(chunk.value, "yes")
+                break
+            assert await handle.result() == "yes"
+
+    run(main())
+    assert ORDER[0] == "hooks.create"
+    assert {"step", "streams.append"} <= set(ORDER[1:])

@@ -20,6 +20,8 @@ _OPTIONS = ("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disa
             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-extensions", "about:blank")  # fmt: skip
 _ANSWER_SECONDS = 60.0
+_REPLACED = "Not attached to an active page"
+"""What is said of a page between the commit of a navigation and the end of the page before."""
 
 
 def browser_program() -> str:
@@ -117,8 +119,16 @@ class Chromium:
         await self._call("Page.navigate", url=url)
 
     async def load_again(self) -> None:
-        """What a person does with F5."""
-        await self._call("Page.reload")
+        """What a person does with F5; again where the page was just being replaced."""
+        while True:
+            try:
+                await self._call("Page.reload")
+            except RuntimeError as error:
+                if _REPLACED not in str(error):
+                    raise
+                await asyncio.sleep(0.02)
+            else:
+                return
 
     async def resize(self, width: int, height: int) -> None:
         """Give the page a size, in pixels."""

@@ -8,10 +8,11 @@ import httpx
 import pytest
 
 import offbook
+from offbook import step, stream, workflow
 from support import web_apps
 from support.nats import until
 from support.web import WebServer, browser_of, signed
-from support.web_apps import ALL, FRAMEWORKS, asks, doubled, talks
+from support.web_apps import ALL, FRAMEWORKS, asks, doubled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -173,16 +174,36 @@ async def _load(
         number += 1
 
 
+ENOUGH = asyncio.Event()
+
+
+@step
+async def say_until_enough() -> int:
+    """Count on a stream; return how far."""
+    words, count = stream("words"), 0
+    while not ENOUGH.is_set():
+        await words.write(count)
+        count += 1
+        await asyncio.sleep(0.01)
+    return count
+
+
+@workflow
+async def talks_until_enough() -> int:
+    return await say_until_enough()
+
+
 async def test_a_stream_goes_on_at_the_next_server(
     nats_url: str, namespace: str, tmp_path: Path
 ) -> None:
     """A worker elsewhere writes; the web server before the reader dies, and the next one stops."""
+    ENOUGH.clear()
     listener = Listener("t")
     async with (
         offbook.connect(nats_url, namespace=namespace) as client,
-        offbook.Worker(client, workflows=ALL),
+        offbook.Worker(client, workflows=[talks_until_enough]),
     ):
-        run = await client.start(talks, 300, 0.01, id="t")
+        run = await client.start(talks_until_enough, id="t")
         for count, how in ((20, WebServer.kill), (60, WebServer.ask_to_stop)):
             async with WebServer("alone-idle", tmp_path, url=nats_url, namespace=namespace) as web:
                 listening = asyncio.ensure_future(listener.listen(web))
@@ -192,9 +213,12 @@ async def test_a_stream_goes_on_at_the_next_server(
                 await listening
                 assert not listener.ended
         async with WebServer("alone-idle", tmp_path, url=nats_url, namespace=namespace) as web:
-            await listener.listen(web)
-        await run.result()
-    assert (listener.numbers, listener.cuts) == (list(range(300)), 2)
+            listening = asyncio.ensure_future(listener.listen(web))
+            await listener.has(len(listener.numbers) + 20)
+            ENOUGH.set()
+            await listening
+        count = await run.result()
+    assert (listener.numbers, listener.cuts) == (list(range(count)), 2)
 
 
 async def test_a_webhook_retried_after_the_server_died_is_delivered_once(
