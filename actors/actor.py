@@ -180,7 +180,9 @@ class RunActor:
         try:
             if self.memory is None:
                 await self._entrance.open()
-            await self._turn(await unsealed(batch, self._refuse))
+            batch = await unsealed(batch, self._refuse)
+            if batch:
+                await self._turn(batch)
         except Lost:
             self._again(batch, "another owner wrote")
             await self.partition.recheck()

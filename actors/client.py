@@ -17,8 +17,11 @@ from .context import current_body, reading_client
 from .define import Bound, Workflow, check_workflow, workflow_call
 from .errors import (
     ClientClosed,
+    HistoryCorrupted,
     HookNotFound,
     HookRejected,
+    KeyMismatch,
+    KeyMissing,
     NotInWorkflowBody,
     RunCancelled,
     RunFailed,
@@ -482,10 +485,15 @@ class Client:
         )
 
     async def terminate_run(self, run: str, reason: str | None) -> None:
-        """Send a terminate."""
-        head = await self._log.head(run)
+        """Send a terminate; also to a run that nobody here can read."""
+        try:
+            deployment = (await self._log.head(run)).deployment
+        except (HistoryCorrupted, KeyMissing, KeyMismatch):
+            entry = await self._log.again(lambda: self.backend.runs.get(run), "reading a run")
+            summary = None if entry is None else read_summary(entry.value)
+            deployment = self.deployment if summary is None else summary.deployment
         fields = {"id": secrets.token_hex(8), "reason": reason}
-        await self.send(head.deployment, run, "terminate", fields)
+        await self.send(deployment, run, "terminate", fields)
 
     async def wake_run(self, run: str, timers: tuple[str, ...] | list[str]) -> int:
         """Send a wake; return how many sleeps were pending."""

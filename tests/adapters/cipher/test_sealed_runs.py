@@ -122,7 +122,7 @@ async def test_a_run_without_its_key_can_be_terminated() -> None:
     ):
         run = await sender.client.start(doubled, "ab")
         await blocked(env, run)
-        await run.terminate("no key any more")
+        await env.client.run(run.id).terminate("no key any more")
         with pytest.raises(RunTerminated):
             await run.result()
         assert [s.status async for s in env.client.runs()] == ["terminated"]
@@ -303,6 +303,21 @@ async def test_keys_change_under_runs_that_live() -> None:
     found = await rotated(names, [cipher(*ids) for ids in rings])
     wanted = [(name * 2 + "?") * 2 for name in names[::2] + names[1::2]]
     assert found == wanted
+
+
+async def test_a_start_in_the_clear_is_refused_where_seals_are_required() -> None:
+    world = World()
+    async with (
+        Environment(world=world, workers=0) as sender,
+        Environment(world=world, cipher=cipher("k1")) as env,
+    ):
+        refused = await sender.client.start(doubled, "ab", id="clear")
+        run = await env.client.start(doubled, "cd", id="sealed")
+        await env.wait_for_hook(run)
+        assert await sender.client.run(refused.id).status() == "pending", "it never began"
+        await env.client.run(refused.id).terminate()
+        with pytest.raises(RunTerminated):
+            await env.client.run(refused.id).result()
 
 
 async def test_a_run_that_began_in_the_clear_goes_on_sealed() -> None:
