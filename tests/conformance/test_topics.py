@@ -252,9 +252,11 @@ async def test_a_body_that_waits_for_a_topic_is_not_in_memory(env: CatalogueEnvi
     env.settings = replace(env.settings, idle=env.settings.idle / 20, summary_delay=0.05)
     await env.replace_workers()
     run = await env.client.start(waits_for_two, "rest")
-    for words in ("one", "two"):
+    for count, words in enumerate(("one", "two"), 1):
         await rests(env, run.id)
         await env.client.topic("rest").write(words)
+        while (await env.kinds(run)).count("step_completed") < count:
+            await env.pause(0.5)
     assert await run.result() == ["one", "two"]
     kinds = await env.kinds(run)
     assert kinds.count("step_completed") == 2
