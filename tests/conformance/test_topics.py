@@ -243,8 +243,11 @@ async def waits_for_two(name: str) -> list[str]:
 
 async def rests(env: CatalogueEnvironment, run: str) -> None:
     """Return when a run has left memory, and is in its worker's hand."""
-    partitions = [p for worker in env.workers for p in worker.partitions()]
-    while not any(run in p.resting and run not in p.actors for p in partitions):
+    while not any(
+        run in partition.resting and run not in partition.actors
+        for worker in env.workers
+        for partition in worker.partitions()
+    ):
         await env.pause(0.5)
 
 
