@@ -129,7 +129,8 @@ class Wire(Client):
             await self._close_once()
             await _ended(*tasks)
             # A reconnect that went on for a moment has left some of its own.
-            await _ended(self._reading_task, self._flusher_task, self._ping_interval_task)
+            tasks = [self._reading_task, self._flusher_task, self._ping_interval_task]
+            await _ended(*tasks)
         finally:
             self._hang_up()
 

@@ -112,10 +112,10 @@ async def test_what_a_woken_process_says_after_its_successor_began_is_not_seen(
         half = [["begin"], *play.half(play.successor, 0)]
         assert play.live.values == half
         await play.wake()
-        assert await play.seen() == half
-        if far:
+        if far:  # what the woken one has done may count by now
             await judge_either(play)
         else:
+            assert await play.seen() == half
             play.finish()
             await judge(play)
 
