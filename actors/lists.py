@@ -152,7 +152,7 @@ async def list_runs(backend: Backend, wanted: Filters) -> AsyncIterator[Summary]
 
 
 async def _pendings(backend: Backend) -> AsyncIterator[Summary]:
-    """Yield what nobody has written a summary of yet."""
+    """Yield the runs of starts in the mail, most of which have no summary yet."""
     runs = [run async for _, run in backend.mail.starts()]
     for first in range(0, len(runs), _AT_ONCE):
         jobs = (_pending(backend, run) for run in runs[first : first + _AT_ONCE])
@@ -185,10 +185,11 @@ def _take(found: Newest, entry: Entry) -> None:
 
 
 async def _pending(backend: Backend, run: str) -> Summary | None:
-    """Return the summary of a run that has none yet: pending, or in its first activation."""
+    """Return the summary of a run that may have none yet: pending, or in its first activation."""
     try:
-        if await backend.runs.get(run) is not None:
-            return None
+        written = await backend.runs.get(run)
+        if written is not None:  # while the summaries were read, or long before
+            return read_summary(written.value)
         tail = await backend.log.tail(run)
         head = tail if tail is None or tail.key == HEAD else await backend.log.get(run, HEAD)
         if tail is None or head is None:

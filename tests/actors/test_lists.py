@@ -2,16 +2,25 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from offbook import workflow
 from offbook.actors import lists
 from offbook.actors.lists import filters, list_runs
 from offbook.actors.summary import Summary
 from offbook.adapters.memory import MemoryBackend, World
+from offbook.testing import Environment
 
 pytestmark = pytest.mark.virtual
 MINUTE = 60_000_000
+
+
+@workflow
+async def nothing() -> None:
+    return
 
 
 def summary(number: int, created: int, status: str) -> Summary:
@@ -76,6 +85,25 @@ async def test_the_newest_are_found_without_a_look_at_all(monkeypatch: pytest.Mo
     assert found == [f"r{n}" for n in range(499, 494, -1)]
     assert len(read) < 50
     await backend.close()
+
+
+async def test_a_run_whose_first_summary_is_written_just_now_is_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Environment(workers=0) as env:
+        run = await env.client.start(nothing)
+        backend = env.client.backend
+        real = backend.mail.starts
+
+        async def starts() -> AsyncIterator[tuple[str, str]]:
+            each = replace(summary(0, backend.clock.now(), "running"), id=run.id)
+            await backend.runs.create(run.id, each.to_bytes())
+            async for found in real():
+                yield found
+
+        monkeypatch.setattr(backend.mail, "starts", starts)
+        listed = [(s.id, s.status) async for s in env.client.runs(limit=5)]
+    assert listed == [(run.id, "running")]
 
 
 def options(
