@@ -239,3 +239,20 @@ async def test_a_removal_that_frees_the_id_is_done_again_too(point: str, phase: 
         removing.cancel()
         await removed(env, run)
         assert await keys(env, run) == []
+
+
+@pytest.mark.virtual
+async def test_runs_that_ended_under_an_owner_that_died_are_removed_by_the_next() -> None:
+    """The next one had seen their summaries before, when they were not its own."""
+    async with Environment(workers=2) as env:
+        kept = timedelta(minutes=5)
+        runs = [await env.client.start(says, "x", id=f"r{n}", retention=kept) for n in range(20)]
+        for run in runs:
+            await run.result()
+        await asyncio.sleep(150)  # both have looked at all of them
+        shares = [{partition.number for partition in w.partitions()} for w in env.workers]
+        assert all(shares), "each has some"
+        await env.kill_worker(env.workers[0])
+        async with asyncio.timeout(1200):
+            for run in runs:
+                await removed(env, run)
