@@ -94,18 +94,37 @@ async def steps(n: int) -> int:
     return n
 
 
+class Watched(Admission):
+    """Knows how many were inside at most, and how many have entered."""
+
+    inside = most = entered = 0
+
+    async def enter(self) -> None:
+        await super().enter()
+        self.inside += 1
+        self.entered += 1
+        self.most = max(self.most, self.inside)
+
+    def leave(self) -> None:
+        self.inside -= 1
+        super().leave()
+
+
 @pytest.mark.parametrize("suspend", [False, True])
 async def test_a_flood_of_starts_passes_a_narrow_door(
     monkeypatch: pytest.MonkeyPatch, *, suspend: bool
 ) -> None:
-    door = Admission(3)
+    door = Watched(3)
     monkeypatch.setattr(worker, "Admission", lambda: door)
-    async with Environment(always_suspend=suspend) as env:
+    async with Environment(workers=0, always_suspend=suspend) as env:
         runs = [await env.client.start(steps, n) for n in range(50)]
+        await env.add_worker()
         assert await asyncio.gather(*(run.result() for run in runs)) == list(range(3, 53))
+        assert (door.most, door.inside) == (3, 0)
+        assert door.entered >= 50
         await env.kill_worker(env.workers[0])
         more = [await env.client.start(steps, n) for n in range(20)]
-        door = Admission(2)
+        door = Watched(2)
         await env.add_worker()
         assert await asyncio.gather(*(run.result() for run in more)) == list(range(3, 23))
     assert repr(door) == "<Admission free=2 waiting=0>"
