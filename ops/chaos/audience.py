@@ -19,6 +19,8 @@ from .slots import Slots
 
 _AT_ONCE = 32
 _LOOK_SECONDS = 0.25
+_REDELIVERED_SECONDS = 75.0
+"""Mail whose ack was lost with a connection comes again after a minute."""
 
 Streams = Callable[[], Awaitable[dict[str, dict[str, Any]]]]
 
@@ -92,6 +94,7 @@ class Audience:
         """
         started = [told.run for told in self._told if told.kind == "started"]
         await _together(started, self._outcome)
+        await _emptied(streams)
         codes = await asyncio.gather(*(c.drain() for c in self._house.slots if c and c.alive))
         self._look_for_leaks(codes, await streams())
         runs = {run for s in started for run in (s, f"{s}-child")}
@@ -118,13 +121,25 @@ class Audience:
 
     def _look_for_leaks(self, codes: list[int], streams: dict[str, dict[str, Any]]) -> None:
         found = [f"a worker ended with {code}" for code in codes if code]
+        found += [f"{count} messages in {name}" for name, count in _messages(streams).items()]
         for name, stream in streams.items():
             state = stream["state"]
-            if name.endswith(("_mail", "_timers", "_steps")) and state["messages"]:
-                found.append(f"{state['messages']} messages in {name}")
             if state["consumer_count"] and name.endswith(("_mail", "_timers")):
                 found.append(f"{state['consumer_count']} consumers of {name}")
         self._told += [Told("leak", now(), "", what) for what in found]
+
+
+def _messages(streams: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Return how many messages wait to be dealt with, by stream, where there are any."""
+    counts = {name: stream["state"]["messages"] for name, stream in streams.items()}
+    return {n: c for n, c in counts.items() if c and n.endswith(("_mail", "_timers", "_steps"))}
+
+
+async def _emptied(streams: Streams) -> None:
+    """Let the workers deal with what there is; what they never do stays, and is told as left."""
+    until = time.monotonic() + _REDELIVERED_SECONDS
+    while _messages(await streams()) and time.monotonic() < until:  # noqa: ASYNC110 - elsewhere
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _together(
