@@ -374,15 +374,16 @@ class Client:
 
     # What `Run` asks
 
-    async def result_of(self, run: Run[R]) -> R:
+    async def result_of(self, run: Run[R], reading: Reading | None = None) -> R:
         """Wait for the end of a run and of the runs that continue it."""
-        run_id, end = await self._log.last_end(run.id)
+        reading = reading or self._log
+        run_id, end = await reading.last_end(run.id)
         if end.kind == "complete":
-            data = await self._log.resolve(run_id, end.data["result"])
+            data = await reading.resolve(run_id, end.data["result"])
             hint = Any if run.workflow is None else run.workflow.parameters.result
             found: R = self.decode(data, hint, "result")
             return found
-        raise await self._failure(run_id, end)
+        raise await self._failure(run_id, end, reading)
 
     def decode(self, data: bytes, annotation: Any, path: str) -> Any:  # noqa: ANN401 - any value
         """Return a value; handles of runs and streams in it are this client's.
@@ -396,13 +397,13 @@ class Client:
         finally:
             reading_client.reset(token)
 
-    async def _failure(self, run: str, end: Command) -> Exception:
+    async def _failure(self, run: str, end: Command, reading: Reading) -> Exception:
         reason = end.data.get("reason")
         if end.kind == "cancelled":
             return RunCancelled(run, reason)
         if end.kind == "terminated":
             return RunTerminated(run, reason)
-        cause = self.codec.decode_error(await self._log.resolve(run, end.data["error"]))
+        cause = self.codec.decode_error(await reading.resolve(run, end.data["error"]))
         failed = RunFailed(run, cause, end.data.get("error_code", "user-error"))
         failed.__cause__ = cause
         return failed

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .outlet import Outlet
     from .ports import Passage
-    from .resting import TopicWait
+    from .waits import OutsideWait
     from .scope import CancelScope
 
 
@@ -75,7 +75,7 @@ class StepServices(Protocol):
         """Surround a part of the body with a span."""
         ...
 
-    def resting(self, wait: "TopicWait") -> AbstractContextManager[None]:
+    def resting(self, wait: "OutsideWait") -> AbstractContextManager[None]:
         """Surround a wait that does not hold its run in memory: it is begun anew after that."""
         ...
 

@@ -423,9 +423,12 @@ class Effects:
             payload = await self._surely(lambda: self._env.blobs.resolve(self.run, args))
             head.input = await self._env.blobs.offload(head.run, payload)
             await self._surely(lambda: launch(self._env, head))
-        elif parent is not None and parent.command and not state.head.detached:
-            if again and await self._surely(lambda: has_ended(self._env.backend, parent.run)):
-                return  # it would cancel its children again, and they would tell it again, for ever
+        elif parent is not None and parent.command:
+            # One that has ended would cancel its children again, and they would tell it again, for
+            # ever; and of a detached child's end it need not be told.
+            doubted = again or state.head.detached
+            if doubted and await self._surely(lambda: has_ended(self._env.backend, parent.run)):
+                return
             fields = await self._surely(lambda: outcome_fields(self._env, state, parent.run))
             await self._mail(parent.lane, parent.run, "child", pack(fields))
 

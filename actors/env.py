@@ -14,7 +14,7 @@ from .inhand import Origin
 from .model import History, Stored, Writer
 from .options import Settings
 from .ports import Backend, Delivery, Observer
-from .resting import TopicWait
+from .waits import OutsideWait
 from .state import RunState
 from .steps import StepActor
 from .watchdog import Watchdog
@@ -165,6 +165,6 @@ class Partition(Protocol):
         """Drop the actor of a run from memory."""
         ...
 
-    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[TopicWait]) -> None:
+    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[OutsideWait]) -> None:
         """Drop it, and bring it back when one of the waits may end; its mail stays unacked."""
         ...

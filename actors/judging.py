@@ -1,7 +1,7 @@
 """What a run's owner asks before a turn: is mail news, does a payload fit, whose fault was a death.
 
 A death of the owner counts against a run that was at work. Of a run at rest the mail comes back
-too, where it waits for topics; but its owner did not die of it.
+too, where it waits for topics or for ends of other runs; but its owner did not die of it.
 """
 
 import random
@@ -9,14 +9,16 @@ from collections.abc import Iterable
 
 from .blobs import BlobStore
 from .codec import Codec
+from .ends import end_wait_of
 from .env import Env
 from .errors import HistoryCorrupted, HistoryLost, RunBlocked
 from .loading import Memory
 from .model import Event, Payload
-from .resting import TopicWait, in_vain
+from .resting import in_vain
 from .state import RunState
-from .subscribing import wait_of
+from .subscribing import topic_wait_of
 from .turn import Context, Message, Refuses, Wait, decide
+from .waits import OutsideWait
 
 
 async def refusals(blobs: BlobStore, memory: Memory, message: Message) -> Refuses:
@@ -62,20 +64,21 @@ def check_guilt(env: Env, state: RunState) -> None:
         raise RunBlocked(state.head.run, "poison", detail)
 
 
-def only_waits(codec: Codec, state: RunState) -> list[TopicWait]:
-    """Return what a run waits for of topics; nothing where it has other work under way."""
-    waits = [wait_of(codec, step) for step in state.steps.values()]
+def only_waits(codec: Codec, state: RunState) -> list[OutsideWait]:
+    """Return what a run waits for outside; nothing where it has other work under way."""
+    steps = state.steps.values()
+    waits = [topic_wait_of(codec, step) or end_wait_of(codec, step) for step in steps]
     found = [wait for wait in waits if wait is not None]
     return found if len(found) == len(waits) else []
 
 
 async def was_at_rest(
-    env: Env, state: RunState, waits: list[TopicWait], mail: Iterable[Message], now: int
+    env: Env, state: RunState, waits: list[OutsideWait], mail: Iterable[Message], now: int
 ) -> bool:
     """Return whether a run only waited when its owner died: nothing has come for it."""
     if any(_is_news(env, state, message, now) for message in mail):
         return False
-    vain = [await in_vain(env.backend.streams, wait) for wait in waits]
+    vain = [await in_vain(env, wait) for wait in waits]
     return all(vain)
 
 

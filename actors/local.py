@@ -5,7 +5,7 @@ from typing import Any
 
 from .env import Gone, Host
 from .loading import run_info
-from .resting import TopicWait
+from .waits import OutsideWait
 from .state import RunState, StepState
 from .steps import Assignment, Execution
 from .turn import Turn
@@ -154,7 +154,7 @@ class LocalSteps:
         """Whether a body runs that does not only wait, or a retry waits for its time."""
         return bool(self._delayed) or any(e.wait is None for e in self._executions.values())
 
-    def waits(self) -> list[TopicWait]:
+    def waits(self) -> list[OutsideWait]:
         """Return what bodies wait for that do not hold the run in memory."""
         return [e.wait for e in self._executions.values() if e.wait is not None]
 

@@ -14,9 +14,10 @@ from .errors import HistoryLost, OffbookError
 from .inhand import Origin
 from .model import Writer, unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
-from .resting import Listening, Resting, TopicWait
+from .resting import Listening, Resting
 from .summary import Summaries
 from .taskset import TaskSet, together
+from .waits import OutsideWait
 
 _TICKS = 12
 """Looks at the own lease within its time to live."""
@@ -155,7 +156,7 @@ class OwnedPartition:
         """Drop an actor that has nothing to do."""
         self.actors.pop(run, None)
 
-    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[TopicWait]) -> None:
+    def rest(self, run: str, ties: dict[Origin, Delivery], waits: list[OutsideWait]) -> None:
         """Drop it, and bring it back when one of the waits may end; its mail stays unacked."""
         self.forget(run)
         resting = self.resting[run] = Resting(ties)
@@ -164,7 +165,7 @@ class OwnedPartition:
 
     def _wake(self, run: str) -> None:
         if run in self.resting:
-            self._actor_of(run).post("topic", {})
+            self._actor_of(run).post("news", {})
 
     def _end_rests(self) -> None:
         for resting in self.resting.values():
@@ -245,7 +246,7 @@ class Owner:
         self.tasks = tasks
         self.partitions: dict[int, OwnedPartition] = {}
         self.quarantine = asyncio.Lock()
-        self.listening = Listening(env.backend.streams, tasks)
+        self.listening = Listening(env, tasks)
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
         self._lapses = 0

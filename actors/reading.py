@@ -1,12 +1,13 @@
 """What a client reads of runs: their logs, how they ended, and what is written next."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from .again import again, patiently
+from .env import Doors
 from .errors import RunNotFound
 from .model import (
     HEAD,
@@ -27,9 +28,7 @@ from .model import (
 from .ports import Grown
 from .state import end_in
 from .tombs import Tombstone, ended_topic
-
-if TYPE_CHECKING:
-    from .client import Client
+from .waits import EndWait
 
 T = TypeVar("T")
 
@@ -39,13 +38,34 @@ POLL = 5.0
 """Seconds between two reads of a log that nobody told of."""
 
 
+class Asks(Protocol):
+    """A way to do something that is safe to repeat until its answer comes."""
+
+    async def __call__(self, act: Callable[[], Awaitable[T]], doing: str, /) -> T:
+        """Return the answer."""
+        ...
+
+
+def _stays(_wait: EndWait) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Reading:
-    """Reads the logs of runs through a client's doors, for as long as a server may take."""
+    """Reads the logs of runs through somebody's doors, for as long as a server may take.
 
-    again = staticmethod(patiently)
+    ask: how long that is. resting: surrounds each wait for the end of a run.
+    """
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(
+        self,
+        doors: Doors,
+        *,
+        ask: Asks = patiently,
+        resting: Callable[[EndWait], AbstractContextManager[None]] = _stays,
+    ) -> None:
+        self._doors = doors
+        self._resting = resting
+        self.again = ask
 
     async def last_end(self, run: str) -> tuple[str, Command]:
         """Wait for the end of a run and of those that it went on as; return the last one's."""
@@ -59,10 +79,19 @@ class Reading:
         """Wait for the end of a run, which with `coming` need not exist yet."""
         async with self._following(ended_topic(run)) as wait:
             found = await self._end_now(run, coming=coming)
-            while found is None:
-                await wait(POLL)
-                found = await self._end_now(run, coming=coming)
+            if found is None:
+                with self._resting(EndWait(run, coming=coming)):
+                    while found is None:
+                        await wait(POLL)
+                        found = await self._end_now(run, coming=coming)
         return found
+
+    async def runs_yet(self, run: str) -> bool:
+        """Return whether a run, or the one that it went on as, has not ended."""
+        end = await self._end_now(run, coming=False)
+        while end is not None and end.kind == "continue":
+            end = await self._end_now(end.data["run"], coming=True)
+        return end is None
 
     async def _end_now(self, run: str, *, coming: bool) -> Command | None:
         try:
@@ -77,7 +106,7 @@ class Reading:
         self, run: str, wanted: Callable[[Grown], bool] | None = None
     ) -> AsyncGenerator[Growth]:
         """Listen to the growth of a run's log; see the port `Signals`."""
-        growth = self._client.backend.signals.growth
+        growth = self._doors.backend.signals.growth
         async with AsyncExitStack() as stack:
             yield await again(lambda: stack.enter_async_context(growth(run, wanted)))
 
@@ -85,7 +114,7 @@ class Reading:
     async def _following(
         self, topic: str
     ) -> AsyncGenerator[Callable[[float], Awaitable[bytes | None]]]:
-        follow = self._client.backend.signals.follow
+        follow = self._doors.backend.signals.follow
         async with AsyncExitStack() as stack:
             yield await again(lambda: stack.enter_async_context(follow(topic)))
 
@@ -95,8 +124,8 @@ class Reading:
         Raises:
             RunNotFound: there is none.
         """
-        log = self._client.backend.log
-        tail = await patiently(lambda: log.tail(run), "reading a run")
+        log = self._doors.backend.log
+        tail = await self.again(lambda: log.tail(run), "reading a run")
         if tail is None:
             raise RunNotFound(run)
         if body_of(tail.data) is not None:
@@ -112,8 +141,8 @@ class Reading:
             RunNotFound: there is none. RunExpired, RunTerminated: it was removed.
             HistoryCorrupted, HistoryLost: the log is not what was written.
         """
-        log = self._client.backend.log
-        stored = await patiently(lambda: log.history(run), "reading a run")
+        log = self._doors.backend.log
+        stored = await self.again(lambda: log.history(run), "reading a run")
         bodies: dict[str, bytes] = {}
         for row in stored:
             if row.key == TOMBSTONE:
@@ -141,16 +170,16 @@ class Reading:
         return found
 
     async def _inline(self, run: str, event: Event) -> Event:
-        blobs = self._client.blobs
-        data = await patiently(lambda: blobs.resolve_all(run, event.data), "reading a run")
+        blobs = self._doors.blobs
+        data = await self.again(lambda: blobs.resolve_all(run, event.data), "reading a run")
         return event if data is event.data else replace(event, data=data)
 
     async def grow(self, run: str, history: History) -> None:
         """Read what was written after a history, and only that."""
-        log = self._client.backend.log
+        log = self._doors.backend.log
         while True:
             get = partial(log.get, run, key_of(history.next))
-            row = await patiently(get, "reading a run")
+            row = await self.again(get, "reading a run")
             if row is None:
                 return
             reference = body_of(row.data)
@@ -165,8 +194,8 @@ class Reading:
         Raises:
             RunNotFound: there is none.
         """
-        log = self._client.backend.log
-        stored = await patiently(lambda: log.get(run, HEAD), "reading a run")
+        log = self._doors.backend.log
+        stored = await self.again(lambda: log.get(run, HEAD), "reading a run")
         if stored is None:
             raise RunNotFound(run)
         return read_head(run, stored.data)
@@ -175,8 +204,8 @@ class Reading:
         """Return the bytes of a payload."""
         if isinstance(payload, bytes):
             return payload
-        blobs = self._client.blobs
-        return await patiently(lambda: blobs.resolve(run, payload), "reading a payload")
+        blobs = self._doors.blobs
+        return await self.again(lambda: blobs.resolve(run, payload), "reading a payload")
 
 
 def ending(run: str, tail: Stored) -> Command | None:

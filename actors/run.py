@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .context import current_body, current_step
 from .define import Workflow, step
+from .ends import result_of
 from .errors import NotInWorkflowBody
 from .names import check_name
 from .stream import Stream, stream_names, stream_of
@@ -106,7 +107,7 @@ class Run(Generic[R]):
         if body is not None and body.owns_child(self.id):
             return cast("R", await body.child_result(self.id))
         if body is not None:
-            remote: Any = await _result(self.id)
+            remote: Any = await result_of(self.id)
             if self.workflow is not None:
                 plain = body.codec.encode(remote, "result")
                 remote = body.codec.decode(plain, self.workflow.parameters.result, "result")
@@ -237,12 +238,6 @@ def _check_reason(reason: object) -> None:
 def _client() -> "Client":
     client: Client = current_step().services.client
     return client
-
-
-@step(name="offbook.run_result", retry=0)
-async def _result(run: str) -> Any:  # noqa: ANN401 - the result of any workflow
-    found: Run[Any] = _client().run(run)
-    return await found.result()
 
 
 @step(name="offbook.run_status")

@@ -17,7 +17,7 @@ from .tokens import Tokens, beat_key, scope_key
 
 if TYPE_CHECKING:
     from .env import Env
-    from .resting import TopicWait
+    from .waits import OutsideWait
     from .steps import Execution
     from .taskset import TaskSet
 
@@ -50,7 +50,7 @@ class ExecutionServices:
         return self._owner.env.observer.span(passage)
 
     @contextmanager
-    def resting(self, wait: "TopicWait") -> Generator[None]:
+    def resting(self, wait: "OutsideWait") -> Generator[None]:
         """Surround a wait that does not hold its run in memory: it is begun anew after that."""
         execution = self._execution
         execution.wait = wait

@@ -33,7 +33,7 @@ from .names import new_nonce
 from .options import StepOptions, micros
 from .outlet import Outlet, Stands, always
 from .ports import RESTS, Attempt, Clock, Observer
-from .resting import TopicWait
+from .waits import OutsideWait
 
 _FINAL = (FatalError, PayloadError, InvalidAttributes)
 """Another attempt would raise them again."""
@@ -139,7 +139,7 @@ class Execution:
     outlet: Outlet | None = None
     stands: Stands = always
     on_beat: Callable[["Execution"], None] | None = None
-    wait: TopicWait | None = None
+    wait: OutsideWait | None = None
     on_wait: Callable[[], None] | None = None
     left: bool = False
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])

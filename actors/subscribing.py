@@ -20,8 +20,8 @@ from .groups import check_group
 from .names import check_topic
 from .ports import Channel
 from .readers import Cursor, Reader
-from .resting import TopicWait
 from .state import StepState
+from .waits import TopicWait
 
 _BATCH, _BATCH_BYTES = 100, 1 << 20
 """Chunks that are recorded at once, at most, and their bytes, beside the last one's."""
@@ -128,7 +128,7 @@ async def _batch(
     return found
 
 
-def wait_of(codec: Codec, step: StepState) -> TopicWait | None:
+def topic_wait_of(codec: Codec, step: StepState) -> TopicWait | None:
     """Return what a step of a body's reading waits for, where it waits at all."""
     if step.name != _batch.name or not isinstance(step.args, bytes):
         return None

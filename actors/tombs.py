@@ -71,7 +71,7 @@ async def bury_run(env: Env, run: str, reason: object) -> None:
         await env.backend.log.create(run, TOMBSTONE, tomb.to_bytes())
     await env.backend.signals.say(ended_topic(run), b"")
     head = await _head_of(env, run)
-    if head is not None and head.parent is not None and not head.detached:
+    if head is not None and head.parent is not None and head.parent.command:
         fields = {"status": "terminated", "run": head.origin or run, "reason": text}
         fields["command"] = head.parent.command
         await env.backend.mail.send(head.parent.lane, head.parent.run, "child", pack(fields))

@@ -16,7 +16,7 @@ from offbook.actors.define import step
 from offbook.actors.errors import NotSerializable
 from offbook.actors.outlet import Outlet
 from offbook.actors.ports import Passage
-from offbook.actors.resting import TopicWait
+from offbook.actors.waits import OutsideWait
 from support.stage import codec, completed, replay, run, shown, staged, variant
 
 
@@ -231,7 +231,7 @@ class Services:
     def span(self, passage: Passage) -> AbstractContextManager[None]:
         raise AssertionError(passage)
 
-    def resting(self, wait: TopicWait) -> AbstractContextManager[None]:
+    def resting(self, wait: OutsideWait) -> AbstractContextManager[None]:
         raise AssertionError(wait)
 
     def watch_scope(self, run: str, scope: str, cancelled: Callable[[Any], None]) -> None:
