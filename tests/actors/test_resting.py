@@ -1,16 +1,12 @@
 """Runs that wait for a topic leave memory, and come back for what concerns them."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from offbook import Run, Settings, Worker, hook, sleep, topic, workflow
+from offbook import Settings, Worker, hook, sleep, topic, workflow
 from offbook.testing import Environment, run
-
-LONG = 100.0
-"""Seconds after which whatever can rest is at rest."""
-
+from support.rests import LONG, Loads, at_rest, resting
 
 @workflow
 async def hears(name: str, count: int, authors: list[str] | None = None) -> list[str]:
@@ -41,36 +37,6 @@ async def hears_late(name: str) -> str:
     async for words in topic(name, str):
         return str(words)
     return ""
-
-
-def loaded(worker: Worker) -> set[str]:
-    """Return the runs that a worker has in memory."""
-    return {run for partition in worker.partitions() for run in partition.actors}
-
-
-def resting(worker: Worker) -> set[str]:
-    """Return the runs at rest that a worker has in hand."""
-    return {run for partition in worker.partitions() for run in partition.resting}
-
-
-class Loads:
-    """Counts how often a worker reads the logs of runs."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.count = 0
-        log: Any = worker.client.backend.log
-        self._real = log.history
-        log.history = self._history
-
-    async def _history(self, name: str) -> Any:  # noqa: ANN401 - of the log
-        self.count += 1
-        return await self._real(name)
-
-
-async def at_rest(env: Environment, *runs: Run[Any]) -> None:
-    await asyncio.sleep(LONG)
-    assert loaded(env.workers[0]) == set()
-    assert resting(env.workers[0]) == {one.id for one in runs}
 
 
 @pytest.mark.parametrize("suspend", [False, True])

@@ -411,6 +411,33 @@ async def listening() -> list[int]:
     return found
 
 
+@workflow
+async def napping(value: int) -> int:
+    await sleep(12)  # by then whoever waits is at rest
+    return await work(value)
+
+
+@step
+async def begin(value: int) -> offbook.Run[int]:
+    """Start a run that is no child."""
+    note()
+    client = current_step().client
+    run: offbook.Run[int] = await client.start(napping, value, id="it-other")
+    return run
+
+
+@workflow
+async def awaiting() -> int:
+    other = await begin(4)
+    return await other.result()
+
+
+@workflow
+async def awaiting_detached() -> int:
+    child = await offbook.start(napping, 5, id="it-detached", detached=True)
+    return await child.result()
+
+
 Driver = Callable[[Environment, offbook.Run[Any]], Coroutine[Any, Any, None]]
 
 
@@ -466,7 +493,7 @@ CORPUS = [
             retried_later, exhausted, failing, timed_out_step, short_timer, long_timer,
             timeout_around_step, parent, many_children, detached_child, loop_of_steps,
             attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending,
-            listening,
+            listening, awaiting, awaiting_detached,
         )
     ),
     Shape("hook_once", hook_once, (), _resume("crash-once", 5)),

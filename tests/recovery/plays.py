@@ -5,7 +5,7 @@ import os
 import time
 
 import offbook
-from offbook import Retry, current_run, hook, sleep, step, workflow
+from offbook import Retry, Run, current_run, hook, sleep, step, workflow
 from support.ledger import Ledger
 
 
@@ -118,6 +118,12 @@ async def hearing(label: str, name: str, count: int) -> list[int]:
         if len(found) == count:
             break
     return found
+
+
+@workflow
+async def awaiting(label: str, other: Run[int]) -> int:
+    """Await a run that is no child, and witness its end."""
+    return await add(await other.result(), f"{label}-after")
 
 
 @workflow

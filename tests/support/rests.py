@@ -1,0 +1,41 @@
+"""Runs at rest, as their worker has them in hand."""
+
+import asyncio
+from typing import Any
+
+from offbook import Run, Worker
+from offbook.testing import Environment
+
+LONG = 100.0
+"""Seconds after which whatever can rest is at rest."""
+
+
+def loaded(worker: Worker) -> set[str]:
+    """Return the runs that a worker has in memory."""
+    return {run for partition in worker.partitions() for run in partition.actors}
+
+
+def resting(worker: Worker) -> set[str]:
+    """Return the runs at rest that a worker has in hand."""
+    return {run for partition in worker.partitions() for run in partition.resting}
+
+
+class Loads:
+    """Counts how often a worker reads the logs of runs."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.count = 0
+        log: Any = worker.client.backend.log
+        self._real = log.history
+        log.history = self._history
+
+    async def _history(self, name: str) -> Any:  # noqa: ANN401 - of the log
+        self.count += 1
+        return await self._real(name)
+
+
+async def at_rest(env: Environment, *runs: Run[Any]) -> None:
+    """Wait until whatever can rest does, and see that just these runs do."""
+    await asyncio.sleep(LONG)
+    assert loaded(env.workers[0]) == set()
+    assert resting(env.workers[0]) == {one.id for one in runs}
