@@ -10,7 +10,7 @@ STAMP := .venv/.offbook-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents cluster
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-rests chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ test-browsers: $(STAMP) outfit ## play useChat in Chromium with each major of th
 
 chaos-streams: $(STAMP) ## kill writers and readers of streams at full size; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -s -p no:randomly tests/recovery/test_stream_chaos.py $(ARGS)
+
+chaos-rests: $(STAMP) ## kill workers and server while runs wait for topics and for other runs
+	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_resting.py $(ARGS)
 
 chaos-agents: $(STAMP) ## kill an agent's worker at every write of its run; options in ARGS="..."
 	OFFBOOK_CHAOS=full $(BIN)/python -m pytest -q -p no:randomly tests/recovery/test_agents.py \

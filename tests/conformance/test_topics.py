@@ -1,11 +1,11 @@
 """Topics: streams without a run, on which many runs and clients talk."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from offbook import Chunk, Reset, Retry, Stream, current_step, hook, step, topic, workflow
 from support.notes import note, noted
+from support.rests import quick_to_rest, rests
 from support.worlds import CatalogueEnvironment
 
 
@@ -241,19 +241,8 @@ async def waits_for_two(name: str) -> list[str]:
     return heard
 
 
-async def rests(env: CatalogueEnvironment, run: str) -> None:
-    """Return when a run has left memory, and is in its worker's hand."""
-    while not any(
-        run in partition.resting and run not in partition.actors
-        for worker in env.workers
-        for partition in worker.partitions()
-    ):
-        await env.pause(0.5)
-
-
 async def test_a_body_that_waits_for_a_topic_is_not_in_memory(env: CatalogueEnvironment) -> None:
-    env.settings = replace(env.settings, idle=env.settings.idle / 20, summary_delay=0.05)
-    await env.replace_workers()
+    await quick_to_rest(env)
     run = await env.client.start(waits_for_two, "rest")
     for count, words in enumerate(("one", "two"), 1):
         await rests(env, run.id)

@@ -427,15 +427,10 @@ async def begin(value: int) -> offbook.Run[int]:
 
 
 @workflow
-async def awaiting() -> int:
+async def awaiting() -> list[int]:
     other = await begin(4)
-    return await other.result()
-
-
-@workflow
-async def awaiting_detached() -> int:
     child = await offbook.start(napping, 5, id="it-detached", detached=True)
-    return await child.result()
+    return [await other.result(), await child.result()]
 
 
 Driver = Callable[[Environment, offbook.Run[Any]], Coroutine[Any, Any, None]]
@@ -493,7 +488,7 @@ CORPUS = [
             retried_later, exhausted, failing, timed_out_step, short_timer, long_timer,
             timeout_around_step, parent, many_children, detached_child, loop_of_steps,
             attributes, big_result, scoped, speaking, stuttering, choir, hanging_up, lending,
-            listening, awaiting, awaiting_detached,
+            listening, awaiting,
         )
     ),
     Shape("hook_once", hook_once, (), _resume("crash-once", 5)),

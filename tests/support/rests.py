@@ -1,10 +1,12 @@
 """Runs at rest, as their worker has them in hand."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from offbook import Run, Worker
 from offbook.testing import Environment
+from support.worlds import CatalogueEnvironment
 
 LONG = 100.0
 """Seconds after which whatever can rest is at rest."""
@@ -39,3 +41,19 @@ async def at_rest(env: Environment, *runs: Run[Any]) -> None:
     await asyncio.sleep(LONG)
     assert loaded(env.workers[0]) == set()
     assert resting(env.workers[0]) == {one.id for one in runs}
+
+
+async def quick_to_rest(env: CatalogueEnvironment) -> None:
+    """Let workers take the place of all from which runs soon go to rest."""
+    env.settings = replace(env.settings, idle=env.settings.idle / 20, summary_delay=0.05)
+    await env.replace_workers()
+
+
+async def rests(env: CatalogueEnvironment, run: str) -> None:
+    """Return when a run has left memory, and is in its worker's hand."""
+    while not any(
+        run in partition.resting and run not in partition.actors
+        for worker in env.workers
+        for partition in worker.partitions()
+    ):
+        await env.pause(0.5)
