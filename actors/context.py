@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .outlet import Outlet
     from .ports import Passage
-    from .waits import OutsideWait
     from .scope import CancelScope
+    from .waits import OutsideWait
 
 
 def current_body() -> "Machine | None":

@@ -14,9 +14,9 @@ from .inhand import Origin
 from .model import History, Stored, Writer
 from .options import Settings
 from .ports import Backend, Delivery, Observer
-from .waits import OutsideWait
 from .state import RunState
 from .steps import StepActor
+from .waits import OutsideWait
 from .watchdog import Watchdog
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from .env import Gone, Host
 from .loading import run_info
-from .waits import OutsideWait
 from .state import RunState, StepState
 from .steps import Assignment, Execution
 from .turn import Turn
+from .waits import OutsideWait
 
 BUILTIN = "offbook."
 """Names of the runtime's own steps begin so; they take no slot and are never sent away."""

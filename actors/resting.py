@@ -6,6 +6,7 @@ in its log.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class _Waiter:
     wake: Callable[[], None]
 
 
-class _Watched:
+class _Watched(ABC):
     """One thing that runs at rest wait for."""
 
     def __init__(self, doubt: Callable[[], None]) -> None:
@@ -88,11 +89,11 @@ class _Watched:
             if waiter in self.waiters:
                 waiter.wake()
 
-    async def _listen(self) -> Callable[[], None]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _listen(self) -> Callable[[], None]: ...
 
-    async def _read(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _read(self) -> None: ...
 
 
 class _Topic(_Watched):
@@ -118,7 +119,7 @@ class _Topic(_Watched):
         for waiter in waiters:
             if waiter.after >= posted.seq or waiter not in self.waiters:
                 continue
-            if _topic_of(waiter).takes(posted.seq, message):
+            if isinstance(waiter.wait, TopicWait) and waiter.wait.takes(posted.seq, message):
                 waiter.wake()
             elif waiter.after >= before:
                 waiter.after = posted.seq
@@ -158,11 +159,6 @@ class _End(_Watched):
             self.wake_all()
 
 
-def _topic_of(waiter: _Waiter) -> TopicWait:
-    assert isinstance(waiter.wait, TopicWait)
-    return waiter.wait
-
-
 _Key = Channel | EndWait
 
 
@@ -177,7 +173,7 @@ class Listening:
         self._round: dict[_Key, None] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._breaks = 0
+        self._breaks: int = 0
         self._next_round = 0.0
 
     def __repr__(self) -> str:

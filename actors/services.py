@@ -17,9 +17,9 @@ from .tokens import Tokens, beat_key, scope_key
 
 if TYPE_CHECKING:
     from .env import Env
-    from .waits import OutsideWait
     from .steps import Execution
     from .taskset import TaskSet
+    from .waits import OutsideWait
 
 _BEAT_EVERY = 1.0
 """Seconds between two heartbeats that are kept outside of the process."""

@@ -8,6 +8,7 @@ from offbook import Settings, Worker, hook, sleep, topic, workflow
 from offbook.testing import Environment, run
 from support.rests import LONG, Loads, at_rest, resting
 
+
 @workflow
 async def hears(name: str, count: int, authors: list[str] | None = None) -> list[str]:
     heard: list[str] = []
