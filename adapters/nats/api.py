@@ -31,6 +31,19 @@ _STAMP = re.compile(rb"\r\nNats-Time-Stamp: ([0-9TZ:.+-]+)\r\n")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ABSENT = 404
 
+_REPEATABLE = (
+    "STREAM.MSG.GET.",
+    "STREAM.INFO.",
+    "CONSUMER.INFO.",
+    "CONSUMER.NAMES.",
+    "CONSUMER.CREATE.",
+    "CONSUMER.DELETE.",
+)
+"""Calls that do no harm when the server carries them out once more, after they were answered.
+
+A purge is none: it would take what was written since.
+"""
+
 CREATE = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
 """The header block that refuses a subject which holds something."""
 
@@ -158,7 +171,11 @@ async def call(
         Unsure: no answer.
     """
     raw = b"" if body is None else json.dumps(body).encode()
-    headers, data = await link.ask(f"$JS.API.{verb}".encode(), raw, seconds=seconds)
+    subject = f"$JS.API.{verb}".encode()
+    if seconds is None and verb.startswith(_REPEATABLE):
+        headers, data = await link.insist(subject, raw)
+    else:
+        headers, data = await link.ask(subject, raw, seconds=seconds)
     if headers.startswith(NO_RESPONDERS):
         raise Unsure(f"nobody answers {verb}: JetStream is off or has no leader")
     reply: dict[str, Any] = json.loads(data)
@@ -204,7 +221,7 @@ async def direct_get(link: Link, stream: str, body: Mapping[str, Any]) -> Messag
     It costs half as much, on both sides.
     """
     subject = f"$JS.API.DIRECT.GET.{stream}".encode()
-    headers, data = await link.ask(subject, json.dumps(body).encode())
+    headers, data = await link.insist(subject, json.dumps(body).encode())
     found = message_of(headers, data)
     if found is None and status(headers) != _ABSENT:
         raise Unsure(headers[9:80].decode("utf-8", "replace").strip())

@@ -149,27 +149,39 @@ class Batches:
     ) -> _Page:
         limits = {"batch": limit, "max_bytes": _PAGE_BYTES}
         raw = json.dumps({**body, **limits}).encode()
+        patience = self._link.patience
         async with self._gate:
-            page = _Page()
-            api = f"$JS.API.DIRECT.GET.{stream}".encode()
-            inbox, stop = self._link.collect(page.frame, api, page.refuse)
-            forget = self._link.on_break(page.fail)
-            try:
-                if not self._link.send(api, raw, reply=inbox):
-                    raise Unsure("not connected")
-                await self._ended(page)
-            finally:
-                forget()
-                stop()
-        return page
-
-    async def _ended(self, page: _Page) -> None:
-        """Wait for the end of a page as long as it grows."""
-        while True:
-            had = len(page.messages)
-            await asyncio.wait({page.end}, timeout=self._seconds)
-            if page.end.done():
-                page.end.result()
-                return
-            if len(page.messages) == had:
+            if patience is not None:
+                page = await self._asked(stream, raw, patience)
+                if page is not None:
+                    return page
+            page = await self._asked(stream, raw, self._seconds)
+            if page is None:
                 raise Unsure("no answer in time")
+            return page
+
+    async def _asked(self, stream: str, raw: bytes, patience: float) -> _Page | None:
+        """Return a page; None where it does not begin or go on for so many seconds."""
+        page = _Page()
+        api = f"$JS.API.DIRECT.GET.{stream}".encode()
+        inbox, stop = self._link.collect(page.frame, api, page.refuse)
+        forget = self._link.on_break(page.fail)
+        try:
+            if not self._link.send(api, raw, reply=inbox):
+                raise Unsure("not connected")
+            return await _ended(page, patience)
+        finally:
+            forget()
+            stop()
+
+
+async def _ended(page: _Page, patience: float) -> _Page | None:
+    """Wait for the end of a page as long as it grows."""
+    while True:
+        had = len(page.messages)
+        await asyncio.wait({page.end}, timeout=patience)
+        if page.end.done():
+            page.end.result()
+            return page
+        if len(page.messages) == had:
+            return None

@@ -9,6 +9,12 @@ from .streams import all_streams
 ELECTED = "$JS.EVENT.ADVISORY.*.LEADER_ELECTED.>"
 """Where the servers tell of new leaders of streams and consumers."""
 
+PATIENCE = 1.0
+"""Seconds after which an answer that does not come is asked for again, where servers are several.
+
+Of the leader of the whole cluster no word comes when it is a new one.
+"""
+
 _API = b"$JS.API."
 _WILDCARDS = ">*"
 
@@ -18,7 +24,7 @@ class Elections:
 
     A server that dies takes the publishes and the pulls with it that it had not answered, while
     the connection of whoever waits stands, to another server. These words may be missed: then
-    deadlines and heartbeats find out, later.
+    whoever waits asks again, or deadlines and heartbeats find out, later.
     """
 
     def __init__(self, link: Link, names: Names) -> None:
@@ -30,6 +36,7 @@ class Elections:
         """Listen, where there is anybody to elect."""
         if self._names.namespace.replicas > 1:
             self._prefixes = dict(_prefixes(self._names))
+            self._link.patience = PATIENCE
             self._link.listen(ELECTED, self._heard)
 
     def _heard(self, subject: bytes, _reply: bytes, _headers: bytes, _data: bytes) -> None:

@@ -95,6 +95,8 @@ class Link:
         self._count = 0
         self._inbox = b""
         self._seconds = target.options.request_seconds
+        self.patience: float | None = None
+        """Seconds after which `insist` asks again; None, where there is one server: never."""
         self._reconnected: dict[object, Callable[[], None]] = {}
         self._lost: dict[object, Callable[[], None]] = {}
         self._led: dict[object, tuple[str, Callable[[], None]]] = {}
@@ -248,6 +250,32 @@ class Link:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         wire.put(_frame(subject, self._inbox + token, headers, data))
         return future
+
+    async def insist(self, subject: bytes, data: bytes) -> Reply:
+        """Ask what may be asked twice: again after each `patience`, and after an election.
+
+        A server that dies takes with it what it was asked; of several, another answers. The first
+        answer counts. Raises as `ask`.
+        """
+        if self.patience is None:
+            return await self.ask(subject, data)
+        asked: list[asyncio.Future[Reply]] = []
+        end, breaks = self._loop.time() + self._seconds, self.breaks
+        try:
+            while True:
+                asked.append(self.ask(subject, data, seconds=end - self._loop.time()))
+                await asyncio.wait(
+                    asked, timeout=self.patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                hopeless = self._loop.time() >= end or breaks != self.breaks
+                for one in [one for one in asked if one.done()]:
+                    error = one.exception()
+                    if error is None or hopeless or not isinstance(error, Unsure):
+                        return one.result()
+                    asked.remove(one)
+        finally:
+            for one in asked:
+                one.cancel()
 
     def send(self, subject: bytes, data: bytes, headers: bytes = b"", reply: bytes = b"") -> bool:
         """Send without an answer; return False where it was dropped for want of a connection."""
