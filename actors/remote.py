@@ -1,6 +1,7 @@
 """Steps of other owners' runs: taken from the queues, run here, their results mailed back."""
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -23,8 +24,12 @@ _PROGRESS = 1.5
 _GOODBYE = 1.0
 """Seconds in which a worker that stops says which tasks it hands back."""
 
-_PASS_ON, _PASS_ON_MAX = 0.01, 2.0
-"""Seconds for which a task is held that only other workers can run: they double."""
+_PASS_ON, _PASS_ON_MAX = 0.02, 3.0
+"""Seconds for which a task is held at most that only other workers can run: they double.
+
+How long is drawn: two workers that each have the other's would give them back in step, and the
+server, which serves them in turn, hands each the same again.
+"""
 
 Key = tuple[str, str, int]
 """Run, step and attempt."""
@@ -278,4 +283,5 @@ class RemoteSteps:
 
 
 async def _hold(deliveries: int) -> None:
-    await asyncio.sleep(min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX))
+    longest = min(_PASS_ON * 2 ** min(deliveries, 16), _PASS_ON_MAX)
+    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret

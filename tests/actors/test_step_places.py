@@ -1,6 +1,7 @@
 """Where an attempt runs stands in the log: no later owner runs here what waits in a queue."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -100,3 +101,34 @@ def test_an_attempt_runs_once_where_its_owner_leaves_at_its_record(record: int) 
         assert ENTERED == [("a", 1), ("a", 2)]
 
     run(main())
+
+
+@step
+async def known_to_one(x: int) -> int:
+    return x + 1
+
+
+@step
+async def known_to_another(x: int) -> int:
+    return x * 10
+
+
+@workflow
+async def asks_both(x: int) -> list[int]:
+    return list(await asyncio.gather(known_to_another(x), known_to_one(x)))
+
+
+def test_tasks_that_came_to_each_other_s_workers_do_not_go_round_in_step() -> None:
+    async def main() -> float:
+        async with Environment(workers=0, eager=False) as env:
+            await env.add_worker(workflows=[asks_both], steps=[known_to_one])
+            await env.add_worker(workflows=[], steps=[known_to_another])
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            for n in range(20):
+                handle = await env.client.start(asks_both, n)
+                assert await handle.result() == [n * 10, n + 1]
+            return loop.time() - began
+
+    random.seed(1)  # of how long who holds what it cannot do
+    assert run(main()) < 10, "virtual seconds"
