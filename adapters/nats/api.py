@@ -1,11 +1,13 @@
 """What JetStream says: acks and refusals of publishes, calls of its API, reads."""
 
+import asyncio
 import base64
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from offbook.actors.errors import OffbookError, ServerRefused
@@ -20,6 +22,9 @@ NAME_IN_USE = 10058
 NOT_UNIQUE = 10100
 WRONG_SEQUENCE = 10071
 TAKEN = 10077
+
+_CREATION_SECONDS = 5.0
+"""For so long a consumer is created again where it was lost."""
 
 _OPEN_OUTCOME = frozenset({10023, 10047, 10158, 10164, 10167, 10008, 10009, 10077})
 """Errors after which asking again is right: busy, full, without a leader, or still in flight."""
@@ -36,12 +41,12 @@ _REPEATABLE = (
     "STREAM.INFO.",
     "CONSUMER.INFO.",
     "CONSUMER.NAMES.",
-    "CONSUMER.CREATE.",
     "CONSUMER.DELETE.",
 )
 """Calls that do no harm when the server carries them out once more, after they were answered.
 
-A purge is none: it would take what was written since.
+A purge is none: it would take what was written since. Nor is a creation: it would bring back what
+was deleted since.
 """
 
 CREATE = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
@@ -194,6 +199,50 @@ async def ask(link: Link, verb: str, body: Mapping[str, Any] | None = None) -> d
         return await call(link, verb, body)
     except ApiError as error:
         raise error.typed() from error
+
+
+async def create_consumer(link: Link, stream: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Create a consumer, or join it; return what the server says of it.
+
+    Where the answer does not come from a cluster, look whether it is there before asking again.
+
+    Raises:
+        ApiError: the server answered with an error.
+        Unsure: no answer.
+    """
+    place = f"{stream}.{config['name']}"
+    body = {"stream_name": stream, "config": config}
+    if link.patience is None:
+        return await call(link, f"CONSUMER.CREATE.{place}", body)
+    create = partial(call, link, f"CONSUMER.CREATE.{place}", body)
+    creating = asyncio.create_task(create())
+    end = asyncio.get_running_loop().time() + _CREATION_SECONDS
+    try:
+        while not await _answered(link, creating, end, link.patience):
+            try:
+                return await call(link, f"CONSUMER.INFO.{place}", seconds=link.patience)
+            except ApiError as error:
+                if error.err_code == NO_CONSUMER:
+                    creating.cancel()
+                    creating = asyncio.create_task(create())
+            except Unsure:
+                continue  # it may be on its way to a leader
+        return creating.result()
+    finally:
+        creating.cancel()
+
+
+async def _answered(link: Link, asked: asyncio.Task[Any], end: float, patience: float) -> bool:
+    """Return whether there is an answer, soon, or there may be none any more."""
+    await asyncio.wait({asked}, timeout=patience)
+    if not asked.done():
+        return False
+    error = asked.exception()
+    lost = isinstance(error.typed() if isinstance(error, ApiError) else error, Unsure)
+    if not lost or not link.connected or asyncio.get_running_loop().time() >= end:
+        return True
+    await asyncio.sleep(patience / 4)
+    return False
 
 
 async def leader_get(link: Link, stream: str, body: Mapping[str, Any]) -> Message | None:

@@ -9,7 +9,7 @@ from typing import Any
 from offbook.actors.errors import OffbookError
 from offbook.actors.ports import Refused, Unsure
 
-from .api import NO_CONSUMER, NOT_UNIQUE, ApiError, ask, call, leader_get
+from .api import NO_CONSUMER, NOT_UNIQUE, ApiError, ask, call, create_consumer, leader_get
 from .link import Link
 from .names import Names, reads
 from .pull import Origin, Pull, origin
@@ -102,11 +102,10 @@ class Reader:
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
 
     async def _create(self) -> dict[str, Any]:
-        body = {"stream_name": self._place.stream, "config": self._place.config(self._name)}
-        verb = f"CONSUMER.CREATE.{self._place.stream}.{self._name}"
+        config = self._place.config(self._name)
         for attempt in range(_CREATE_TRIES):
             try:
-                return await call(self._link, verb, body)
+                return await create_consumer(self._link, self._place.stream, config)
             except ApiError as error:
                 if error.err_code != NOT_UNIQUE:
                     raise error.typed() from error

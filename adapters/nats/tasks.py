@@ -8,7 +8,16 @@ from functools import partial
 from offbook.actors.errors import OffbookError
 from offbook.actors.ports import Refused, StepTask, TaskDelivery
 
-from .api import CREATE, ask, header_block, leader_get, publish, purge, read_headers
+from .api import (
+    CREATE,
+    ApiError,
+    create_consumer,
+    header_block,
+    leader_get,
+    publish,
+    purge,
+    read_headers,
+)
 from .link import Link
 from .names import Names
 from .pull import Pull, origin
@@ -115,8 +124,10 @@ class NatsTaskSource:
             "max_deliver": -1,
             "max_ack_pending": -1,
         }
-        body = {"stream_name": self._stream, "config": config}
-        await ask(self._link, f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+        try:
+            await create_consumer(self._link, self._stream, config)
+        except ApiError as error:
+            raise error.typed() from error
 
     def _new_pull(self) -> Pull:
         return Pull(

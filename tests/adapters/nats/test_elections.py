@@ -1,12 +1,17 @@
 """A new leader: what the one before was asked is asked again at once, not at its deadline."""
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from offbook.actors.ports import Namespace, Unsure
 from offbook.adapters.nats import NatsBackend
+from offbook.adapters.nats.api import NO_CONSUMER, ApiError, call, create_consumer
+from offbook.adapters.nats.batch import Batches
 from offbook.adapters.nats.elections import Elections
 from offbook.adapters.nats.keeper import NatsLease
 from offbook.adapters.nats.link import Link
@@ -73,6 +78,102 @@ async def test_a_request_to_a_leader_that_is_none_any_more_fails_at_once(
             await asked
         assert not other.done()
         other.cancel()
+
+
+class Asked:
+    """A server's side of requests: what was asked, and one answer that is held back."""
+
+    def __init__(self, server: Link, *answers: dict[str, Any] | None) -> None:
+        self.verbs: list[str] = []
+        self._server = server
+        self._answers = list(answers)
+
+    def __call__(self, subject: bytes, reply: bytes, _headers: bytes, _data: bytes) -> None:
+        self.verbs.append(".".join(subject.decode().split(".")[2:4]))
+        answer = self._answers.pop(0)
+        if answer is not None:
+            self._server.tell(reply, json.dumps(answer).encode())
+
+
+@asynccontextmanager
+async def clustered(
+    url: str, *answers: dict[str, Any] | None
+) -> AsyncGenerator[tuple[Link, Asked]]:
+    """Open a link that asks again soon, to a server that answers so."""
+    async with link(url) as one, link(url) as two:
+        asked = Asked(two, *answers)
+        two.listen("$JS.API.>", asked)
+        await two.flush()
+        one.patience = 0.05
+        yield one, asked
+
+
+async def test_an_answer_that_was_lost_is_asked_for_again(silent: str) -> None:
+    async with clustered(silent, None, None, {"there": 1}) as (one, asked):
+        assert await call(one, "CONSUMER.INFO.x_mail.c") == {"there": 1}
+        assert asked.verbs == ["CONSUMER.INFO"] * 3
+
+
+async def test_what_a_new_leader_was_not_asked_is_asked_again_at_once(silent: str) -> None:
+    async with clustered(silent, None, {"there": 1}) as (one, asked):
+        one.patience = 3600
+        waiting = asyncio.ensure_future(call(one, "STREAM.MSG.GET.x_mail"))
+        await until(lambda: asked.verbs)
+        one.give_up(lambda _: True, "there is a new leader")
+        assert await waiting == {"there": 1}
+
+
+async def test_an_error_is_an_answer(silent: str) -> None:
+    error = {"error": {"code": 404, "err_code": NO_CONSUMER, "description": "none"}}
+    async with clustered(silent, None, error) as (one, asked):
+        with pytest.raises(ApiError, match="none"):
+            await call(one, "CONSUMER.INFO.x_mail.c")
+        assert asked.verbs == ["CONSUMER.INFO"] * 2
+
+
+async def test_what_must_not_be_done_twice_is_asked_once(silent: str) -> None:
+    async with clustered(silent, None) as (one, asked):
+        purging = asyncio.ensure_future(call(one, "STREAM.PURGE.x_timers", {"filter": "f"}))
+        await until(lambda: asked.verbs)
+        await asyncio.sleep(4 * 0.05)
+        one.give_up(lambda _: True, "there is a new leader")
+        with pytest.raises(Unsure, match="new leader"):
+            await purging
+        assert asked.verbs == ["STREAM.PURGE"]
+
+
+async def test_a_consumer_is_looked_for_before_it_is_created_again(silent: str) -> None:
+    absent = {"error": {"code": 404, "err_code": NO_CONSUMER, "description": "none"}}
+    async with clustered(silent, None, None, absent, None, {"name": "c"}) as (one, asked):
+        assert await create_consumer(one, "x_mail", {"name": "c"}) == {"name": "c"}
+        create, look = "CONSUMER.CREATE", "CONSUMER.INFO"
+        assert asked.verbs == [create, look, look, create, look]
+
+
+async def test_a_consumer_whose_creation_is_refused_for_now_is_created_again(silent: str) -> None:
+    busy = {"error": {"code": 503, "err_code": 10008, "description": "no leader"}}
+    absent = {"error": {"code": 404, "err_code": NO_CONSUMER, "description": "none"}}
+    async with clustered(silent, busy, busy, absent, {"name": "c"}) as (one, asked):
+        assert await create_consumer(one, "x_mail", {"name": "c"}) == {"name": "c"}
+        create, look = "CONSUMER.CREATE", "CONSUMER.INFO"
+        assert asked.verbs == [create, look, look, create]
+
+
+async def test_a_page_that_does_not_begin_is_asked_for_again(silent: str) -> None:
+    async with link(silent) as one, link(silent) as two:
+        replies: list[bytes] = []
+
+        def answer(_subject: bytes, reply: bytes, _headers: bytes, _data: bytes) -> None:
+            replies.append(reply)
+            if len(replies) == 2:
+                two.tell(replies[0], b"late")
+                two.send(reply, b"", b"NATS/1.0 404 No Messages\r\n\r\n")
+
+        two.listen("$JS.API.DIRECT.GET.x_log", answer)
+        await two.flush()
+        one.patience = 0.05
+        assert await Batches(one, seconds=3600).all("x_log", "a.>", settle=False) == []
+        assert len(replies) == 2
 
 
 def _deaf(*_: object) -> None:
