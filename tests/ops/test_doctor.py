@@ -194,7 +194,7 @@ async def test_workers_of_one_deployment_with_other_workflows_are_told_of() -> N
 
 @workflow
 async def begun() -> str:
-    await hook(bool, token="begun")
+    await hook(str, token="begun")
     return "done"
 
 
@@ -206,7 +206,7 @@ async def test_a_begun_run_whose_workflow_is_unknown_now_is_blocked_until_it_is_
         await env.wait_for_hook(run)
         await env.stop_worker(worker)
         other = await env.add_worker(workflows=[here])
-        await env.client.resume("begun", True)
+        await env.client.resume("begun", "on")
         while await run.status() != "blocked":  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.1)
         (summary,) = [s async for s in env.client.runs(status="blocked")]
