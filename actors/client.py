@@ -247,7 +247,11 @@ class Client:
 
     # Handles and lists
 
-    def run(self, id: str, workflow: Workflow[..., R] | None = None) -> Run[R]:  # noqa: A002
+    @overload
+    def run(self, id: str, workflow: None = None) -> Run[Any]: ...
+    @overload
+    def run(self, id: str, workflow: Workflow[..., R]) -> Run[R]: ...
+    def run(self, id: str, workflow: Any = None) -> Run[Any]:  # noqa: A002
         """Return a handle, without I/O; without the workflow its result is plain data.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -229,7 +229,7 @@ async def test_who_has_no_keys_writes_nothing_where_others_seal() -> None:
         sealed = await env.client.start(doubled, "ab", id="sealed")
         async with keyless(world, Guard()) as client:
             assert await client.run(in_the_clear.id).exists()
-            tries = [
+            tries: list[Callable[[], Awaitable[object]]] = [
                 lambda: client.start(doubled, "cd"),
                 lambda: client.resume("more:ab", "!"),
                 lambda: client.run("clear").cancel("mine"),
