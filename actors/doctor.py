@@ -446,8 +446,8 @@ def _of_run(facts: Facts, run: str, look: Look, before: int) -> Iterator[Finding
     if lane is None or not lane.served:
         return
     for code, level, message, helped in _lost(state, look, before, lane):
-        cure = "nudge it: offbook doctor --fix" if helped else _CURES_LATER.get(code)
-        cure = cure or _queue_cure(lane)
+        apart = _CURES_LATER.get(code) or _queue_cure(lane)
+        cure = "nudge it: offbook doctor --fix" if helped else apart
         text = f"run {run}: {message}"
         yield Finding(code, level, text, cure, lane.name, (run,), helped)
 
