@@ -20,6 +20,7 @@ setup: $(STAMP) ## make .venv with offbook and all that its tests need
 $(STAMP): pyproject.toml constraints/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "offbook needs Python 3.11 or newer: make setup PYTHON=python3.11" >&2; exit 1; }
+	@echo "installing into .venv, which takes some minutes, and pip is silent meanwhile"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt -e . --group dev

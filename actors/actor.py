@@ -208,8 +208,7 @@ class RunActor:
         self._inbox = batch + self._inbox
         self._parking.park(reason, costly=holds_the_loop(error))
         self._tell.log("error", "run_blocked", reason=reason, error=text_for_all(error))
-        if reason != "workflow-not-registered":
-            self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
+        self.partition.spawn(self.effects.blocked(reason, error), f"blocked {self.run}")
 
     async def _rest(self) -> bool:
         """Nothing to do: let go of the mail if no local work needs it, then wait or leave."""

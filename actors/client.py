@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Self, TypeVar, overload
@@ -60,12 +60,14 @@ from .webhooks import Webhooks
 from .whereabouts import Whereabouts
 
 R = TypeVar("R")
+Guard = Callable[[Backend], Awaitable[None]]
+"""Asked before a client writes; raises what stands against it."""
 
 
 class Client:
     """The way in from outside: `async with offbook.connect() as client:`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default
         self,
         connection: Callable[[], AbstractAsyncContextManager[Backend]],
         *,
@@ -73,6 +75,7 @@ class Client:
         deployment: str = "default",
         settings: Settings | None = None,
         codec: Codec | None = None,
+        guard: Guard | None = None,
     ) -> None:
         register_references()
         self.observer = observer
@@ -80,6 +83,7 @@ class Client:
         self.settings = Settings() if settings is None else check_settings("settings", settings)
         self.codec = codec or Codec(total_limit=self.settings.total_limit)
         self._connect = connection
+        self._guard = guard
         self._connection: AbstractAsyncContextManager[Backend] | None = None
         self._backend: Backend | None = None
         self._viewer = Viewer(self.codec)
@@ -219,6 +223,7 @@ class Client:
             RunConflict: the id is taken. InvalidArguments, NotSerializable, PayloadTooLarge,
             InvalidAttributes, InvalidName, InvalidOption: what was passed cannot be started.
             WorkflowNotRegistered: the deployment's workers do not know the workflow.
+            NamespaceSealed: the client has no keys, and others seal.
             ServerUnavailable: not acknowledged in time; starting again with the same id is safe.
         """
         self._outside("client.start", "use offbook.start, which makes a durable child")
@@ -234,6 +239,7 @@ class Client:
             on_conflict=one_of("on_conflict", on_conflict, ON_CONFLICT),
             early=early_payloads(self.codec, resume, resume_id),
         )
+        await self.before_writing()
         return Run(self, await self._starting.start(definition.name, payload, options), definition)
 
     def _deployment(self, name: str | None) -> str:
@@ -241,7 +247,11 @@ class Client:
 
     # Handles and lists
 
-    def run(self, id: str, workflow: Workflow[..., R] | None = None) -> Run[R]:  # noqa: A002
+    @overload
+    def run(self, id: str, workflow: None = None) -> Run[Any]: ...
+    @overload
+    def run(self, id: str, workflow: Workflow[..., R]) -> Run[R]: ...
+    def run(self, id: str, workflow: Any = None) -> Run[Any]:  # noqa: A002
         """Return a handle, without I/O; without the workflow its result is plain data.
 
         Raises:
@@ -329,6 +339,7 @@ class Client:
         caller = secrets.token_hex(8) if id is None else check_caller("id", id)
         data = self.codec.encode(payload, "payload")
         key = token_key(check_token(token))
+        await self.before_writing()
         record = await self.token_record(key)
         if record is None:
             raise HookNotFound
@@ -513,6 +524,7 @@ class Client:
         status = await self.status_of(run)
         if status not in FINAL:
             raise RunNotEnded(run, status)
+        await self.before_writing()
         strict = self.settings.strict_ids
         await self._log.again(lambda: remove_run(self, run, strict=strict), "purging a run")
 
@@ -549,10 +561,20 @@ class Client:
 
     async def send(self, lane: str, run: str, kind: str, fields: dict[str, Any]) -> None:
         """Send mail to a run; returns once it cannot be lost."""
+        await self.before_writing()
         data = pack(fields)
         await self._log.again(
             lambda: self.backend.mail.send(lane, run, kind, data), f"sending {kind}"
         )
+
+    async def before_writing(self) -> None:
+        """Make sure that this client may write.
+
+        Raises:
+            NamespaceSealed: it has no keys, and others seal.
+        """
+        if self._guard is not None:
+            await self._guard(self.backend)
 
     @staticmethod
     def _outside(what: str, cure: str) -> None:

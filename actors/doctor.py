@@ -43,11 +43,18 @@ _CURES = {
 }
 
 
+MIXED_CURE = "give each application a deployment, namespace or folder of its own"
+
+_CURES_LATER = {"start-lost": MIXED_CURE}
+"""Of what a nudge does not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """What a live worker says of itself; `since` in microseconds since 1970.
 
-    workflows: how many it knows. One that knows none runs steps only.
+    workflows: how many it knows. One that knows none runs steps only. serves: which they are, as
+    a digest.
     """
 
     id: str
@@ -59,6 +66,7 @@ class WorkerInfo:
     slots: int = 0
     since: int = 0
     workflows: int = 0
+    serves: str = ""
 
     @classmethod
     def read(cls, worker: str, data: bytes) -> "WorkerInfo":
@@ -75,6 +83,7 @@ class WorkerInfo:
                 slots=int(said["slots"]),
                 since=int(said["since"]),
                 workflows=int(said["workflows"]),
+                serves=str(said.get("serves", "")),
             )
         except (ValueError, KeyError, TypeError):
             return cls(worker)
@@ -97,6 +106,11 @@ class Lane:
     def served(self) -> bool:
         """Whether a live worker runs its workflows."""
         return any(worker.workflows for worker in self.workers)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its workers serve different workflows."""
+        return are_mixed(self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +373,9 @@ def _of_lane(facts: Facts, lane: Lane) -> Iterator[Finding]:
         return
     yield from _unowned(facts, lane)
     yield from _unknown(lane, mine)
+    if lane.mixed:
+        message = f"the workers of {lane.name} serve different workflows, and any may own any run"
+        yield Finding("mixed-workflows", "warning", message, MIXED_CURE, lane.name)
     pythons = sorted({".".join(w.python.split(".")[:2]) for w in lane.workers})
     if len(pythons) > 1:
         message = f"the workers of {lane.name} run Python {' and '.join(pythons)}"
@@ -429,7 +446,8 @@ def _of_run(facts: Facts, run: str, look: Look, before: int) -> Iterator[Finding
     if lane is None or not lane.served:
         return
     for code, level, message, helped in _lost(state, look, before, lane):
-        cure = "nudge it: offbook doctor --fix" if helped else _queue_cure(lane)
+        apart = _CURES_LATER.get(code) or _queue_cure(lane)
+        cure = "nudge it: offbook doctor --fix" if helped else apart
         text = f"run {run}: {message}"
         yield Finding(code, level, text, cure, lane.name, (run,), helped)
 
@@ -447,13 +465,20 @@ def _lost(state: RunState, look: Look, before: int, lane: Lane) -> Iterator[_Los
         return
     if not state.started:
         if (state.head.start_at or 0) <= before and _is_known(state, lane):
-            yield "start-lost", "error", "nobody has begun it, though workers serve it", me
+            yield _unbegun(state.head.workflow, lane, me)
         return
     waits = [*_timers(state, before), *_hooks(state, before), *_steps(state, look, lane)]
     waits += _child_losses(look)
     yield from waits
     if not (state.steps or state.timers or state.hooks or state.children):
         yield "waits-for-nothing", "error", "it has not ended and nothing is pending", me
+
+
+def _unbegun(workflow: str, lane: Lane, me: tuple[str, ...]) -> _Loss:
+    if lane.mixed:
+        message = f"nobody has begun it, as its owner may lack workflow {workflow}"
+        return "start-lost", "error", message, ()
+    return "start-lost", "error", "nobody has begun it, though workers serve it", me
 
 
 def _is_known(state: RunState, lane: Lane) -> bool:
@@ -509,6 +534,11 @@ def _wait(runs: list[Summary]) -> str:
 
 def _ids(runs: list[Summary]) -> tuple[str, ...]:
     return tuple(summary.id for summary in runs)
+
+
+def are_mixed(workers: Iterable[WorkerInfo]) -> bool:
+    """Return whether workers of one deployment serve different workflows."""
+    return len({worker.serves for worker in workers if worker.workflows and worker.serves}) > 1
 
 
 def owner_of(lane: Lane, run: str, partitions: int) -> str:

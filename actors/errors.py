@@ -11,6 +11,7 @@ from .errors_base import OffbookError as OffbookError
 from .errors_cipher import CipherError as CipherError
 from .errors_cipher import KeyMismatch as KeyMismatch
 from .errors_cipher import KeyMissing as KeyMissing
+from .errors_cipher import NamespaceSealed as NamespaceSealed
 from .errors_cipher import SealBroken as SealBroken
 from .errors_cipher import SealMissing as SealMissing
 from .errors_setup import ClientClosed as ClientClosed

@@ -15,8 +15,16 @@ def _rebuild(
     return error
 
 
+class Told(str):
+    """What was found, in words: errors say it as it is, and not as a value that was given."""
+
+    __slots__ = ()
+
+
 def shown(value: object) -> str:
     """Return a value as errors show it: its type and a little of its text."""
+    if isinstance(value, Told):
+        return str(value)
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - it is a value of any class, and an error must be told of

@@ -43,6 +43,21 @@ class KeyMismatch(CipherError):
 
 
 @dataclass(eq=False)
+class NamespaceSealed(CipherError, PermissionError):
+    """A client without keys would write in the clear where others seal."""
+
+    code = "namespace-sealed"
+    namespace: str
+
+    def __str__(self) -> str:
+        return (
+            f"the payloads of namespace {self.namespace!r} are sealed, and this process has no "
+            "keys: set OFFBOOK_KEYS or OFFBOOK_KEY_FILE, or give connect(cipher=…); to write in "
+            "the clear all the same, connect(clear=True) or OFFBOOK_REQUIRE_SEALED=0"
+        )
+
+
+@dataclass(eq=False)
 class SealBroken(CipherError, ValueError):
     """A sealed payload that was changed, cut, or moved from where it was written."""
 

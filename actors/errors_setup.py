@@ -1,6 +1,7 @@
 """Errors of set-up and connection: what stands between a program and its server."""
 
 from dataclasses import dataclass
+from shlex import quote
 
 from .errors_base import OffbookError, shown
 
@@ -181,7 +182,8 @@ class MissingDependency(ConfigurationError, ImportError):
     package: str
 
     def __str__(self) -> str:
-        return f"{self.what} needs the package {self.package!r}: pip install {self.package}"
+        # Quoted for the shell, where brackets choose files.
+        return f"{self.what} needs the package {self.package!r}: pip install {quote(self.package)}"
 
 
 @dataclass(eq=False)

@@ -25,6 +25,11 @@ def is_sealed(data: bytes) -> bool:
     return data[:3] == MAGIC
 
 
+def is_key_id(key_id: object) -> bool:
+    """Return whether a key can have this id: 1 to 32 letters, digits, `_` and `-`."""
+    return isinstance(key_id, str) and _KEY_ID.match(key_id) is not None
+
+
 def check_key_id(key_id: object) -> str:
     """Return the id of a key.
 

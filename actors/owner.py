@@ -12,6 +12,7 @@ from .balance import plan
 from .env import Env, Gone
 from .errors import HistoryLost, OffbookError
 from .inhand import Origin
+from .manifest import digest_of
 from .model import Writer, unpack
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
 from .resting import Listening, Resting
@@ -251,6 +252,7 @@ class Owner:
         self._waited: dict[int, float] = {}
         self._lapses = 0
         self._doubt = 0.0
+        self._told_of: set[str] = set()
         self._releases: dict[OwnedPartition, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self._unwatch: Any = None
@@ -377,6 +379,7 @@ class Owner:
         owners = await leases.owners(self.env.lane)
         live = await leases.live()
         mates = {w for w, info in live.items() if _may_own(info, self.env.lane)}
+        self._tell_of_others({w: live[w] for w in mates if w in live})
         mates.add(self.env.worker)
         now = asyncio.get_running_loop().time()
         mates |= self._doubtful(owners, now)
@@ -399,6 +402,15 @@ class Owner:
             and owners.get(p, Ownership("", 0)).worker not in mates - {self.env.worker}
         ]
         self._waited = {p: self._waited.get(p, now) for p in free}
+
+    def _tell_of_others(self, mates: dict[str, bytes]) -> None:
+        """Say once of each worker of the lane that it serves other workflows than this one."""
+        mine = digest_of(self.env.registry.workflows)
+        for worker in sorted(mates.keys() - self._told_of):
+            if unpack(mates[worker]).get("serves", mine) != mine:
+                reason = "it serves other workflows: each waits where the other owns its run"
+                self.env.observer.log("warning", "mixed_workflows", worker=worker, reason=reason)
+        self._told_of = set(mates)
 
     def _doubtful(self, owners: dict[int, Ownership], now: float) -> set[str]:
         """Return whose absence tells nothing, as our lease ran out too: the server was away.

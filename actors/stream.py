@@ -149,6 +149,8 @@ class Stream(Generic[T]):
         outlet = self._outlet()
         payloads = [outlet.codec.encode(value, "chunk") for value in values]
         outside = step_context.get() is None
+        if outside:
+            await self._owner().before_writing()
         pipe = await outlet.pipe(self.channel, look=outside)
         await pipe.write(payloads, self.author)
         if outside:
@@ -192,7 +194,10 @@ class Stream(Generic[T]):
             return
         outlet = self._outlet()
         data = None if error is None else outlet.codec.encode_error(error)
-        pipe = await outlet.pipe(self.channel, look=step_context.get() is None)
+        outside = step_context.get() is None
+        if outside:
+            await self._owner().before_writing()
+        pipe = await outlet.pipe(self.channel, look=outside)
         await pipe.close(data, self.author)
 
     async def __aenter__(self) -> Self:

@@ -136,9 +136,12 @@ class Summaries:
     async def block(self, run: str, reason: str, detail: str, lost: int = 0) -> None:
         """Mark the run as blocked; `lost` is the number of an acknowledged record that is gone.
 
-        That it was there is kept, so that no later owner goes on without it.
+        That it was there is kept, so that no later owner goes on without it. A run that has not
+        begun waits for a worker that knows its workflow: it stays pending.
         """
         known = await self._known(run)
+        if known.status == "pending" and reason == "workflow-not-registered":
+            return
         if known.status not in FINAL or lost:
             n = max(known.n, lost)
             told = replace(known, status="blocked", reason=reason, detail=detail[:2000], n=n)

@@ -22,7 +22,7 @@ from .env import Env, Slots
 from .errors import ClientClosed, InvalidOption
 from .guard import install, prepare_module
 from .janitor import Janitor
-from .manifest import publish_manifest
+from .manifest import digest_of, publish_manifest
 from .model import pack, unpack
 from .names import check_name
 from .options import Duration, Settings, check_settings, seconds
@@ -219,6 +219,7 @@ class Worker:
                 "queues": sorted(self._slots.queues),
                 "slots": self._slots.total,
                 "workflows": len(self._registry.workflows),
+                "serves": digest_of(self._registry.workflows),
                 "since": self.client.backend.clock.now(),
             }
         )

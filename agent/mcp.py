@@ -22,7 +22,7 @@ class McpTools:
     """What a Model Context Protocol server can do, as tools of an agent.
 
     Each use is a step that opens a connection of its own, so what a server keeps for a session is
-    not there in the next one. It needs the package `mcp`: `pip install offbook[mcp]`.
+    not there in the next one. It needs the package `mcp`: `pip install 'offbook[mcp]'`.
 
     Args:
         name: What the agent's steps call it, and with `prefix` its tools too.
@@ -117,7 +117,7 @@ async def _package() -> Any:  # noqa: ANN401 - a module
     try:
         return await asyncio.to_thread(import_module, "mcp")
     except ImportError:
-        raise MissingDependency("a toolset of an MCP server", "mcp") from None
+        raise MissingDependency("a toolset of an MCP server", "offbook[mcp]") from None
 
 
 def _content(blocks: Sequence[Any]) -> Any:  # noqa: ANN401 - JSON data

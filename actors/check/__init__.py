@@ -7,6 +7,7 @@ silences all.
 
 import ast
 import inspect
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -61,11 +62,34 @@ def check_module(module: ModuleType) -> list[Finding]:
 def check_path(path: str | Path) -> list[Finding]:
     """Return the findings in a file, or in every Python file below a folder. Runs nothing.
 
-    Raises OSError where a file cannot be read and SyntaxError where it is not Python.
+    What is no Python is a finding. Hidden folders and virtual environments are left out.
+
+    Raises OSError where a file cannot be read.
     """
     root = Path(path)
-    files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
-    return [finding for file in files for finding in check_source(_read(file), str(file))]
+    files = sorted(_below(root)) if root.is_dir() else [root]
+    return [finding for file in files for finding in _check_file(file)]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
+        ]
+        yield from (here / name for name in files if name.endswith(".py"))
+
+
+def _check_file(file: Path) -> list[Finding]:
+    try:
+        return check_source(_read(file), str(file))
+    except SyntaxError as error:
+        line, message = error.lineno or 1, error.msg
+    except (ValueError, RecursionError, MemoryError) as error:
+        line, message = 1, str(error) or type(error).__name__
+    return [Finding(str(file), line, 1, "OB001", message, CODES["OB001"].cure)]
 
 
 def _read(file: Path) -> str:

@@ -40,6 +40,13 @@ class Finding:
 _MOVE = "move it into a @step"
 _TABLE = (
     Code(
+        "OB001",
+        "error",
+        "text that is no Python",
+        "Nothing of it can be looked at, so it may hold any of the other mistakes.",
+        "mend it, or check the files beside it by name",
+    ),
+    Code(
         "OB101",
         "error",
         "input or output in a workflow body",

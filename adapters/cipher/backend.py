@@ -1,12 +1,10 @@
 """A backend whose payloads are sealed: every other one with a cipher before its doors."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from hashlib import sha256
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from offbook.actors.again import patiently
-from offbook.actors.errors import KeyMismatch, OffbookError, SealBroken, SealMissing
 from offbook.actors.frames import Cipher
 from offbook.actors.ports import (
     Backend,
@@ -23,10 +21,9 @@ from offbook.actors.ports import (
 from .box import Box
 from .log import SealedBlobs, SealedLog
 from .mail import SealedMail, SealedTasks
+from .marks import Marks
 from .streams import SealedSignals, SealedStreams
 from .tables import SealedShelves, SealedTable
-
-_CHECKED = b"offbook"
 
 
 class SealedBackend:
@@ -40,7 +37,8 @@ class SealedBackend:
     def __init__(self, inner: Backend, cipher: Cipher) -> None:
         self.inner = inner
         self._cipher = cipher
-        self._box = box = Box(cipher, self._check)
+        self._marks = Marks(inner, cipher)
+        self._box = box = Box(cipher, self._marks)
         self.namespace = inner.namespace
         self.log: Log = SealedLog(inner.log, box)
         self.mail: Mail = SealedMail(inner.mail, box)
@@ -58,14 +56,14 @@ class SealedBackend:
         self.deployments = inner.deployments
 
     async def open(self) -> None:
-        """Get the key that seals, and make sure that the namespace knows it as this one.
+        """Get the key that seals, and make sure that the namespace knows no other one by its id.
 
         Raises:
             KeyMissing: it is not there. KeyMismatch: it has the id of another one.
             ServerUnavailable: nobody answers.
         """
         await self._cipher.ready()
-        await patiently(lambda: self._check(self._cipher.active, new=True), "checking a key")
+        await patiently(lambda: self._marks.check(self._cipher.active), "checking a key")
 
     async def close(self) -> None:
         """End what is under way; the backend below stays open."""
@@ -78,25 +76,6 @@ class SealedBackend:
     async def health(self) -> dict[str, Any]:
         """Return facts about the server, and the id of the key that seals."""
         return await self.inner.health() | {"key": self._cipher.active}
-
-    async def _check(self, key_id: str, *, new: bool = False) -> None:
-        """Compare a key with what the namespace has sealed with it; with `new`, seal that first."""
-        key = sha256(f"cipher\0{key_id}".encode()).hexdigest()
-        place = f"key/{key_id}", key, "check"
-        table = self.inner.hooks
-        entry = await table.get(key)
-        if entry is None and new:
-            mark = self._cipher.seal(*place, _CHECKED, key_id=key_id)
-            # Who may not write there leaves it to those who may.
-            with suppress(OffbookError):
-                await table.create(key, mark)
-            entry = await table.get(key)
-        if entry is None:
-            return
-        try:
-            self._cipher.open(*place, entry.value)
-        except (SealBroken, SealMissing):
-            raise KeyMismatch(key_id, self.namespace.name) from None
 
 
 Connection = Callable[[], AbstractAsyncContextManager[Backend]]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from copy import copy
 from typing import Any
@@ -17,6 +17,8 @@ from offbook.actors.errors import (
 )
 from offbook.actors.frames import Cipher, header_of, key_in
 
+from .marks import Marks
+
 logger = logging.getLogger("offbook")
 
 _ASK_AGAIN = 1.0
@@ -26,12 +28,12 @@ _ASK_AGAIN = 1.0
 class Box:
     """What the ports of one connection share.
 
-    checked: called with each key that has come, before it opens anything.
+    marks: those of the namespace, by which a key is checked before it opens or seals anything.
     """
 
-    def __init__(self, cipher: Cipher, checked: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, cipher: Cipher, marks: Marks) -> None:
         self.cipher = cipher
-        self._checked = checked
+        self._marks = marks
         self._missing: dict[str, tuple[float, KeyMissing | KeyMismatch]] = {}
         self._fetching = asyncio.Lock()
         self._jobs: set[asyncio.Task[Any]] = set()
@@ -61,7 +63,7 @@ class Box:
     async def _bring(self, key_id: str) -> None:
         await self.cipher.fetch(key_id)
         try:
-            await self._checked(key_id)
+            await self._marks.check(key_id)
         except BaseException:
             self.cipher.forget(key_id)  # nothing is opened with a key that nobody has checked
             raise
@@ -71,6 +73,18 @@ class Box:
         for key_id in self.cipher.retired():
             with suppress(CipherError):  # what needs it says so
                 await self._get(key_id)
+
+    async def seal(
+        self, run: str, key: str, field: str, data: bytes, *, same: bool = False
+    ) -> bytes:
+        """Return the frame of data, under a key that the namespace knows as this one.
+
+        Raises:
+            KeyMismatch: it knows another one by its id. KeyMissing: see `Cipher.seal`.
+        """
+        key_id = self.cipher.active
+        await self._marks.make(key_id)
+        return self.cipher.seal(run, key, field, data, key_id=key_id, same=same)
 
     async def open(self, run: str, key: str, field: str, data: bytes) -> bytes:
         """Return what was sealed there. Raises as `Cipher.open`, and KeyMismatch."""

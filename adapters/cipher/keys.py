@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offbook.actors.errors import InvalidOption, KeyMissing
-from offbook.actors.frames import check_key_id
+from offbook.actors.errors_base import Told
+from offbook.actors.frames import check_key_id, is_key_id
 
 KEY_BYTES = 32
 
@@ -49,7 +50,7 @@ class KeyRing:
             InvalidOption: it is empty, or an id or a key is not as it should be.
         """
         if not keys:
-            raise InvalidOption("keys", "none", "at least one key")
+            raise InvalidOption("keys", Told("none"), "at least one key")
         for key_id, key in keys.items():
             check_key(check_key_id(key_id), key)
         first, *others = keys
@@ -112,7 +113,7 @@ class _FileKeys:
         try:
             lines = self._path.read_text("ascii").splitlines()
         except (OSError, ValueError) as error:
-            found = f"{self._path} ({type(error).__name__})"
+            found = Told(f"{self._path} ({type(error).__name__})")
             raise InvalidOption("the file of keys", found, "a file that can be read") from None
         items = [line.strip() for line in lines]
         return read_keys(str(self._path), [s for s in items if s and not s.startswith("#")])
@@ -126,7 +127,7 @@ def check_key(key_id: str, key: object) -> bytes:
     """
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         found = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
-        raise InvalidOption(f"key {key_id!r}", found, f"{KEY_BYTES} bytes")
+        raise InvalidOption(f"key {key_id!r}", Told(found), f"{KEY_BYTES} bytes")
     return key
 
 
@@ -137,15 +138,24 @@ def read_keys(where: str, items: Iterable[str]) -> dict[str, bytes]:
         InvalidOption: one is not of this form, or none is there. The text does not show them.
     """
     found: dict[str, bytes] = {}
-    for item in items:
+    for n, item in enumerate(items, 1):
         key_id, colon, text = item.strip().partition(":")
         key = _decoded(text)
-        if not colon or len(key) != KEY_BYTES or key_id in found:
-            raise InvalidOption(where, f"{len(found)} good keys, then others", _FORM)
-        found[check_key_id(key_id)] = key
+        # By its number alone: who has mixed up the parts has a key where an id should be.
+        if not colon:
+            raise InvalidOption(where, Told(f"no colon in key {n}"), _FORM)
+        if not is_key_id(key_id) or key_id in found:
+            raise InvalidOption(where, Told(f"an id that is none, or not new, in key {n}"), _FORM)
+        if len(key) != KEY_BYTES:
+            raise InvalidOption(where, Told(f"{_size(key)} in key {n}"), _FORM)
+        found[key_id] = key
     if not found:
-        raise InvalidOption(where, "empty", _FORM)
+        raise InvalidOption(where, Told("none"), _FORM)
     return found
+
+
+def _size(key: bytes) -> str:
+    return f"{len(key)} bytes" if key else "no base64"
 
 
 def _decoded(text: str) -> bytes:

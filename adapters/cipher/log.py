@@ -16,15 +16,14 @@ class SealedLog:
     def __init__(self, inner: Log, box: Box) -> None:
         self._inner = inner
         self._box = box
-        self._cipher = box.cipher
 
     async def create(self, run: str, key: str, data: bytes) -> int:
         """Write the head or the tombstone; return its sequence."""
-        return await self._inner.create(run, key, self._cipher.seal(run, key, LOG, data))
+        return await self._inner.create(run, key, await self._box.seal(run, key, LOG, data))
 
     async def append(self, run: str, n: int, after: int, data: bytes) -> int:
         """Write a record, fenced on the one before."""
-        sealed = self._cipher.seal(run, key_of(n), LOG, data)
+        sealed = await self._box.seal(run, key_of(n), LOG, data)
         return await self._inner.append(run, n, after, sealed)
 
     async def history(self, run: str) -> list[Stored]:
@@ -87,8 +86,8 @@ class SealedBlobs:
 
     async def put(self, run: str, digest: str, data: bytes) -> None:
         """Keep bytes; a second time is no change, and gives the same frame."""
+        frame = await self._box.seal(run, digest, _BLOB, data, same=True)
         name = self._cipher.names(run, digest)[0]
-        frame = self._cipher.seal(run, digest, _BLOB, data, same=True)
         await self._inner.put(run, name, frame)
 
     async def get(self, run: str, digest: str) -> bytes | None:

@@ -31,7 +31,7 @@ class SealedMail:
 
     async def send(self, lane: str, run: str, kind: str, data: bytes) -> None:
         """Put a message into a run's mailbox."""
-        sealed = self._box.cipher.seal(run, kind, _MAIL, data)
+        sealed = await self._box.seal(run, kind, _MAIL, data)
         await self._inner.send(lane, run, kind, sealed)
 
     async def open(
@@ -87,7 +87,7 @@ class SealedTasks:
 
     async def publish(self, task: StepTask, due: int | None = None) -> None:
         """Queue an attempt, now or at `due`."""
-        sealed = self._box.cipher.seal(task.run, _attempt(task), _TASK, task.data)
+        sealed = await self._box.seal(task.run, _attempt(task), _TASK, task.data)
         await self._inner.publish(replace(task, data=sealed), due)
 
     async def open(

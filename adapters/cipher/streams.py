@@ -28,7 +28,7 @@ class SealedStreams:
 
     async def append(self, channel: Channel, data: bytes) -> int:
         """Add a message and return its sequence."""
-        sealed = self._box.cipher.seal(*_place(channel), data)
+        sealed = await self._box.seal(*_place(channel), data)
         return await self._inner.append(channel, sealed)
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
@@ -79,7 +79,7 @@ class SealedSignals:
 
     async def say(self, topic: str, data: bytes) -> None:
         """Tell all listeners of a topic."""
-        sealed = self._box.cipher.seal(*_spoken(topic), data) if data else data
+        sealed = await self._box.seal(*_spoken(topic), data) if data else data
         await self._inner.say(topic, sealed)
 
     async def listen(self, topic: str, heard: Callable[[bytes], None]) -> Callable[[], None]:

@@ -32,11 +32,11 @@ class SealedTable:
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that has no value; return the revision."""
-        return await self._inner.create(key, self._sealed(key, value))
+        return await self._inner.create(key, await self._sealed(key, value))
 
     async def swap(self, key: str, value: bytes, revision: int) -> int:
         """Replace the value of that revision; return the new one."""
-        return await self._inner.swap(key, self._sealed(key, value), revision)
+        return await self._inner.swap(key, await self._sealed(key, value), revision)
 
     async def delete(self, key: str, revision: int | None = None) -> None:
         """Remove a key."""
@@ -69,8 +69,8 @@ class SealedTable:
             return None
         return Entry(entry.key, value, entry.revision)
 
-    def _sealed(self, key: str, value: bytes) -> bytes:
-        return self._box.cipher.seal(self._place(key), key, _VALUE, value)
+    async def _sealed(self, key: str, value: bytes) -> bytes:
+        return await self._box.seal(self._place(key), key, _VALUE, value)
 
     def _place(self, key: str) -> str:
         # Nothing tells a run before an entry is opened: each key has a key of its own.
@@ -93,7 +93,7 @@ class SealedShelves:
 
     async def put(self, shelf: str, key: str, data: bytes, *, once: bool = False) -> None:
         """Write a value; with `once`, a value that stands is left."""
-        sealed = self._box.cipher.seal(_on(shelf), key, _VALUE, data)
+        sealed = await self._box.seal(_on(shelf), key, _VALUE, data)
         await self._inner.put(shelf, key, sealed, once=once)
 
     async def get(self, shelf: str, keys: Collection[str]) -> dict[str, bytes]:

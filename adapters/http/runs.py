@@ -20,6 +20,7 @@ from .problems import Problem
 _PARTS = ("workflow", "args", "kwargs", "id", "attributes")
 _WAIT = 30.0
 _KEY_LENGTH = 255
+_SHOWN = 128
 _HEALTH_SECONDS = 5.0
 
 
@@ -37,9 +38,10 @@ class Runs:
     async def start(self, call: Call) -> Response:
         """POST runs: start a run of a workflow on the list."""
         fields = await call.json_object(*_PARTS)
-        workflow = self._startable.get(str(fields.get("workflow")))
+        name = fields.get("workflow")
+        workflow = self._startable.get(str(name))
         if workflow is None:
-            raise Problem(404, "not-startable", _not_startable(self._startable))
+            raise Problem(404, "not-startable", _not_startable(name, self._startable))
         bound = self._bound(workflow, fields)
         given = fields.get("id")
         run_id = _id_of(workflow, call) if given is None else given
@@ -101,10 +103,13 @@ async def health(call: Call, client: Client, version: int) -> Response:
     return as_json(200 if healthy else 503, {"status": status, "format": version})
 
 
-def _not_startable(startable: dict[str, Any]) -> str:
+def _not_startable(name: object, startable: dict[str, Any]) -> str:
     if not startable:
         return "no workflow may be started here: list them in Edge(start=[...])"
-    return f"it is not one of {', '.join(sorted(startable))}"
+    known = ", ".join(sorted(startable))
+    if not isinstance(name, str):
+        return f"'workflow' must name one of {known}"
+    return f"workflow {name[:_SHOWN]!r} is not one of {known}"
 
 
 def _shaped(fields: dict[str, Any], name: str, kind: type, default: Any) -> Any:  # noqa: ANN401 - JSON

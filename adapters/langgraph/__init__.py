@@ -1,6 +1,6 @@
 """LangGraph: a checkpointer that keeps what graphs remember in the namespace of the runs.
 
-It needs the package `langgraph-checkpoint`: `pip install offbook[langgraph]`.
+It needs the package `langgraph-checkpoint`: `pip install 'offbook[langgraph]'`.
 """
 
 from offbook.actors.errors import MissingDependency

@@ -1,6 +1,6 @@
 """MCP: runs as a Model Context Protocol server, by streamable HTTP or by stdio.
 
-It needs the package `mcp`: `pip install offbook[mcp]`.
+It needs the package `mcp`: `pip install 'offbook[mcp]'`.
 """
 
 from offbook.actors.errors import MissingDependency

@@ -1,6 +1,6 @@
 """pydantic-ai: any of its agents durable inside a workflow, by one argument.
 
-It needs the package `pydantic-ai-slim`: `pip install offbook[pydantic-ai]`.
+It needs the package `pydantic-ai-slim`: `pip install 'offbook[pydantic-ai]'`.
 """
 
 from offbook.actors.errors import MissingDependency

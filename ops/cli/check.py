@@ -56,10 +56,7 @@ def _check(target: str) -> list[Finding]:
     path = _path_of(target)
     try:
         return check_path(path)
-    except SyntaxError as error:
-        message = f"{error.filename}:{error.lineno}: {error.msg}"
-        raise Failure(message, "syntax", FOUND) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Failure(f"{path}: {error}", "unreadable", USAGE) from None
 
 
@@ -77,6 +74,8 @@ def _path_of(target: str) -> Path:
         spec = None
     if spec is None or not spec.origin:
         raise Failure(f"there is no file and no module {target!r}", "not-found", USAGE)
+    if not spec.has_location:
+        raise Failure(f"the module {target!r} has no text of its own", "unreadable", USAGE)
     origin = Path(spec.origin)
     return origin.parent if spec.submodule_search_locations else origin
 

@@ -1,6 +1,7 @@
 """What ends a command: exit codes, and how an error is shown."""
 
 import asyncio
+import errno
 import json
 from typing import Any
 
@@ -20,6 +21,8 @@ ABSENT = 3
 SERVER = 4
 TIMEOUT = 5
 INTERRUPTED = 130
+
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EDQUOT})
 
 _PYTHON = "another id, or say on_conflict='attach' or 'supersede'"
 _SHELL = "another --id, or say --on-conflict attach or supersede"
@@ -84,6 +87,8 @@ def describe(error: BaseException) -> dict[str, Any] | None:
         return {"code": code, "message": error.format_message()}
     if isinstance(error, errors.RunFailed):
         return _of_run(error)
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        return {"code": "output", "message": f"the output cannot be written: {error.strerror}"}
     if isinstance(error, Failure | errors.OffbookError):
         more = error.more if isinstance(error, Failure) else {}
         return {"code": error.code, "message": str(error).replace(_PYTHON, _SHELL), **more}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from offbook.actors.client import Client
-from offbook.actors.doctor import workers_of
+from offbook.actors.doctor import MIXED_CURE, are_mixed, workers_of
 from offbook.actors.errors import OffbookError
 from offbook.actors.model import HEAD, read_head
 from offbook.actors.ports import Unsure
@@ -58,7 +58,7 @@ async def obstacle_of(client: Client, run: str, module: str = "MODULE") -> Obsta
     """
     with suppress(OffbookError, Unsure, TimeoutError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            return await _blocked(client, run) or await _unserved(client, run, module)
+            return await _blocked(client, run) or await _unowned(client, run, module)
     return None
 
 
@@ -72,11 +72,17 @@ async def _blocked(client: Client, run: str) -> Obstacle | None:
     return Obstacle("blocked", text, f"see offbook show {run}")
 
 
-async def _unserved(client: Client, run: str, module: str) -> Obstacle | None:
+async def _unowned(client: Client, run: str, module: str) -> Obstacle | None:
     deployment = await deployment_of(client, run)
-    if deployment is None or deployment in await served(client):
+    if deployment is None:
         return None
-    return unserved(deployment, module)
+    workers = [w for w in await workers_of(client) if w.deployment == deployment and w.workflows]
+    if not workers:
+        return unserved(deployment, module)
+    if are_mixed(workers) and await client.status_of(run) == "pending":
+        text = f"the workers of deployment {deployment!r} serve different workflows, and the one "
+        return Obstacle("unserved", text + f"that owns {run!r} may lack its", MIXED_CURE)
+    return None
 
 
 async def lacking(client: Client, runs: Iterable[str]) -> dict[str, list[str]]:

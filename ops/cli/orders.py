@@ -8,6 +8,7 @@ import click
 
 from offbook.actors.client import Client
 from offbook.actors.errors import RunNotEnded, RunNotFound
+from offbook.actors.run import RunView
 from offbook.actors.state import FINAL
 
 from .hints import hint, lacking
@@ -119,11 +120,27 @@ def _tell(
 async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
     """End all pending sleeps of a run, or the timers named; print how many."""
     async with setup.connect() as client:
-        woken = await client.run(run_id).wake(*timers)
+        run = client.run(run_id)
+        woken = await run.wake(*timers)
+        why = None if woken else unwoken(await run.view(), timers)
     if setup.json:
-        emit({"run": run_id, "woken": woken})
+        emit({"run": run_id, "woken": woken, "why": why})
     else:
-        say(f"{woken} woken")
+        say(f"{woken} woken" + (f": {why}" if why else ""))
+
+
+def unwoken(view: RunView, timers: Sequence[str]) -> str:
+    """Return why a wake found nothing to end."""
+    if view.status in FINAL:
+        return f"the run is {view.status}"
+    if view.started_at is None:
+        return f"the run has not begun; `offbook show {view.id}` says why"
+    pending = [wait["id"] for wait in view.waits if wait["kind"] == "timer"]
+    if timers:
+        return f"no such timer is pending; what is: {', '.join(pending) or 'none'}"
+    others = [f"{wait['kind']} {wait['id']}" for wait in view.waits if wait["kind"] != "start"]
+    others += [f"step {step.name}" for step in view.steps if step.ended_at is None]
+    return f"the run does not sleep; it waits for {', '.join(others[:_NAMED]) or 'nothing'}"
 
 
 @command(short_help="Send a payload to the hook that has this token.")

@@ -13,7 +13,7 @@ import click
 
 from offbook.actors.client import Client
 from offbook.actors.define import registry
-from offbook.actors.errors import NonDeterminismError, OffbookError
+from offbook.actors.errors import CipherError, NonDeterminismError, OffbookError
 from offbook.actors.locate import locate
 from offbook.actors.model import History
 from offbook.actors.run import RunEvent, RunView, StepView
@@ -24,6 +24,7 @@ from .code import load
 from .failures import said
 from .hints import hint, obstacle_of
 from .output import clock, due, emit, facts, moment, one_line, say, short, since, span, table
+from .sealed import show_sealed
 from .setup import Setup, command
 from .traces import line_of, traceback_text
 
@@ -39,7 +40,10 @@ async def show(setup: Setup, run_id: str, module: str | None) -> None:
     if module:
         load(module)
     async with setup.connect() as client:
-        view = await client.run(run_id).view()
+        try:
+            view = await client.run(run_id).view()
+        except CipherError as error:
+            return await show_sealed(setup, client, run_id, error)
         history = await client.history(run_id)
         where, note = await _where(client, history, view, module)
         open_ = view.status not in FINAL
@@ -52,6 +56,7 @@ async def show(setup: Setup, run_id: str, module: str | None) -> None:
         _show(view, children, where, note)
     if obstacle is not None and obstacle.status != view.status:
         hint(setup, obstacle)
+    return None
 
 
 async def _where(

@@ -56,6 +56,8 @@ async def start(  # noqa: PLR0913 - one for each option
     it by name; for a text with = in it use --arg. All are checked before anything is sent. Prints
     the run's id.
     """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout is how long --wait waits: say --wait too")
     workflow = find_workflow(target)
     positional, named = workflow.parameters.call(read_arguments(workflow, words, args, kwargs))
     options: dict[str, Any] = {

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from offbook.actors.errors import KeyMissing as KeyMissing
     from offbook.actors.errors import MissingDependency as MissingDependency
     from offbook.actors.errors import NamespaceMismatch as NamespaceMismatch
+    from offbook.actors.errors import NamespaceSealed as NamespaceSealed
     from offbook.actors.errors import NonDeterminismError as NonDeterminismError
     from offbook.actors.errors import NotInRun as NotInRun
     from offbook.actors.errors import NotInWorkflowBody as NotInWorkflowBody
@@ -124,13 +125,13 @@ _WHERE = {
         "ChildConflict CipherError ClientClosed ClientElsewhere ConfigurationError DuplicateName "
         "EmbeddedServerFailed FatalError HistoryCorrupted HistoryLost HookConflict HookDisposed "
         "HookNotFound HookRejected InvalidArguments InvalidAttributes InvalidName InvalidOption "
-        "KeyMismatch KeyMissing MissingDependency NamespaceMismatch NonDeterminismError "
-        "NotInRun NotInWorkflowBody NotSerializable OffbookError PayloadError PayloadMismatch "
-        "PayloadTooLarge PermissionMissing RetryableError RunBlocked RunCancelled RunConflict "
-        "RunError RunExpired RunFailed RunNotEnded RunNotFound RunTerminated SealBroken "
-        "SealMissing ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
-        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed "
-        "StepLost StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
+        "KeyMismatch KeyMissing MissingDependency NamespaceMismatch NamespaceSealed "
+        "NonDeterminismError NotInRun NotInWorkflowBody NotSerializable OffbookError PayloadError "
+        "PayloadMismatch PayloadTooLarge PermissionMissing RetryableError RunBlocked RunCancelled "
+        "RunConflict RunError RunExpired RunFailed RunNotEnded RunNotFound RunTerminated "
+        "SealBroken SealMissing ServerFolderUnusable ServerMissing ServerRefused ServerTooOld "
+        "ServerUnavailable ServerUnfit ServerUnsupported SideEffectInWorkflow StepFailed StepLost "
+        "StepNotRegistered StepTimeout StreamClosed StreamFailed TopicGroupMismatch "
         "TopicGroupMissing WorkflowNotRegistered WorkflowStuck"
     ),
     "actors.options": "Retry Settings",

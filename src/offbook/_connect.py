@@ -17,10 +17,13 @@ from offbook.actors.errors import (
     NotInWorkflowBody,
     ServerMissing,
 )
+from offbook.actors.errors_base import Told
 from offbook.actors.frames import Cipher
 from offbook.actors.names import check_name
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Observer
+from offbook.actors.values import flag
+from offbook.adapters.cipher.marks import Guard
 from offbook.adapters.nats.backend import NatsBackend
 from offbook.adapters.nats.options import ConnectOptions, target
 from offbook.adapters.nats.setup import check_settings
@@ -45,6 +48,7 @@ def connect(  # noqa: PLR0913 - each has a default
     observer: Observer | None = None,
     folder: str | Path | None = None,
     cipher: Cipher | None = None,
+    clear: bool = False,
 ) -> Client:
     """Return a client, without I/O: `async with offbook.connect() as client:` opens it.
 
@@ -56,7 +60,8 @@ def connect(  # noqa: PLR0913 - each has a default
     (default: the `OFFBOOK_…` variables). observer: telemetry (default: logging, and OpenTelemetry
     where it is set up). cipher: seals all payloads before they leave the process, such as
     `AesGcm` of offbook.adapters.cipher (default: the keys of `OFFBOOK_KEYS` or of the file
-    `OFFBOOK_KEY_FILE`, else none).
+    `OFFBOOK_KEY_FILE`, else none). clear: write in the clear where others seal, which a client
+    without keys does not do unasked (default: whether `OFFBOOK_REQUIRE_SEALED` is 0).
 
     Raises:
         InvalidName, InvalidOption: an argument has a value that it cannot have.
@@ -84,11 +89,13 @@ def connect(  # noqa: PLR0913 - each has a default
         _check_embedded()
         connection = partial(_embedded, make, _folder(folder), chosen)
     box = cipher_from_environment() if cipher is None else cipher
+    open_ = flag("clear", clear) or os.environ.get(_REQUIRE) == "0"
     return Client(
         connection if box is None else partial(_sealed, connection, _checked(box)),
         observer=observer or default_observer(),
         deployment=_given(deployment, "OFFBOOK_DEPLOYMENT", "default"),
         settings=settings,
+        guard=Guard() if box is None and not open_ else None,
     )
 
 
@@ -129,15 +136,16 @@ def cipher_from_environment() -> Cipher | None:
     text, path = os.environ.get(_KEYS), os.environ.get(_KEY_FILE)
     required = os.environ.get(_REQUIRE)
     if not text and not path:
-        if required:
-            raise InvalidOption(_REQUIRE, required, f"left out where no {_KEYS} is set")
+        if required not in {None, "", "0"}:
+            expected = f"set together with {_KEYS} or {_KEY_FILE}"
+            raise InvalidOption(_REQUIRE, Told("no keys"), expected)
         return None
     if text and path:
-        raise InvalidOption(_KEY_FILE, path, f"left out where {_KEYS} is set")
+        raise InvalidOption(_KEY_FILE, Told("both"), f"left out where {_KEYS} is set")
     if required not in {None, "", "0", "1"}:
         raise InvalidOption(_REQUIRE, required, "1 or 0")
     if find_spec("cryptography") is None:
-        raise MissingDependency("sealing payloads", "cryptography")
+        raise MissingDependency("sealing payloads", "offbook[crypto]")
     from offbook.adapters.cipher import AesGcm, KeyRing  # noqa: PLC0415 - an extra
 
     ring = KeyRing.from_file(path) if path else KeyRing.from_environment(_KEYS)

@@ -308,7 +308,7 @@ def test_a_module_has_exactly_these_findings(name: str) -> None:
 def test_every_code_is_found_by_some_example() -> None:
     shown = {code for code, _, _ in FOUND.values()}
     shown.update(code for expected, _ in MODULES.values() for code in expected)
-    assert shown == set(CODES)
+    assert shown | {"OB001"} == set(CODES)  # that one is of files
 
 
 def test_a_finding_says_where_what_and_the_way_out() -> None:
@@ -362,6 +362,37 @@ def test_names_that_refer_to_each_other_do_not_hang() -> None:
 def test_text_that_is_not_python_raises() -> None:
     with pytest.raises(SyntaxError):
         check_source("def")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"x = 1\ndef (", 2),
+        (b"x = 1\0", 1),
+        (b"\xff\xfe\x00bad", 1),
+        (b"x = " + b"+".join([b"1"] * 50_000), 1),
+        (b"x = " + b"(" * 300 + b"1" + b")" * 300, 1),
+    ],
+    ids=["syntax", "nul", "bytes", "long", "deep"],
+)
+def test_a_file_that_is_no_python_hides_nothing_of_others(
+    tmp_path: Path, text: bytes, line: int
+) -> None:
+    (tmp_path / "a.py").write_bytes(text)
+    (tmp_path / "b.py").write_text(HEAD + body("open('x')"), encoding="utf-8")
+    found = check_path(tmp_path)
+    assert [(Path(f.file).name, f.code) for f in found] == [("a.py", "OB001"), ("b.py", "OB101")]
+    assert found[0].line == line
+    assert found[0].message
+
+
+def test_a_folder_is_checked_without_what_is_not_the_users(tmp_path: Path) -> None:
+    for name in (".tox", "env", "mine", "dir.py"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text(HEAD + body("open('x')"), encoding="utf-8")
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    places = [Path(f.file).relative_to(tmp_path) for f in check_path(tmp_path)]
+    assert sorted(map(str, places)) == ["dir.py/a.py", "mine/a.py"]
 
 
 def test_a_folder_is_checked_file_by_file_without_running_it(tmp_path: Path) -> None:

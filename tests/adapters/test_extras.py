@@ -27,7 +27,7 @@ try:
 except MissingDependency as error:
     print(error)
 """
-    assert run(code).endswith(f"needs the package 'offbook[{extra}]': pip install offbook[{extra}]")
+    assert run(code).endswith(f"the package 'offbook[{extra}]': pip install 'offbook[{extra}]'")
 
 
 def test_the_face_and_the_agent_load_none_of_them() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from offbook import sleep, start, step, workflow
+from offbook import hook, sleep, start, step, workflow
 from offbook.actors.doctor import (
     Diagnosis,
     Facts,
@@ -23,6 +23,8 @@ from offbook.actors.model import Command, Event, Head, pack
 from offbook.actors.ports import Ownership
 from offbook.actors.state import RunState, first_state
 from offbook.actors.summary import Summary
+from offbook.adapters.log import LogObserver
+from offbook.ops.cli.hints import obstacle_of
 from offbook.testing import Environment
 
 NOW = 1_000_000_000_000_000
@@ -143,6 +145,76 @@ def test_mail_that_nobody_reads_is_found() -> None:
 def test_a_workflow_that_no_worker_knows_is_found() -> None:
     (found,) = findings(facts(summary(workflow="shop.gone")), 60.0)
     assert (found.code, found.runs) == ("workflow-not-registered", ("r",))
+
+
+def test_workers_that_serve_different_workflows_are_found() -> None:
+    """A nudge would not help a run whose owner does not know its workflow."""
+    others = [
+        replace(WORKER, id=name, serves=serves) for name, serves in (("w1", "a"), ("w2", "b"))
+    ]
+    lane, look = replace(LANE, workers=tuple(others)), Look(state(started=False))
+    found = findings(facts(summary(), lane=lane, looks={"r": look}), 60.0)
+    assert codes(found) == ["start-lost", "mixed-workflows"]
+    assert (found[0].nudge, found[0].cure) == ((), found[1].cure)
+    alike = replace(LANE, workers=(WORKER, replace(WORKER, id="w2")))
+    assert findings(facts(lane=alike), 60.0) == []
+
+
+@workflow
+async def here() -> str:
+    return "here"
+
+
+@workflow
+async def there() -> str:
+    return "there"
+
+
+@pytest.mark.virtual
+async def test_workers_of_one_deployment_with_other_workflows_are_told_of() -> None:
+    told: list[str] = []
+
+    class Teller(LogObserver):
+        def log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401
+            told.append(f"{level} {event} {fields.get('worker')}")
+
+    async with Environment(workers=0, observer=Teller()) as env:
+        first = await env.add_worker(workflows=[here])
+        second = await env.add_worker(workflows=[there])
+        runs = [await env.client.start(there, id=f"r{n}") for n in range(16)]
+        while {s.status async for s in env.client.runs()} != {"pending", "completed"}:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
+        stuck = [run for run in runs if await run.status() == "pending"]
+        found = await obstacle_of(env.client, stuck[0].id)
+        assert found is not None
+        assert "serve different workflows" in found.text
+    for other in (first, second):
+        assert told.count(f"warning mixed_workflows {other.id}") == 1
+
+
+@workflow
+async def begun() -> str:
+    await hook(str, token="begun")
+    return "done"
+
+
+@pytest.mark.virtual
+async def test_a_begun_run_whose_workflow_is_unknown_now_is_blocked_until_it_is_known() -> None:
+    async with Environment(workers=0) as env:
+        worker = await env.add_worker(workflows=[begun])
+        run = await env.client.start(begun)
+        await env.wait_for_hook(run)
+        await env.stop_worker(worker)
+        other = await env.add_worker(workflows=[here])
+        await env.client.resume("begun", "on")
+        while await run.status() != "blocked":  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.1)
+        (summary,) = [s async for s in env.client.runs(status="blocked")]
+        assert summary.reason == "workflow-not-registered"
+        await env.stop_worker(other)
+        await env.add_worker(workflows=[begun])
+        assert await run.result() == "done"
+        assert await run.status() == "completed"
 
 
 def test_partitions_of_dead_workers_are_found() -> None:

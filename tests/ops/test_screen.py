@@ -1,5 +1,6 @@
 """What people see: help, events as lines, times to come, names that are nearly right."""
 
+import errno
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ from offbook.actors.run import RunEvent, RunView, StepView
 from offbook.actors.summary import Summary
 from offbook.ops.cli import cli
 from offbook.ops.cli.explain import known, page_of
+from offbook.ops.cli.failures import report
 from offbook.ops.cli.group import Commands
 from offbook.ops.cli.output import count, due, size
 from offbook.ops.cli.show import event_line
@@ -171,10 +173,26 @@ def documented(row: str) -> set[str]:
     ("row", "cls", "more"),
     [
         ("`runs` (lines)", Summary, {"cursor"}),
-        ("`show`", RunView, {"children", "where", "where_note"}),
+        ("`show`", RunView, {"children", "where", "where_note", "sealed"}),
         ("… each of `steps`", StepView, set[str]()),
         ("`events` (lines)", RunEvent, set[str]()),
     ],
 )
 def test_the_page_names_the_fields_of_the_documents(row: str, cls: type, more: set[str]) -> None:
     assert documented(row) == {f.name for f in fields(cls)} | more
+
+
+def test_output_that_cannot_be_written_is_told_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert report(OSError(errno.ENOSPC, "No space left on device"), as_json=False) == 1
+    told = capsys.readouterr().err
+    assert told == "error: the output cannot be written: No space left on device\n"
+    with pytest.raises(OSError, match="elsewhere"):
+        report(OSError(errno.ENOSPC, "full", "elsewhere"), as_json=False)
+
+
+def test_a_timeout_of_a_start_that_does_not_wait_is_refused(tmp_path: Path) -> None:
+    done = Place(tmp_path).inside("start", "json:dumps", "--timeout", "5")
+    assert done.code == 2
+    assert "say --wait too" in done.err

@@ -75,5 +75,32 @@ def test_keys_without_the_package_for_them_say_so(monkeypatch: pytest.MonkeyPatc
         return None if name == "cryptography" else real(name)
 
     monkeypatch.setattr("offbook._connect.find_spec", lacking)
-    with pytest.raises(MissingDependency, match="cryptography"):
+    with pytest.raises(MissingDependency, match=r"pip install .offbook\[crypto\]"):
         connect(URL)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"OFFBOOK_KEYS": f"k1:{KEY},nonsense"}, "got no colon in key 2"),
+        ({"OFFBOOK_KEYS": f"k1:{KEY},k1:{KEY}"}, "got an id that is none, or not new, in key 2"),
+        ({"OFFBOOK_KEYS": f"{KEY}:k1"}, "got an id that is none, or not new, in key 1"),
+        ({"OFFBOOK_KEYS": f"k1:{KEY[:20]}"}, "got 15 bytes in key 1"),
+        ({"OFFBOOK_KEYS": "k1:%%%"}, "got no base64 in key 1"),
+        ({"OFFBOOK_REQUIRE_SEALED": "1"}, "OFFBOOK_KEYS or OFFBOOK_KEY_FILE, got no keys"),
+    ],
+)
+def test_what_is_wrong_with_keys_is_told_in_words_and_shows_none(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidOption) as caught:
+        connect(URL)
+    assert told in str(caught.value)
+    assert KEY[:20] not in str(caught.value)
+
+
+def test_that_nothing_shall_be_sealed_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFBOOK_REQUIRE_SEALED", "0")
+    assert cipher_from_environment() is None

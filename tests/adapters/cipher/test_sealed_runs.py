@@ -2,13 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from offbook import (
+    Client,
     KeyMismatch,
     KeyMissing,
+    NamespaceSealed,
     Run,
     RunTerminated,
     hook,
@@ -18,10 +21,12 @@ from offbook import (
 )
 from offbook.actors.frames import is_sealed
 from offbook.actors.model import BlobRef, Stored, pack
-from offbook.actors.ports import Backend, Channel
+from offbook.actors.ports import Backend, Channel, Namespace
 from offbook.adapters.cipher import AesGcm, KeyRing
 from offbook.adapters.cipher.backend import SealedBackend
-from offbook.adapters.memory import World
+from offbook.adapters.cipher.marks import Guard
+from offbook.adapters.memory import MemoryBackend, World
+from offbook.adapters.otel import default_observer
 from offbook.testing import Environment
 
 pytestmark = pytest.mark.virtual
@@ -160,8 +165,8 @@ async def test_a_task_goes_to_a_worker_that_can_open_it() -> None:
 
 async def test_a_key_that_is_another_one_is_refused_at_once() -> None:
     world = World()
-    async with Environment(world=world, workers=0, cipher=cipher("k1")):
-        pass
+    async with Environment(world=world, workers=0, cipher=cipher("k1")) as first:
+        await first.client.start(doubled, "of k1")
     wrong = AesGcm(KeyRing.of({"k1": KEYS["k2"]}))
     with pytest.raises(KeyMismatch, match="k1"):
         await Environment(world=world, workers=0, cipher=wrong).client.__aenter__()
@@ -174,6 +179,71 @@ async def test_a_key_that_is_another_one_is_refused_at_once() -> None:
         assert await blocked(env, run) == "key-missing"
         with pytest.raises(KeyMismatch):
             await env.client.run(run.id).status()
+
+
+async def test_who_only_looks_claims_no_id() -> None:
+    world, made_up = World(), AesGcm(KeyRing.of({"k1": KEYS["k2"]}))
+    async with (
+        Environment(world=world, workers=0, cipher=made_up) as looker,
+        Environment(world=world, workers=0, cipher=cipher("k1")) as env,
+    ):
+        assert [s async for s in looker.client.runs()] == []
+        run = await env.client.start(doubled, "ab")
+        assert await run.exists()
+        with pytest.raises(KeyMismatch, match="k1"):
+            await looker.client.start(doubled, "ab")
+    with pytest.raises(KeyMismatch, match="k1"):
+        await Environment(world=world, workers=0, cipher=made_up).client.__aenter__()
+
+
+async def test_a_key_that_is_rotated_to_is_compared_before_it_seals() -> None:
+    world = World()
+    async with Environment(world=world, workers=0, cipher=cipher("k1")) as env:
+        await env.client.start(doubled, "ab")
+    keys = {"k3": KEYS["k3"], "k1": KEYS["k2"]}
+    other = AesGcm(KeyRing.of(keys))
+    async with Environment(world=world, workers=0, cipher=other) as env:
+        await other.rotate("k1")
+        with pytest.raises(KeyMismatch, match="k1"):
+            await env.client.start(doubled, "cd")
+
+
+def keyless(world: World, guard: Guard | None) -> Client:
+    """Return a client without a cipher, as `connect` makes them."""
+
+    @asynccontextmanager
+    async def connected() -> AsyncGenerator[Backend]:
+        backend = MemoryBackend(world, namespace=Namespace(partitions=4, shards=1))
+        await backend.open()
+        yield backend
+        await backend.close()
+
+    return Client(connected, observer=default_observer(), guard=guard)
+
+
+async def test_who_has_no_keys_writes_nothing_where_others_seal() -> None:
+    world = World()
+    async with keyless(world, Guard()) as client:
+        in_the_clear = await client.start(doubled, "ab", id="clear")
+    async with Environment(world=world, workers=0, cipher=cipher("k1", require=False)) as env:
+        sealed = await env.client.start(doubled, "ab", id="sealed")
+        async with keyless(world, Guard()) as client:
+            assert await client.run(in_the_clear.id).exists()
+            tries: list[Callable[[], Awaitable[object]]] = [
+                lambda: client.start(doubled, "cd"),
+                lambda: client.resume("more:ab", "!"),
+                lambda: client.run("clear").cancel("mine"),
+                lambda: client.run("sealed").terminate(),
+                lambda: client.topic("talk").write("psst"),
+                lambda: client.run("clear").stream("said").write("psst"),
+            ]
+            for attempt in tries:
+                with pytest.raises(NamespaceSealed, match="OFFBOOK_KEYS"):
+                    await attempt()
+        async with keyless(world, None) as client:
+            assert await (await client.start(doubled, "ef")).exists()
+        assert [chunk async for chunk in env.client.topic("talk", follow=False)] == []
+        assert await sealed.status() == "pending"
 
 
 @pytest.mark.parametrize("missing", [KeyRing(lambda _id: None, "k1")], ids=["no key"])

@@ -124,6 +124,15 @@ async def test_nothing_may_be_started_unless_it_is_listed() -> None:
         assert (reply.status, reply.code) == (404, "not-startable")
 
 
+async def test_a_workflow_that_may_not_be_started_is_named() -> None:
+    async with Environment() as env:
+        reply = await start(edge_of(env), "hidden", args=[])
+        told = f"workflow '{__name__}.hidden' is not one of "
+        assert reply.json()["detail"].startswith(told)
+        nameless = await ask(edge_of(env), "POST", f"{PREFIX}/runs", body={"workflow": [1]})
+        assert nameless.json()["detail"].startswith("'workflow' must name one of ")
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "status"),
     [
