@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import offbook
-from offbook.adapters.server import find_binary
+from offbook.adapters.server import find_binary, layout
 
 from . import agents, recovery, rows, sealing, streams
 from .rows import Row
@@ -38,7 +39,10 @@ async def server(sync: str) -> AsyncGenerator[str]:
         )
         log = (Path(folder) / "log").open("wb")
         process = subprocess.Popen(  # noqa: ASYNC220 - started once, before anything runs
-            [find_binary(), "-c", config], stdout=log, stderr=subprocess.STDOUT
+            [find_binary(), "-c", config],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**layout.ENVIRONMENT, **os.environ},
         )
         try:
             yield f"nats://127.0.0.1:{_PORT[sync]}"

@@ -40,8 +40,8 @@ class Place:
     partition: int
     epoch: int
 
-    def config(self, name: str) -> dict[str, Any]:
-        """Return the consumer's configuration."""
+    def config(self, name: str, *, fleeting: bool) -> dict[str, Any]:
+        """Return the consumer's configuration; of a fleeting one nothing is on the disk."""
         return {
             "name": name,
             "durable_name": name,
@@ -51,6 +51,7 @@ class Place:
             "ack_wait": _ACK_WAIT_SECONDS * 10**9,
             "max_deliver": -1,
             "max_ack_pending": -1,
+            "mem_storage": fleeting,
         }
 
 
@@ -102,7 +103,10 @@ class Reader:
         self._keeper = asyncio.create_task(self._keep(), name=f"offbook reader {self._name}")
 
     async def _create(self) -> dict[str, Any]:
-        config = self._place.config(self._name)
+        # What is acked leaves the stream, and what is not comes again after a restart in any case:
+        # where a reader stands need not be synced ten times a second.
+        fleeting = self._names.namespace.replicas == 1
+        config = self._place.config(self._name, fleeting=fleeting)
         for attempt in range(_CREATE_TRIES):
             try:
                 return await create_consumer(self._link, self._place.stream, config)
@@ -148,6 +152,8 @@ class Reader:
 
     async def _rewind(self) -> None:
         """Let all that is not acked come again; recreate the consumer where it is gone."""
+        # First, as a reset of an absent one is never answered, and a restart forgets them.
+        await self._create()
         verb = f"CONSUMER.RESET.{self._place.stream}.{self._name}"
         for _ in range(_RESET_TRIES):
             try:

@@ -311,7 +311,7 @@ def _launch(command: list[str], folder: Path, slot: int) -> int:
             os.set_inheritable(slot, True)  # noqa: FBT003  (positional only)
             layout.write_note(slot, pid=os.getpid())
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            os.execv(command[0], command)  # noqa: S606  (no shell is wanted)
+            os.execve(command[0], command, {**layout.ENVIRONMENT, **os.environ})  # noqa: S606  (no shell is wanted)
     except OSError as error:
         _log(f"{command[0]} cannot be started: {error}")
     finally:

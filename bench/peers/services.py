@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from offbook.adapters.server import find_binary
+from offbook.adapters.server import find_binary, layout
 
 HERE = Path(__file__).parent
 VENV = HERE.parents[1] / ".venv-peers"
@@ -90,7 +90,8 @@ async def nats() -> AsyncGenerator[Service]:
             f'listen: "127.0.0.1:{port}"\n'
             f"jetstream {{ store_dir: {json.dumps(str(folder))}\nsync_interval: always }}\n"
         )
-        async with _running([find_binary(), "-c", config], folder) as process:
+        environment = {**layout.ENVIRONMENT, **os.environ}
+        async with _running([find_binary(), "-c", config], folder, environment) as process:
             await listening(port)
             yield Service(f"nats://127.0.0.1:{port}", process, folder)
 

@@ -17,14 +17,14 @@ from . import measures
 from .house import House
 
 
-async def measure(folder: Path, runs: int, workers: int) -> list[Row]:
+async def measure(folder: Path, runs: int, workers: int, settle: float) -> list[Row]:
     """Measure everything among so many waiting runs."""
     house = House(folder)
     os.environ["OFFBOOK_SERVER_LINGER"] = "0"
     async with offbook.connect(folder=folder / ".offbook") as client:
         await asyncio.to_thread(house.open, workers)
         try:
-            found = await _measured(client, house, runs)
+            found = await _measured(client, house, runs, settle)
         finally:
             house.close()
             server = house.server()
@@ -32,8 +32,8 @@ async def measure(folder: Path, runs: int, workers: int) -> list[Row]:
     return found
 
 
-async def _measured(client: offbook.Client, house: House, runs: int) -> list[Row]:
-    found = await measures.started(client, house, runs)
+async def _measured(client: offbook.Client, house: House, runs: int, settle: float) -> list[Row]:
+    found = await measures.started(client, house, runs, settle)
     found += await measures.woken(client, runs, 300)
     found += await measures.timers(client, 1000)
     found += await measures.listed(client)
@@ -47,10 +47,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="runs that wait (100000)")
     parser.add_argument("--workers", type=int, default=2, help="processes that serve them (2)")
+    parser.add_argument(
+        "--settle", type=float, default=240, help="seconds until the second look at memory (240)"
+    )
     parser.add_argument("--folder", help="where the server's files lie (a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="offbook-scale-", dir=options.folder) as name:
-        found = asyncio.run(measure(Path(name), options.runs, options.workers))
+        found = asyncio.run(measure(Path(name), options.runs, options.workers, options.settle))
     show(f"{options.runs:,} waiting runs, embedded server", found)
     out = Path(__file__).parents[1] / "out"
     out.mkdir(exist_ok=True)

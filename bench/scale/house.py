@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nats
 import psutil
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +80,17 @@ class House:
         """Return the resident bytes of the server, and of the largest worker."""
         mine = [psutil.Process(process.pid).memory_info().rss for process in self._workers]
         return self.server().memory_info().rss, max(mine)
+
+    async def stored(self) -> dict[str, int]:
+        """Return how many messages each stream holds; each has a subject of its own."""
+        state = json.loads((self.folder / ".offbook" / "server.json").read_bytes())
+        login = {name: state[name] for name in ("user", "password")}
+        connection: Any = await nats.connect(f"nats://127.0.0.1:{state['port']}", **login)  # pyright: ignore[reportUnknownMemberType] - untyped options
+        try:
+            found = await connection.jetstream().streams_info()
+            return {stream.config.name: stream.state.messages for stream in found}
+        finally:
+            await connection.close()
 
     def disk(self) -> int:
         """Return the bytes that the server's files take."""

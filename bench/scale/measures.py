@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -23,8 +24,8 @@ _ONE_SLEEPS_IN = 10
 T = TypeVar("T")
 
 
-async def started(client: Client, house: House, runs: int) -> list[Row]:
-    """Start them all, wait until they rest, and weigh them."""
+async def started(client: Client, house: House, runs: int, settle: float) -> list[Row]:
+    """Start them all, wait until they rest, and weigh them: at once, and `settle` seconds later."""
     server, worker = house.memory()
     disk = house.disk()
     began = time.perf_counter()
@@ -33,11 +34,26 @@ async def started(client: Client, house: House, runs: int) -> list[Row]:
     await _rest(client, runs)
     rested = time.perf_counter() - began
     served, worked = house.memory()
+    stored = await house.stored()
+    await asyncio.sleep(settle)
+    settled, _ = house.memory()
     return [
         Row("starts acknowledged", round(runs / seconds), "1/s"),
         Row("until all wait", round(rested, 1), "s", note=f"{runs / rested:,.0f} runs/s"),
         Row(
             "memory of the server", round(served / 2**20), "MiB", note=_each(served - server, runs)
+        ),
+        Row(
+            f"memory of the server, {settle:.0f} s later",
+            round(settled / 2**20),
+            "MiB",
+            note=_each(settled - server, runs),
+        ),
+        Row(
+            "messages stored, a run",
+            round(sum(stored.values()) / runs, 2),
+            "",
+            note=_by_kind(stored, runs),
         ),
         Row("memory of a worker", round(worked / 2**20), "MiB", note=_each(worked - worker, runs)),
         Row("disk", round(house.disk() / 2**20), "MiB", note=_each(house.disk() - disk, runs)),
@@ -46,6 +62,14 @@ async def started(client: Client, house: House, runs: int) -> list[Row]:
 
 def _each(size: float, runs: int) -> str:
     return f"{size / runs:,.0f} bytes a run more than empty"
+
+
+def _by_kind(stored: dict[str, int], runs: int) -> str:
+    """Return how many of them are of which kind: log shards are one kind."""
+    kinds: Counter[str] = Counter()
+    for stream, count in stored.items():
+        kinds[stream.rpartition("_")[2].rstrip("0123456789")] += count
+    return ", ".join(f"{kind} {n / runs:.2f}" for kind, n in kinds.most_common() if n > runs / 100)
 
 
 async def _start(client: Client, number: int) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 import pytest
@@ -52,6 +52,26 @@ class Foreign:
 )
 def test_what_has_no_schema_has_none(annotation: Any) -> None:
     assert codec.schema(annotation) is None
+
+
+def test_a_schema_is_made_once_for_a_type() -> None:
+    assert codec.schema(Approval) is codec.schema(Approval)
+    assert codec.schema(list[int]) is Codec().schema(list[int])
+    assert codec.schema(list[int]) != codec.schema(list[float])
+
+
+def test_a_type_without_a_hash_has_its_schema() -> None:
+    annotation: Any = Annotated[int, {"not": "hashable"}]
+    assert codec.schema(annotation) == {"type": "integer"}
+
+
+def test_a_type_that_is_not_complete_yet_is_looked_at_again() -> None:
+    class Later(pydantic.BaseModel):
+        part: "Part"  # type: ignore[name-defined]  # noqa: F821 # pyright: ignore[reportUndefinedVariable] - known a little later
+
+    assert codec.schema(Later) is None
+    Later.model_rebuild(_types_namespace={"Part": Pair})
+    assert codec.schema(Later) is not None
 
 
 ACCEPTED: list[tuple[Any, object]] = [

@@ -476,6 +476,18 @@ async def test_every_write_is_synced(folder: Path) -> None:
         assert "sync_interval: always" in (folder / layout.CONFIG).read_text()
 
 
+@pytest.mark.parametrize("told", [None, "75"])
+async def test_the_server_s_memory_grows_by_half_unless_the_environment_says_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    monkeypatch.delenv("GOGC", raising=False)
+    if told is not None:
+        monkeypatch.setenv("GOGC", told)
+    async with EmbeddedServer(folder) as server:
+        facts = await server.status()
+        assert psutil.Process(facts["server"]).environ()["GOGC"] == (told or "50")
+
+
 async def test_a_folder_that_was_moved_keeps_its_data(folder: Path) -> None:
     async with EmbeddedServer(folder) as server:
         body = json.dumps({"name": "kept", "subjects": ["kept"], "storage": "file"})
