@@ -194,10 +194,11 @@ class Past:
             page = await self._page(last, limit)
             self.cut = self.cut or not page
             last, limit = page[-1].seq if page else self.until, min(limit * 2, PAGE)
-            found = [pair for posted in page if (pair := _pair(self._channel, posted))]
+            pairs = (_pair(self._channel, posted) for posted in page)
+            found = [pair for pair in pairs if pair is not None]
             kept.add(page, found)
-            for pair in found:
-                yield pair
+            for each in found:
+                yield each
             left_out = await self._leap(found, last, high, room)
             if left_out is not None:
                 yield last + 1, left_out[1]
