@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 from .again import again
 from .chunks import Message, Source
@@ -237,6 +237,12 @@ class _Kept:
 def _pair(channel: Channel, posted: Posted) -> Pair | None:
     message = read(channel, posted)
     return None if message is None else (posted.seq, message)
+
+
+@lru_cache(maxsize=8)
+def heard(channel: Channel, posted: Posted) -> Message | None:
+    """Return a new message as `read` does: all readers of a channel in this process share it."""
+    return read(channel, posted)
 
 
 def read(channel: Channel, posted: Posted) -> Message | None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from .again import again
 from .chunks import CHUNKS, CLOSE, END, Message, Place, Source, Span, Taken
 from .errors import InvalidOption
-from .feed import Feed, Past, read, walk
+from .feed import Feed, Past, heard, read, walk
 from .fold import Closed, Fold, Item, Key, Missed, Settled, Withdrawn
 from .ports import Channel, Posted, Streams
 from .positions import Positions
@@ -517,7 +517,7 @@ class Reader:
         await feed.open()
         try:
             async for posted in self._posted(feed):
-                message = read(self._channel, posted)
+                message = heard(self._channel, posted)
                 if message is None:
                     continue
                 self._known = posted.seq

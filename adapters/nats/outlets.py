@@ -6,7 +6,7 @@ from typing import Any
 
 from offbook.actors.ports import Channel, Posted
 
-from .api import direct_get, fence, leader_get, publish, purge, subjects
+from .api import direct_get, fence, leader_get, newest, publish, purge, subjects
 from .batch import Batches
 from .link import Link
 from .names import Names
@@ -81,13 +81,17 @@ class NatsStreams:
 
     async def tail(self, channel: Channel) -> Posted | None:
         """Return the newest message, read from the leader."""
-        body = {"last_by_subj": self._names.channel(channel)}
-        found = await leader_get(self._link, self._names.channel_stream(channel), body)
+        stream, subject = self._names.channel_stream(channel), self._names.channel(channel)
+        found = await newest(self._link, stream, subject, self._names.namespace.replicas)
         return None if found is None else Posted(found.seq, found.data)
 
     async def names(self, run: str) -> list[str]:
         """Return the names of a run's streams that hold anything, sorted."""
-        found = await subjects(self._link, self._names.out, self._names.out_of(run))
+        under, replicas = self._names.out_of(run), self._names.namespace.replicas
+        # Most runs have none, and to be told the names costs the server far more.
+        if await newest(self._link, self._names.out, under, replicas) is None:
+            return []
+        found = await subjects(self._link, self._names.out, under)
         return sorted(subject.rpartition(".")[2] for subject in found)
 
     async def watch(self, channel: Channel, heard: Heard) -> Callable[[], None]:
