@@ -122,13 +122,14 @@ async def _remote_block(client: Client) -> float:
 
 def _serve_steps(url: str, namespace: str) -> "subprocess.Popen[bytes]":
     code = (
-        "import asyncio, offbook\n"
+        "import asyncio, gc, offbook\n"
         "from bench import work\n"
         "async def main():\n"
         f"    async with offbook.connect({url!r}, namespace={namespace!r}) as client:\n"
         "        steps = [work.remote]\n"
         "        worker = offbook.Worker(client, workflows=[], steps=steps, queues=['elsewhere'])\n"
         "        async with worker:\n"
+        "            gc.collect(), gc.freeze()  # as `offbook worker` does\n"
         "            await worker.serve()\n"
         "asyncio.run(main())\n"
     )
