@@ -42,6 +42,8 @@ _ATOM_RANGES = (0, 0x80), (0xA0, 0xC1), (0xC2, 0xC7), (0xCA, 0xD4), (0xD9, 0xDC)
 _ATOM_SIGNS = frozenset(sign for bounds in _ATOM_RANGES for sign in range(*bounds))
 """First bytes of what is a number, text, bytes, truth value or None in msgpack."""
 
+_NO_ATOM = object()
+
 _pack_atom = msgpack.Packer(buf_size=256).pack
 
 
@@ -104,10 +106,9 @@ class Codec:
                 error names the path inside the value.
         """
         if data and data[0] in _ATOM_SIGNS:
-            try:
-                return self.atom(data, annotation)
-            except Exception:  # noqa: BLE001, S110 - what is wrong with it is said below
-                pass
+            value = self._atom_or_not(data, annotation)
+            if value is not _NO_ATOM:
+                return value
         unpacking = Unpacking(self._table, self._restore)
         try:
             raw = unpacking.unpack(data)
@@ -134,6 +135,12 @@ class Codec:
         if known and (annotation is Any or type(value) in self._shapes.of(annotation).exact):
             return value
         raise TypeError("no atom")
+
+    def _atom_or_not(self, data: bytes, annotation: Any) -> Any:  # noqa: ANN401 - as `atom`
+        try:
+            return self.atom(data, annotation)
+        except Exception:  # noqa: BLE001 - whoever decodes it in earnest finds out why
+            return _NO_ATOM
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return a payload as JSON can hold it, for people; no class of a user is needed.

@@ -227,7 +227,8 @@ async def load(env: Env, history: History) -> Memory:
                 _guarded(env, machine, partial(replay, machine, some, env.watchdog.begin_again))
                 some = []
                 await asyncio.sleep(0)
-        _guarded(env, machine, partial(replay, machine, some, env.watchdog.begin_again))
+        if some:
+            _guarded(env, machine, partial(replay, machine, some, env.watchdog.begin_again))
     except BaseException:
         memory.evict(env)
         raise
