@@ -212,6 +212,8 @@ class Past:
         if not self._channel.run or not found or found[-1][0] != last:
             return None
         most = None if room is None else room(found[-1][1].source)
+        if most is not None and most < len(found):
+            return None  # the wanted ones are near
         return await Leap(self._streams, self._channel, read, high, most).over(found)
 
     async def _page(self, after: int, limit: int) -> list[Posted]:
