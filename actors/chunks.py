@@ -10,6 +10,10 @@ next. Kinds:
 | close | the error's payload, or None; it takes a number of its own | whoever writes |
 | seal | whether the writer closed it; `i` is its count of chunks, -1: unknown | the run's actor |
 | end | None: the run of this channel has ended | the run's actor |
+
+Where a writer knows that nobody else wrote since one of its own messages, the ones that follow say
+so: `since` is the sequence of that message. The server made sure of it, by a fence. So who counts
+chunks need not read what lies between. Messages that do not say so are one field shorter.
 """
 
 from collections import deque
@@ -60,6 +64,7 @@ class Message:
     at: int
     body: Any = None
     author: str = ""
+    since: int = 0
 
     def to_bytes(self, channel: Channel) -> bytes:
         """Return the stored form; the channel's own run is left out."""
@@ -67,7 +72,7 @@ class Message:
         run = "" if source.run == channel.run else source.run
         return pack(
             [VERSION, self.kind, run, source.step, source.attempt, source.nonce,
-             self.i, self.at, self.body, self.author]
+             self.i, self.at, self.body, self.author, *([self.since] if self.since else ())]
         )  # fmt: skip
 
     @classmethod
@@ -78,14 +83,21 @@ class Message:
             ValueError: the bytes are not a message of this version.
         """
         try:
-            version, kind, run, step, attempt, nonce, i, at, body, author = unpack(data)
+            version, kind, run, step, attempt, nonce, i, at, body, author, *more = unpack(data)
+            (since,) = more or (0,)
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a chunk: {error}") from error
         texts = all(isinstance(text, str) for text in (run, step, nonce, author))
-        numbers = all(type(number) is int for number in (kind, attempt, i, at))
+        numbers = all(type(number) is int for number in (kind, attempt, i, at, since))
         if version != VERSION or not texts or not numbers or not _BODIES.get(kind, _never)(body):
             raise ValueError("a chunk of another version or shape")
-        return cls(kind, Source(run or channel.run, step, attempt, nonce), i, at, body, author)
+        source = Source(run or channel.run, step, attempt, nonce)
+        return cls(kind, source, i, at, body, author, since)
+
+    @property
+    def following(self) -> int:
+        """The number of the chunk that comes after those of this message."""
+        return self.i + len(self.body)
 
 
 def _payloads(body: object) -> bool:
@@ -126,6 +138,40 @@ class Taken:
     at: int
     payload: Payload
     author: str = ""
+
+
+class LeftOut:
+    """Chunks that nobody wants to see, in the place of a message's body: only their count."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+
+@dataclass(slots=True, frozen=True)
+class Span:
+    """Chunks that count: those of one message, from a place in it on."""
+
+    seq: int
+    message: Message
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.message.body) - self.first
+
+    @property
+    def source(self) -> Source:
+        """Who wrote them."""
+        return self.message.source
+
+    def chunks(self, skip: int = 0) -> Iterator[Taken]:
+        """Yield them, without some of the first."""
+        message = self.message
+        for n in range(self.first + skip, len(message.body)):
+            place, i, payload = Place(self.seq, n), message.i + n, message.body[n]
+            yield Taken(place, message.source, i, message.at, payload, message.author)
 
 
 def batch_of(waiting: deque[Payload], most: int = _MESSAGE_CHUNKS) -> list[Payload]:

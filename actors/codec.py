@@ -38,6 +38,23 @@ Decode = Callable[[Any], Any] | None
 
 TOTAL_LIMIT = 64 * 2**20
 
+_ATOM_RANGES = (0, 0x80), (0xA0, 0xC1), (0xC2, 0xC7), (0xCA, 0xD4), (0xD9, 0xDC), (0xE0, 0x100)
+_ATOM_SIGNS = frozenset(sign for bounds in _ATOM_RANGES for sign in range(*bounds))
+"""First bytes of what is a number, text, bytes, truth value or None in msgpack."""
+
+_NO_ATOM = object()
+
+_pack_atom = msgpack.Packer(buf_size=256).pack
+
+
+def _atom_packed(value: object) -> bytes | None:
+    """Return the bytes of a plain value, as any packing gives them; None where there are none."""
+    try:
+        packed: bytes = _pack_atom(value)
+    except Exception:  # noqa: BLE001 - a number too large, half of a character: others say so
+        return None
+    return packed
+
 
 class Codec:
     """Encodes and decodes payloads.
@@ -64,6 +81,14 @@ class Codec:
             NotSerializable: it, or something in it, has no stored form; the error names its path.
             PayloadTooLarge: it takes more bytes than the limit.
         """
+        data = _atom_packed(value) if type(value) in wire.ATOMS else None
+        if data is None:
+            data = self._packed(value, path)
+        if len(data) > self._limit:
+            raise PayloadTooLarge(path, len(data), self._limit)
+        return data
+
+    def _packed(self, value: object, path: str) -> bytes:
         packing = Packing(self._forms)
         try:
             data = packing.pack(value)
@@ -71,8 +96,6 @@ class Codec:
                 self._readable(data)
         except Exception as error:
             raise self._explained(value, path, error) from error
-        if len(data) > self._limit:
-            raise PayloadTooLarge(path, len(data), self._limit)
         return data
 
     def decode(self, data: bytes, annotation: Any = Any, path: str = "value") -> Any:  # noqa: ANN401 - an annotation is any object
@@ -82,6 +105,10 @@ class Codec:
             PayloadMismatch: the bytes are damaged or foreign, or do not fit the annotation; the
                 error names the path inside the value.
         """
+        if data and data[0] in _ATOM_SIGNS:
+            value = self._atom_or_not(data, annotation)
+            if value is not _NO_ATOM:
+                return value
         unpacking = Unpacking(self._table, self._restore)
         try:
             raw = unpacking.unpack(data)
@@ -104,9 +131,16 @@ class Codec:
             ValueError, TypeError: it is none, or not of the annotated type: see `decode`.
         """
         value: object = msgpack.unpackb(data)
-        if type(value) in wire.ATOMS and type(value) in self._shapes.of(annotation).exact:
+        known = type(value) in wire.ATOMS
+        if known and (annotation is Any or type(value) in self._shapes.of(annotation).exact):
             return value
         raise TypeError("no atom")
+
+    def _atom_or_not(self, data: bytes, annotation: Any) -> Any:  # noqa: ANN401 - as `atom`
+        try:
+            return self.atom(data, annotation)
+        except Exception:  # noqa: BLE001 - whoever decodes it in earnest finds out why
+            return _NO_ATOM
 
     def plain(self, data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         """Return a payload as JSON can hold it, for people; no class of a user is needed.

@@ -4,14 +4,18 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 from .again import again
-from .chunks import Message
+from .chunks import Message, Source
+from .leaps import Leap, Pair
 from .ports import Channel, Posted, Streams
 
 PAGE = 2_000
 """Messages that are read at once, at most."""
+
+_FIRST_PAGE = 32
+"""Messages that are read at first: what follows may not be wanted."""
 
 _HINTS, _HINT_BYTES = 4_096, 4 << 20
 """New messages that are kept for a reader that is slow; it reads the rest again."""
@@ -150,6 +154,10 @@ async def walk(
             yield posted
 
 
+Room = Callable[[Source], int | None]
+"""Says how many chunks of a source nobody wants to see; None: all."""
+
+
 class Past:
     """The messages between two sequences: kept where they are few, else read each time.
 
@@ -164,29 +172,79 @@ class Past:
         self._after = after
         self._streams = streams
         self._channel = channel
-        self._kept: list[tuple[int, Message]] | None = None
+        self._kept: list[Pair] | None = None
 
-    async def messages(self) -> AsyncGenerator[tuple[int, Message]]:
-        """Yield sequences and messages; foreign bytes are passed over."""
+    async def messages(
+        self, room: Room | None = None, before: int | None = None
+    ) -> AsyncGenerator[Pair]:
+        """Yield sequences and messages; foreign bytes are passed over.
+
+        In the place of many messages of one writer may come one with `LeftOut`, for `room(source)`
+        chunks at most (None: any number); never for those from the sequence `before` on, nor for
+        the newest.
+        """
         if self._kept is not None:
             for pair in self._kept:
                 yield pair
             return
-        kept: list[tuple[int, Message]] | None = []
-        size, last = 0, self._after
-        async for posted in walk(self._streams, self._channel, self.until, self._after):
-            last = posted.seq
-            message = read(self._channel, posted)
-            if message is None:
-                continue
-            size += len(posted.data)
-            if size > self._KEPT_BYTES:
-                kept = None
-            if kept is not None:
-                kept.append((posted.seq, message))
-            yield posted.seq, message
-        self._kept = kept
-        self.cut = self.cut or last < self.until
+        high = self.until if before is None else min(self.until, before)
+        kept = _Kept(self._KEPT_BYTES)
+        last, limit = self._after, _FIRST_PAGE
+        while last < self.until:
+            page = await self._page(last, limit)
+            self.cut = self.cut or not page
+            last, limit = page[-1].seq if page else self.until, min(limit * 2, PAGE)
+            pairs = (_pair(self._channel, posted) for posted in page)
+            found = [pair for pair in pairs if pair is not None]
+            kept.add(page, found)
+            for each in found:
+                yield each
+            left_out = await self._leap(found, last, high, room)
+            if left_out is not None:
+                yield last + 1, left_out[1]
+                last, limit = left_out[0], _FIRST_PAGE
+                kept.pairs = None
+        self._kept = kept.pairs
+
+    async def _leap(
+        self, found: list[Pair], last: int, high: int, room: Room | None
+    ) -> Pair | None:
+        if not self._channel.run or not found or found[-1][0] != last:
+            return None
+        most = None if room is None else room(found[-1][1].source)
+        if most is not None and most < len(found):
+            return None  # the wanted ones are near
+        return await Leap(self._streams, self._channel, read, high, most).over(found)
+
+    async def _page(self, after: int, limit: int) -> list[Posted]:
+        page = await again(partial(self._streams.page, self._channel, after, limit))
+        return [posted for posted in page if posted.seq <= self.until]
+
+
+class _Kept:
+    """What was read, as long as it is little."""
+
+    def __init__(self, most: int) -> None:
+        self.pairs: list[Pair] | None = []
+        self._left = most
+
+    def add(self, page: list[Posted], found: list[Pair]) -> None:
+        self._left -= sum(len(posted.data) for posted in page)
+        if self._left < 0:
+            self.pairs = None
+        if self.pairs is not None:
+            self.pairs += found
+
+
+def _pair(channel: Channel, posted: Posted) -> Pair | None:
+    message = read(channel, posted)
+    return None if message is None else (posted.seq, message)
+
+
+@lru_cache(maxsize=8)
+def heard(channel: Channel, posted: Posted) -> Message | None:
+    """Return a new message as `read` does: all readers of a channel in this process share it."""
+    return read(channel, posted)
 
 
 def read(channel: Channel, posted: Posted) -> Message | None:

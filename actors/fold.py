@@ -8,7 +8,7 @@ it, counts no more. So a stale attempt that still writes reaches nobody.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .chunks import CHUNKS, CLOSE, END, SEAL, Message, Place, Source, Taken
+from .chunks import CHUNKS, CLOSE, END, SEAL, Message, Place, Source, Span
 from .ports import Channel
 
 Key = tuple[str, str]
@@ -45,7 +45,7 @@ class Closed:
     error: bytes | None = None
 
 
-Item = Taken | Withdrawn | Settled | Missed | Closed
+Item = Span | Withdrawn | Settled | Missed | Closed
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Fold:
         if source.key in self._sealed:
             return []
         step = self._open.get(source.key)
-        if self._passes_over(source):
+        if self.passes_over(source):
             others = self._passed.setdefault(source.key, {}) if step is None else step.others
             self._displaced(seq, message, others)
             return []
@@ -136,7 +136,8 @@ class Fold:
             return self._written(seq, message, step.current)
         return self._rival(seq, message, step)
 
-    def _passes_over(self, source: Source) -> bool:
+    def passes_over(self, source: Source) -> bool:
+        """Return whether an attempt is known not to count."""
         survivor = None if self.survivors is None else self.survivors.get(source.key)
         return survivor is not None and survivor != source.nonce
 
@@ -203,14 +204,9 @@ class Fold:
         return [self.closed]
 
 
-def _next_of(seq: int, message: Message, expected: int) -> tuple[list[Taken], int]:
+def _next_of(seq: int, message: Message, expected: int) -> tuple[list[Span], int]:
     """Return the chunks of a message that come next, and the number that comes after them."""
     skip = expected - message.i
-    if skip < 0 or message.kind != CHUNKS:
+    if skip < 0 or message.kind != CHUNKS or skip >= len(message.body):
         return [], expected
-    taken = [
-        Taken(Place(seq, n), message.source, message.i + n, message.at, payload, message.author)
-        for n, payload in enumerate(message.body)
-        if n >= skip
-    ]
-    return taken, expected + len(taken)
+    return [Span(seq, message, skip)], message.following

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .context import RunInfo
@@ -18,6 +19,7 @@ from .model import (
     Event,
     Head,
     History,
+    Record,
     Stored,
     body_of,
     decode_head,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from .define import Workflow
 
 _BREATH = 500
-"""Events between two looks at the event loop in a long replay."""
+"""Records between two looks at the event loop in a long replay."""
+Portion = list[tuple[Record, list[Event]]]
 _TRIES = 3
 """Of an eviction: each is stopped in the clean-up code that blocks, and the next passes it by."""
 
@@ -78,11 +81,17 @@ async def read_run(
 
 async def verified(env: Doors, run: str, stored: Sequence[Stored]) -> History | None:
     """Return the history that these messages of a run's log hold. Raises as `read_run`."""
-    bodies: dict[str, bytes] = {}
-    for row in stored:
-        reference = body_of(row.data)
-        if reference is not None:
-            bodies[reference.digest] = await env.blobs.resolve(run, reference)
+    try:
+        return read_history(run, stored)
+    except HistoryCorrupted:
+        # Of few runs does a record lie elsewhere, and only a look at each one tells.
+        bodies: dict[str, bytes] = {}
+        for row in stored:
+            reference = body_of(row.data)
+            if reference is not None:
+                bodies[reference.digest] = await env.blobs.resolve(run, reference)
+        if not bodies:
+            raise
     return read_history(run, stored, bodies)
 
 
@@ -183,12 +192,16 @@ def feed(env: Env, machine: Machine, event: Event, at: int) -> list[Command]:
     def turn() -> None:
         commands.extend(machine.feed(event, at))
 
+    _guarded(env, machine, turn)
+    return commands
+
+
+def _guarded(env: Env, machine: Machine, turn: Callable[[], None]) -> None:
     blocked = env.watchdog.watch(machine, turn, env.settings.blocked_loop)
     if blocked is not None:
         seconds = env.settings.blocked_loop
         where = f"the body held the event loop for over {seconds:g} s at {blocked.line}"
         raise WorkflowStuck(machine.info.id, where, held=True)
-    return commands
 
 
 async def load(env: Env, history: History) -> Memory:
@@ -205,21 +218,43 @@ async def load(env: Env, history: History) -> Memory:
     memory.machine = machine = await start_machine(env, state)
     loop = asyncio.get_running_loop()
     began = loop.time()
+    some: Portion = []
     try:
         for record in history.records:
-            machine.expect(record.n, record.commands)
-            for event in record.events:
-                if event.kind in SILENT:
-                    continue
-                if has_blobs(event):
-                    event = await resolved(env, history.head.run, event)  # noqa: PLW2901
-                feed(env, machine, event, record.at)
-                memory.replayed += 1
-                if memory.replayed % _BREATH == 0:
-                    await asyncio.sleep(0)
-            machine.check()
+            some.append((record, await _heard(env, history, record)))
+            memory.replayed += len(some[-1][1])
+            if len(some) >= _BREATH:
+                _guarded(env, machine, partial(replay, machine, some, env.watchdog.begin_again))
+                some = []
+                await asyncio.sleep(0)
+        if some:
+            _guarded(env, machine, partial(replay, machine, some, env.watchdog.begin_again))
     except BaseException:
         memory.evict(env)
         raise
     memory.replay_seconds = loop.time() - began
     return memory
+
+
+async def _heard(env: Env, history: History, record: Record) -> list[Event]:
+    """Return the events of a record that the code sees, as the machine takes them."""
+    events = [event for event in record.events if event.kind not in SILENT]
+    for n, event in enumerate(events):
+        if has_blobs(event):
+            events[n] = await resolved(env, history.head.run, event)
+    return events
+
+
+def replay(machine: Machine, some: Portion, began: Callable[[], None] = lambda: None) -> None:
+    """Replay records; `began` is called before each event.
+
+    Raises:
+        NonDeterminismError: the code gives other commands than the records hold.
+    """
+    with machine:
+        for record, events in some:
+            machine.expect(record.n, record.commands)
+            for event in events:
+                began()
+                machine.feed(event, record.at)
+            machine.check()

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .arguments import decode_arguments
 from .context import RunInfo
@@ -71,6 +71,9 @@ class Machine(Core):
         self._limit = limit
         self._random: random.Random | None = None
         self._cancel_asked = False
+        self._inside = self._collecting = False
+        self._token: Any = None
+        self._outside: Any = None
         order_sets()
         install()
 
@@ -92,21 +95,34 @@ class Machine(Core):
             return []
         loop.now = max(at, loop.now)
         self.stuck = None
-        collecting = gc.isenabled()
-        gc.disable()
-        token = enter(self)
-        outside = loop.enter()
-        try:
-            handler = _HANDLERS.get(event.kind)
-            if handler is not None:
-                handler(self, event)
-            self._run_to_rest()
-        finally:
-            loop.leave(outside)
-            leave(token)
-            if collecting:
-                gc.enable()
+        if self._inside:
+            self._take(event)
+        else:
+            with self:
+                self._take(event)
         return self.take_issued()
+
+    def __enter__(self) -> Self:
+        """Enter the body's world for several events: it costs as much as one of them."""
+        self._collecting = gc.isenabled()
+        gc.disable()
+        self._token = enter(self)
+        self._outside = self.loop.enter()
+        self._inside = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+        self.loop.leave(self._outside)
+        leave(self._token)
+        if self._collecting:
+            gc.enable()
+
+    def _take(self, event: Event) -> None:
+        handler = _HANDLERS.get(event.kind)
+        if handler is not None:
+            handler(self, event)
+        self._run_to_rest()
 
     def evict(self) -> None:
         """Leave memory: close all coroutines, drop what their clean-up asks for. Idempotent."""

@@ -63,9 +63,8 @@ class Core:
         """Ask for something; in replay, compare it with the record first."""
         if self.loop.closing or self.loop.halted or self.ended is not None:
             return
-        if self.replaying and not self._recorded(kind, command_id, name, digest):
-            return
-        self._issued.append(Command(kind, command_id, name, digest, data))
+        if not self.replaying or self._recorded(kind, command_id, name, digest):
+            self._issued.append(Command(kind, command_id, name, digest, data))
 
     def timer_cancelled(self, timer: Timer) -> None:
         """Withdraw a pending timer; once the body has ended nobody minds it."""

@@ -43,6 +43,8 @@ class BodyStreams:
 
     def settled(self, event: Event) -> None:
         """Take the outcome of a step: what it closed is closed."""
+        if "streams" not in event.data:
+            return
         for channel, (_count, closed) in streams_of(event.data).items():
             if closed:
                 self._closed.add(channel)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from .errors import NotInRun, PayloadTooLarge, RunExpired, RunNotFound, StreamCl
 from .feed import read
 from .groups import check_group
 from .model import TOMBSTONE, Payload, Stored, unpack_map
-from .ports import Backend, Channel, Posted
+from .ports import Backend, Channel, Posted, Refused, Unsure
 from .state import end_in
 
 _PIPES_KEPT = 1_000
@@ -57,6 +58,7 @@ class Pipe:
         self._room = asyncio.Event()
         self._job: asyncio.Task[None] | None = None
         self._dropped = False
+        self._last = self._since = 0
         if not self.source.step:
             # One that was forgotten may be made again: it counts anew.
             self.source = replace(self.source, nonce=secrets.token_hex(8))
@@ -171,11 +173,22 @@ class Pipe:
         if not batch and self._ending is not None:
             message, self._ending = self._ending, None
             message.i, message.at = self.count, now
-        data = message.to_bytes(self.channel)
-        streams = self._outlet.backend.streams
-        await again(lambda: streams.append(self.channel, data))
+        await self._append(message)
         self.count += len(batch)
         self._room.set()
+
+    async def _append(self, message: Message) -> None:
+        """Add a message: behind the own last one, unless others wrote meanwhile."""
+        streams = self._outlet.backend.streams
+        if self._last and self.channel.run:
+            message.since = self._since
+            data = message.to_bytes(self.channel)
+            with suppress(Refused, Unsure):
+                self._last = await streams.append(self.channel, data, self._last)
+                return
+            message.since = 0
+        data = message.to_bytes(self.channel)
+        self._last = self._since = await again(lambda: streams.append(self.channel, data))
 
     def _batch(self) -> tuple[list[Payload], str]:
         """Take what goes into one message, which has one author."""

@@ -418,8 +418,12 @@ class Groups(Protocol):
 class Streams(Protocol):
     """Output streams of runs, and topics: append-only, read by many from anywhere."""
 
-    async def append(self, channel: Channel, data: bytes) -> int:
-        """Add a message and return its sequence; a second time, it is there twice."""
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
+        """Add a message and return its sequence; a second time, it is there twice.
+
+        Raises:
+            Refused: `after` is given, and is not the sequence of the channel's newest message.
+        """
         ...
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:

@@ -10,16 +10,16 @@ class Positions:
         self.count = 0
         self._ranges: dict[Key, list[tuple[int, int]]] = {}
 
-    def add(self, key: Key, *, settled: bool) -> int:
-        """Return the index of the next chunk of a source."""
+    def add(self, key: Key, count: int, *, settled: bool) -> int:
+        """Return the index of the first of the next chunks of a source."""
         index = self.count
-        self.count += 1
+        self.count += count
         if not settled:
             ranges = self._ranges.setdefault(key, [])
             if ranges and ranges[-1][1] == index:
-                ranges[-1] = ranges[-1][0], index + 1
+                ranges[-1] = ranges[-1][0], self.count
             else:
-                ranges.append((index, index + 1))
+                ranges.append((index, self.count))
         return index
 
     def settle(self, key: Key) -> None:

@@ -9,12 +9,15 @@ from hashlib import blake2b
 from typing import Protocol
 
 from .again import again
-from .chunks import CHUNKS, CLOSE, END, Message, Place, Source, Taken
+from .chunks import CHUNKS, CLOSE, END, Message, Place, Source, Span, Taken
 from .errors import InvalidOption
-from .feed import Feed, Past, read, walk
+from .feed import Feed, Past, heard, read, walk
 from .fold import Closed, Fold, Item, Key, Missed, Settled, Withdrawn
 from .ports import Channel, Posted, Streams
 from .positions import Positions
+
+_EVERY = 2**63
+"""An index above that of each entry."""
 
 _EXPECTED = "an index, 'begin', 'now', or a cursor of this stream"
 _SEQS = range(2**63)
@@ -51,26 +54,44 @@ Entry = Shown | Gone
 
 
 class View(Protocol):
-    """Turns messages into entries."""
+    """Turns messages into entries: of those below the index `floor` it only keeps count."""
+
+    floor: int
 
     @property
     def closed(self) -> Closed | None:
         """How the channel was closed, once it is."""
         ...
 
+    @property
+    def index(self) -> int:
+        """The index of the next entry."""
+        ...
+
+    def counts(self, source: Source) -> bool:
+        """Return whether what somebody writes may have an index."""
+        ...
+
     def take(self, seq: int, message: Message) -> "list[Entry | Missed]":
         """Take the next message."""
         ...
 
-    def show(self, item: Item) -> "Entry | Missed | None":
+    def show(self, item: Item) -> "list[Entry | Missed]":
         """Return what a reader is shown of an item."""
         ...
+
+
+def _shown(span: Span, index: int, floor: int) -> list[Entry | Missed]:
+    """Return the chunks of a span, of which the first has an index, from another index on."""
+    first = max(floor, index)
+    return [Shown(n, chunk) for n, chunk in enumerate(span.chunks(first - index), first)]
 
 
 class Effective:
     """What counts now: the winners, and of open steps the latest attempt."""
 
     def __init__(self, channel: Channel, survivors: Mapping[Key, str] | None = None) -> None:
+        self.floor = 0
         self.fold = Fold(channel, survivors)
         self.positions = Positions()
 
@@ -79,27 +100,35 @@ class Effective:
         """How it was closed, once it is."""
         return self.fold.closed
 
+    @property
+    def index(self) -> int:
+        """The index of the next entry."""
+        return self.positions.count
+
+    def counts(self, source: Source) -> bool:
+        """Return whether what somebody writes may have an index."""
+        return not self.fold.passes_over(source)
+
     def take(self, seq: int, message: Message) -> list[Entry | Missed]:
         """Take the next message."""
-        shown: list[Entry | Missed] = []
-        for item in self.fold.take(seq, message):
-            entry = self.show(item)
-            if entry is not None:
-                shown.append(entry)
-        return shown
+        items = self.fold.take(seq, message)
+        return [entry for item in items for entry in self.show(item)]
 
-    def show(self, item: Item) -> Entry | Missed | None:
+    def show(self, item: Item) -> list[Entry | Missed]:
         """Return what a reader is shown of an item."""
-        if isinstance(item, Taken):
+        if isinstance(item, Span):
             source = item.source
-            return Shown(self.positions.add(source.key, settled=not source.step), item)
+            index = self.positions.add(source.key, len(item), settled=not source.step)
+            return _shown(item, index, self.floor)
         if isinstance(item, Withdrawn):
             indices = self.positions.withdraw(item.source.key)
-            return Gone(indices[0], indices, item.place, item.source) if indices else None
+            if not indices:
+                return []
+            self.floor = min(self.floor, indices[0])  # what follows takes their place
+            return [Gone(indices[0], indices, item.place, item.source)]
         if isinstance(item, Settled):
             self.positions.settle(item.source.key)
-            return None
-        return item if isinstance(item, Missed) else None
+        return [item] if isinstance(item, Missed) else []
 
 
 class Attempts(Effective):
@@ -108,24 +137,32 @@ class Attempts(Effective):
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel)
         self._index = 0
-        self._open: dict[Key, list[int]] = {}
+        self._open: dict[Key, list[range]] = {}
 
-    def show(self, item: Item) -> Entry | Missed | None:
+    @property
+    def index(self) -> int:
+        """The index of the next entry."""
+        return self._index
+
+    def show(self, item: Item) -> list[Entry | Missed]:
         """Return what a reader is shown of an item."""
-        if isinstance(item, Taken):
+        if isinstance(item, Span):
+            indices = self._next(len(item))
             if item.source.step:
-                self._open.setdefault(item.source.key, []).append(self._index)
-            return Shown(self._next(), item)
+                self._open.setdefault(item.source.key, []).append(indices)
+            return _shown(item, indices.start, self.floor)
         if isinstance(item, Withdrawn):
-            indices = tuple(self._open.pop(item.source.key, ()))
-            return Gone(self._next(), indices, item.place, item.source)
+            gone = tuple(n for span in self._open.pop(item.source.key, ()) for n in span)
+            index = self._next(1).start
+            return [Gone(index, gone, item.place, item.source)] if index >= self.floor else []
         if isinstance(item, Settled):
             self._open.pop(item.source.key, None)
-        return item if isinstance(item, Missed) else None
+        return [item] if isinstance(item, Missed) else []
 
-    def _next(self) -> int:
-        index, self._index = self._index, self._index + 1
-        return index
+    def _next(self, count: int) -> range:
+        indices = range(self._index, self._index + count)
+        self._index = indices.stop
+        return indices
 
 
 class Raw:
@@ -133,15 +170,22 @@ class Raw:
 
     def __init__(self, channel: Channel) -> None:
         self.closed: Closed | None = None
+        self.floor = 0
+        self.index = 0
         self._channel = channel
         self._next: dict[Source, int] = {}
-        self._index = 0
+
+    def counts(self, source: Source) -> bool:
+        """Return whether what somebody writes may have an index: all does."""
+        del source
+        return True
 
     def take(self, seq: int, message: Message) -> list[Entry | Missed]:
         """Take the next message."""
         if self.closed is None:
             self.closed = self._end_in(message)
-        return self._chunks(seq, message) if message.kind == CHUNKS else []
+        span = self.span(seq, message)
+        return [] if span is None else self.show(span)
 
     def _end_in(self, message: Message) -> Closed | None:
         source = message.source
@@ -151,33 +195,33 @@ class Raw:
             return Closed(message.body)
         return None
 
-    def show(self, item: Item) -> Entry | Missed | None:
+    def show(self, item: Item) -> list[Entry | Missed]:
         """Return what a reader is shown of an item."""
-        del item
-        return None
+        if not isinstance(item, Span):
+            return []
+        index, self.index = self.index, self.index + len(item)
+        return _shown(item, index, self.floor)
 
-    def _chunks(self, seq: int, message: Message) -> list[Entry | Missed]:
+    def span(self, seq: int, message: Message) -> Span | None:
+        """Take the next message; return the chunks of it that are new."""
+        if message.kind != CHUNKS:
+            return None
         expected = self._next.get(message.source, 0 if self._channel.run else message.i)
-        shown: list[Entry | Missed] = []
-        for offset, payload in enumerate(message.body):
-            i = message.i + offset
-            if i == expected:
-                place = Place(seq, offset)
-                chunk = Taken(place, message.source, i, message.at, payload, message.author)
-                shown.append(Shown(self._index, chunk))
-                self._index, expected = self._index + 1, expected + 1
-        self._next[message.source] = expected
-        return shown
+        if not message.i <= expected < message.following:
+            self._next.setdefault(message.source, expected)
+            return None
+        self._next[message.source] = message.following
+        return Span(seq, message, expected - message.i)
 
 
 class Compared:
     """What the reader of a cursor has, beside what counts now; both are in the order of places."""
 
-    def __init__(self, had: Effective, now: Effective, until: Place) -> None:
+    def __init__(self, had: Fold, now: Fold, until: Place) -> None:
         self.kept = 0
         self._had = had
         self._now = now
-        self._until = (until.seq, until.offset)
+        self._until = until
         self._count = 0
         self._lost: list[int] = []
         self._source: Source | None = None
@@ -187,10 +231,10 @@ class Compared:
         """Take the next message."""
         had, now = self._up_to(self._had, seq, message), self._up_to(self._now, seq, message)
         if now and not had and self._parted is None:
-            self._parted = Place(now[0].place.seq, now[0].place.offset - 1)
+            self._parted = Place(seq, now.start - 1)
         if had and (self._parted is not None or not now):
             self._lost += range(self._count, self._count + len(had))
-            self._source = self._source or had[0].source
+            self._source = self._source or message.source
         if self._parted is None:
             self.kept += len(now)
         self._count += len(had)
@@ -199,15 +243,16 @@ class Compared:
         """Return what the reader has to give up, before it goes on with the chunk `kept`."""
         if self._source is None:
             return None
-        place = self._parted or Place(*self._until)
+        place = self._parted or self._until
         return Gone(self._lost[0], tuple(self._lost), place, self._source)
 
-    def _up_to(self, lens: Effective, seq: int, message: Message) -> list[Taken]:
-        return [
-            entry.chunk
-            for entry in lens.take(seq, message)
-            if isinstance(entry, Shown) and (seq, entry.chunk.place.offset) <= self._until
-        ]
+    def _up_to(self, fold: Fold, seq: int, message: Message) -> range:
+        """Return which chunks of a message count and do not come after the place."""
+        most = len(message.body) if message.kind == CHUNKS else 0
+        if seq >= self._until.seq:
+            most = min(most, self._until.offset + 1) if seq == self._until.seq else 0
+        spans = [item for item in fold.take(seq, message) if isinstance(item, Span)]
+        return range(spans[0].first, most) if spans else range(0)
 
 
 Ended = Callable[[], Awaitable[bool]]
@@ -284,7 +329,6 @@ class Reader:
         self._view = view
         self._follow = follow
         self._ended = ended
-        self._floor = 0
         self._known = 0
         self.looked = 0
         self._lens: View = Raw(channel)
@@ -356,18 +400,26 @@ class Reader:
             start = start.index + 1
         if start < 0:
             start = max(0, await self._count(past) + start)
-        self._floor = start
         self._lens = await self._fresh(past)
-        async for entry in self._feed(past.messages()):
-            if entry.index >= self._floor:
-                yield entry
+        async for entry in self._from(past, start):
+            yield entry
+
+    async def _from(self, past: Past, index: int) -> AsyncGenerator[Entry]:
+        lens = self._lens
+        lens.floor = index
+
+        def room(source: Source) -> int | None:
+            return index - lens.index if lens.counts(source) else None
+
+        async for entry in self._feed(past.messages(room)):
+            yield entry
 
     async def _count(self, past: Past) -> int:
         self._lens = await self._fresh(past)
-        count = 0
-        async for entry in self._feed(past.messages()):
-            count = entry.index + 1
-        return count
+        async for _ in self._from(past, _EVERY):
+            pass
+        self._lens.floor = 0
+        return self._lens.index
 
     async def _fresh(self, past: Past) -> View:
         if self._view == "raw":
@@ -378,23 +430,23 @@ class Reader:
 
     async def _surviving(self, past: Past, until: int | None = None) -> dict[Key, str]:
         fold = Fold(self._channel)
-        async with aclosing(past.messages()) as messages:
+        async with aclosing(past.messages(before=until)) as messages:
             async for seq, message in messages:
                 if until is not None and seq > until:
                     break
                 fold.take(seq, message)
         return fold.surviving()
 
-    async def _resumed(self, past: Past, start: Cursor) -> AsyncGenerator[Entry]:
+    async def _resumed(self, past: Past, start: Cursor, floor: int = 0) -> AsyncGenerator[Entry]:
         """Go on after a cursor: take back what counts no more, then yield what is not known."""
         surviving = await self._surviving(past)
         gone, kept = await self._difference(past, start, surviving)
         if gone is not None:
             yield gone
         self._lens = Effective(self._channel, surviving)
-        async for entry in self._feed(past.messages()):
-            if entry.index >= kept:
-                yield entry
+        async for entry in self._from(past, kept):
+            yield entry
+        self._lens.floor = floor
 
     async def _difference(
         self, past: Past, start: Cursor, surviving: dict[Key, str]
@@ -405,11 +457,11 @@ class Reader:
         """
         until = max(start.known, start.place.seq - (start.place.offset < 0))
         compared = Compared(
-            Effective(self._channel, await self._surviving(past, until)),
-            Effective(self._channel, surviving),
+            Fold(self._channel, await self._surviving(past, until)),
+            Fold(self._channel, surviving),
             start.place,
         )
-        async with aclosing(past.messages()) as messages:
+        async with aclosing(past.messages(before=start.place.seq)) as messages:
             async for seq, message in messages:
                 if seq > start.place.seq:
                     break
@@ -438,7 +490,8 @@ class Reader:
     async def _rearranged(self, seq: int) -> AsyncGenerator[Entry]:
         """Show anew what moves since the last message: one has won that nobody thought would."""
         past = Past(self._streams, self._channel, seq)
-        async for entry in self._resumed(past, Cursor(Place(seq, -1), 0, seq - 1)):
+        before = Cursor(Place(seq, -1), 0, seq - 1)
+        async for entry in self._resumed(past, before, self._lens.floor):
             yield entry
         if isinstance(self._lens, Effective):
             self._lens.fold.survivors = None
@@ -452,9 +505,9 @@ class Reader:
                 message = read(self._channel, posted)
                 if message is None or message.source != missed.source:
                     continue
-                for entry in raw.take(posted.seq, message):
-                    late = self._lens.show(entry.chunk) if isinstance(entry, Shown) else None
-                    if late is not None and not isinstance(late, Missed):
+                span = raw.span(posted.seq, message)
+                for late in self._lens.show(span) if span is not None else ():
+                    if not isinstance(late, Missed):
                         yield late
 
     # What comes
@@ -464,14 +517,14 @@ class Reader:
         await feed.open()
         try:
             async for posted in self._posted(feed):
-                message = read(self._channel, posted)
+                message = heard(self._channel, posted)
                 if message is None:
                     continue
                 self._known = posted.seq
                 for entry in await self._take(posted.seq, message):
                     if isinstance(entry, Gone) and self._view == "effective":
-                        self._floor = min(self._floor, entry.index)
-                    if entry.index >= self._floor:
+                        self._lens.floor = min(self._lens.floor, entry.index)
+                    if isinstance(entry, Gone) or entry.index >= self._lens.floor:
                         yield entry
         finally:
             feed.close()

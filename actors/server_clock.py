@@ -24,6 +24,7 @@ class ServerClock:
         self._ahead: int | None = None
         self._before: int | None = None
         self._since = 0.0
+        self._best: int | None = None
 
     def heard(self, at: int) -> None:
         """Take a time that the server has told, in microseconds since 1970."""
@@ -32,10 +33,10 @@ class ServerClock:
             self._since, self._before, self._ahead = now, self._ahead, None
         ahead = at - round(now * 1_000_000)
         self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
+        self._best = self._ahead if self._before is None else max(self._ahead, self._before)
 
     def now(self) -> int:
         """Return microseconds since 1970 UTC."""
-        known = [ahead for ahead in (self._ahead, self._before) if ahead is not None]
-        if not known:
+        if self._best is None:
             return self._wall()
-        return round(self._monotonic() * 1_000_000) + max(known)
+        return round(self._monotonic() * 1_000_000) + self._best

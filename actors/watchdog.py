@@ -121,6 +121,10 @@ class Watchdog:
         self._target = target
         self._on = True
 
+    def begin_again(self) -> None:
+        """Let the turn that runs have its whole time anew."""
+        self._turn += 1
+
     def disarm(self) -> Blocked | None:
         """End the turn and tell whether it was blocked.
 

@@ -1,4 +1,7 @@
-"""The ceiling: a bare fenced publish on the same connection, one after another and pipelined."""
+"""The ceiling: a bare fenced publish on the same connection, one after another and pipelined.
+
+And the machine's own speed: without it nobody can compare figures of two machines, or two days.
+"""
 
 import asyncio
 import time
@@ -27,6 +30,15 @@ async def pipelined(backend: Backend, count: int, writers: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(sequential(backend, count // writers) for _ in range(writers)))
     return count / (time.perf_counter() - began)
+
+
+def loop() -> float:
+    """Run a fixed piece of Python; return the seconds of CPU that it took."""
+    counts: dict[int, int] = {}
+    began = time.process_time()
+    for i in range(100_000):
+        counts[i & 1023] = counts.get(i & 1023, 0) + len(str(i))
+    return time.process_time() - began
 
 
 def middle(values: list[float]) -> float:

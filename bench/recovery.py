@@ -68,10 +68,11 @@ async def measure(client: Client, url: str, namespace: str, runs: int) -> list[R
 
 def _spawn(url: str, namespace: str, *, patient: bool) -> "subprocess.Popen[bytes]":
     code = (
-        "import asyncio, offbook, bench.recovery\n"
+        "import asyncio, gc, offbook, bench.recovery\n"
         "async def main():\n"
         f"    async with offbook.connect({url!r}, namespace={namespace!r}) as client:\n"
         "        async with offbook.Worker(client, slots=2000) as worker:\n"
+        "            gc.collect(), gc.freeze()  # as `offbook worker` does\n"
         "            await worker.serve()\n"
         "asyncio.run(main())\n"
     )

@@ -42,6 +42,20 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+def machine(when: str) -> Row:
+    """How quick this machine is, and how quiet."""
+    began = time.perf_counter()
+    took = [ceiling.loop() for _ in range(9)]
+    share = round(100 * sum(took) / (time.perf_counter() - began))
+    note = f"best of {len(took)}; it had a core for {share} % of the time"
+    return Row(f"CPU of a fixed loop of Python, {when}", ms(min(took)), "ms", note=note)
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process."""
+    return sum(psutil.Process().cpu_times()[:2])
+
+
 async def sequential(client: Client, count: int) -> list[Row]:
     """Local steps one after another, in blocks beside the bare publish."""
     ratios: list[float] = []
@@ -63,12 +77,14 @@ async def sequential(client: Client, count: int) -> list[Row]:
 
 
 async def _late(client: Client, count: int) -> list[Row]:
+    cpu = _cpu()
+    await ceiling.sequential(client.backend, count)
+    bare = (_cpu() - cpu) / count
     work.ENTERED.clear()
-    process = psutil.Process()
-    cpu = sum(process.cpu_times()[:2])
+    cpu = _cpu()
     run = await client.start(work.chain, count)
     await run.result()
-    used = (sum(process.cpu_times()[:2]) - cpu) / count
+    used = (_cpu() - cpu) / count
     gaps = [b - a for a, b in zip(work.ENTERED, work.ENTERED[1:], strict=False)]
     first, last = ceiling.middle(gaps[10:110]), ceiling.middle(gaps[-100:])
     ratio = last / first
@@ -76,6 +92,8 @@ async def _late(client: Client, count: int) -> list[Row]:
     return [
         Row(f"step at {count} / step at 10", round(ratio, 2), "x", "about 1", ratio <= 1.3),
         Row("process CPU per local step", cpu_ms, "ms", "<= 0.25", cpu_ms <= 0.25, "client too"),
+        Row("process CPU per bare publish", ms(bare), "ms"),
+        Row("process CPU, local step / bare publish", round(used / bare, 2), "x"),
     ]
 
 
@@ -104,13 +122,14 @@ async def _remote_block(client: Client) -> float:
 
 def _serve_steps(url: str, namespace: str) -> "subprocess.Popen[bytes]":
     code = (
-        "import asyncio, offbook\n"
+        "import asyncio, gc, offbook\n"
         "from bench import work\n"
         "async def main():\n"
         f"    async with offbook.connect({url!r}, namespace={namespace!r}) as client:\n"
         "        steps = [work.remote]\n"
         "        worker = offbook.Worker(client, workflows=[], steps=steps, queues=['elsewhere'])\n"
         "        async with worker:\n"
+        "            gc.collect(), gc.freeze()  # as `offbook worker` does\n"
         "            await worker.serve()\n"
         "asyncio.run(main())\n"
     )

@@ -26,10 +26,10 @@ class SealedStreams:
         self._inner = inner
         self._box = box
 
-    async def append(self, channel: Channel, data: bytes) -> int:
-        """Add a message and return its sequence."""
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
+        """Add a message and return its sequence. Raises as the port."""
         sealed = await self._box.seal(*_place(channel), data)
-        return await self._inner.append(channel, sealed)
+        return await self._inner.append(channel, sealed, after)
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
         """Return the first messages after a sequence, opened; what was tampered with is empty.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from offbook.actors.names import check_name, check_topic, group_of
-from offbook.actors.ports import Channel, Posted, TopicGroup
+from offbook.actors.ports import Channel, Posted, Refused, TopicGroup
 
 from .link import Attached, Link
 from .server import Server, check_size
@@ -35,11 +35,13 @@ class ChannelStore:
 
         return back
 
-    def append(self, channel: Channel, data: bytes) -> int:
-        """Add a message; tell those who listen, unless the word is lost."""
+    def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
+        """Add a message; tell those who listen, unless the word is lost. Raises as the port."""
         check_size(str(channel), len(data))
         messages = self.channels.setdefault(channel, [])
         before = messages[-1].seq if messages else 0
+        if after is not None and after != before:
+            raise Refused(f"{channel}: the last sequence is {before}, not {after}")
         posted = Posted(self._server.next("out"), data)
         messages.append(posted)
         self._times[posted.seq] = self._server.now()
@@ -122,9 +124,9 @@ class MemoryStreams:
         self._store = store
         self._link = link
 
-    async def append(self, channel: Channel, data: bytes) -> int:
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
         """See the port."""
-        return self._store.append(_checked(channel), data)
+        return self._store.append(_checked(channel), data, after)
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
         """See the port."""

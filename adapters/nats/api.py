@@ -277,6 +277,13 @@ async def direct_get(link: Link, stream: str, body: Mapping[str, Any]) -> Messag
     return found
 
 
+async def newest(link: Link, stream: str, subject: str, replicas: int) -> Message | None:
+    """Return the last message under a subject as the leader has it, or None."""
+    # Where there is one replica, whoever answers is the leader.
+    get = leader_get if replicas > 1 else direct_get
+    return await get(link, stream, {"last_by_subj": subject})
+
+
 def message_of(headers: bytes, data: bytes) -> Message | None:
     """Return the message that a direct get brought; None where it is an answer without one."""
     place = _PLACE.search(headers)

@@ -437,6 +437,8 @@ class Link:
             logger.warning("lost the server, connecting again (%s)", self._addresses())
 
     async def _on_reconnect(self) -> None:
+        if self._wire is None:
+            return  # closed while it connected again
         logger.info("connected again to %s", self.url)
         for call in tuple(self._reconnected.values()):
             try:

@@ -3,7 +3,7 @@
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, key_of
 from offbook.actors.names import check_name
 
-from .api import CREATE, Message, acked, direct_get, fence_on, leader_get, publish, purge
+from .api import CREATE, Message, acked, fence_on, leader_get, newest, publish, purge
 from .batch import SUBJECTS_MAX, Batches
 from .link import Link
 from .names import Names
@@ -76,10 +76,8 @@ class NatsLog:
 
     async def _last(self, run: str, key: str) -> Stored | None:
         prefix = self._names.log_prefix(run).decode()
-        body = {"last_by_subj": prefix + key}
-        # Where there is one replica, whoever answers is the leader.
-        get = leader_get if self._names.namespace.replicas > 1 else direct_get
-        found = await get(self._link, self._names.log_stream(run), body)
+        stream, replicas = self._names.log_stream(run), self._names.namespace.replicas
+        found = await newest(self._link, stream, prefix + key, replicas)
         return None if found is None else _stored(found, prefix)
 
     async def erase(self, run: str, *, whole: bool) -> None:

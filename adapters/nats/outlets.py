@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from offbook.actors.ports import Channel, Posted
 
-from .api import leader_get, publish, purge, subjects
+from .api import direct_get, fence, leader_get, newest, publish, purge, subjects
 from .batch import Batches
 from .link import Link
 from .names import Names
@@ -58,26 +59,39 @@ class NatsStreams:
         self._batches = batches
         self._watches: dict[Channel, _Watch] = {}
 
-    async def append(self, channel: Channel, data: bytes) -> int:
-        """Add a message and return its sequence."""
-        return await publish(self._link, self._names.channel(channel).encode(), data)
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
+        """Add a message and return its sequence. Raises as the port."""
+        headers = b"" if after is None else fence(after)
+        return await publish(self._link, self._names.channel(channel).encode(), data, headers)
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
         """Return the first messages after a sequence, in order."""
         settle = self._names.namespace.replicas > 1
         stream, subject = self._names.channel_stream(channel), self._names.channel(channel)
+        if limit == 1:
+            return await self._first(stream, {"seq": after + 1, "next_by_subj": subject}, settle)
         found = await self._batches.after(stream, subject, after, limit, settle=settle)
         return [Posted(message.seq, message.data) for message in found]
 
+    async def _first(self, stream: str, body: dict[str, Any], settle: bool) -> list[Posted]:  # noqa: FBT001
+        found = await direct_get(self._link, stream, body)
+        if found is None and settle:
+            found = await leader_get(self._link, stream, body)
+        return [] if found is None else [Posted(found.seq, found.data)]
+
     async def tail(self, channel: Channel) -> Posted | None:
         """Return the newest message, read from the leader."""
-        body = {"last_by_subj": self._names.channel(channel)}
-        found = await leader_get(self._link, self._names.channel_stream(channel), body)
+        stream, subject = self._names.channel_stream(channel), self._names.channel(channel)
+        found = await newest(self._link, stream, subject, self._names.namespace.replicas)
         return None if found is None else Posted(found.seq, found.data)
 
     async def names(self, run: str) -> list[str]:
         """Return the names of a run's streams that hold anything, sorted."""
-        found = await subjects(self._link, self._names.out, self._names.out_of(run))
+        under, replicas = self._names.out_of(run), self._names.namespace.replicas
+        # Most runs have none, and to be told the names costs the server far more.
+        if await newest(self._link, self._names.out, under, replicas) is None:
+            return []
+        found = await subjects(self._link, self._names.out, under)
         return sorted(subject.rpartition(".")[2] for subject in found)
 
     async def watch(self, channel: Channel, heard: Heard) -> Callable[[], None]:

@@ -11,6 +11,7 @@ from .api import (
     direct_get,
     fence,
     leader_get,
+    newest,
     publish,
     purge,
     stamp_of,
@@ -35,6 +36,7 @@ class NatsTable:
         self._batches = batches
         self._stream = f"KV_{names.table(table)}"
         self._prefix = f"$KV.{names.table(table)}."
+        self._replicas = names.namespace.replicas
 
     def _subject(self, key: str) -> str:
         return self._prefix + check_name("key", key)
@@ -45,8 +47,7 @@ class NatsTable:
         return None if found is None or is_marker(found.headers) else self._entry(found)
 
     async def _read(self, key: str) -> Message | None:
-        body = {"last_by_subj": self._subject(key)}
-        return await leader_get(self._link, self._stream, body)
+        return await newest(self._link, self._stream, self._subject(key), self._replicas)
 
     def _entry(self, message: Message) -> Entry:
         return Entry(message.subject[len(self._prefix) :], message.data, message.seq)

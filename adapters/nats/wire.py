@@ -18,6 +18,8 @@ from nats.aio.client import Client, Srv
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
+from .incoming import Incoming
+
 Handler = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with subject, reply, headers and data of a message, within the read loop."""
 
@@ -154,14 +156,25 @@ class Wire(Client):
                 if writer is not None:
                     writer.transport.abort()
 
+    async def _read_loop(self) -> None:
+        transport = self._transport
+        if isinstance(transport, TcpTransport) and transport._io_reader is not None:  # noqa: SLF001
+            fast = Incoming(self._ps, transport._io_reader, self._handle)  # noqa: SLF001
+            # Set on the one object: its class is asyncio's, and so is what calls it.
+            vars(transport._io_reader)["feed_data"] = fast.feed  # noqa: SLF001
+        await super()._read_loop()
+
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
+        self._handle(sid, subject, reply, headers or b"", data)
+
+    def _handle(self, sid: int, subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
         handler = self._handlers.get(sid)
         if handler is None:
             return
         try:
-            handler(subject, reply, headers or b"", data)
+            handler(subject, reply, headers, data)
         except Exception as error:  # noqa: BLE001  one message must not stop the read loop
             self._fault(error)
 

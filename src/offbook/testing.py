@@ -18,9 +18,10 @@ from offbook.actors.codec import Codec
 from offbook.actors.define import Step, Workflow, registry
 from offbook.actors.errors import InvalidOption, NotInRun
 from offbook.actors.frames import Cipher
-from offbook.actors.loading import run_info
+from offbook.actors.loading import Portion, has_blobs, run_info
+from offbook.actors.loading import replay as replay_records
 from offbook.actors.machine import Machine
-from offbook.actors.model import BlobRef, History
+from offbook.actors.model import BlobRef, Command, History
 from offbook.actors.options import Settings
 from offbook.actors.ports import Backend, Namespace, Observer
 from offbook.actors.run import Run, RunEvent
@@ -308,24 +309,22 @@ def replay(
     """
     head = history.head
     events = [event for record in history.records[:records] for event in record.events]
-    payloads = (value for event in events for value in event.data.values())
-    if isinstance(head.input, BlobRef) or any(isinstance(p, BlobRef) for p in payloads):
+    if isinstance(head.input, BlobRef) or any(map(has_blobs, events)):
         raise InvalidOption("history", head.run, "read with whole=True")
     info = run_info(head, head.attributes)
     attributes = dict(head.attributes)
     machine = Machine(workflow, info, head.input, head.seed, Codec(), attributes=attributes)
     machine.run_handle = partial(Run, None)
+    heard: Portion = []
+    ended: Command | None = None
+    for record in history.records[:records]:
+        if record.commands and record.commands[-1].kind == "terminated":
+            ended = record.commands[-1]
+            break
+        heard.append((record, [e for e in record.events if e.kind not in SILENT]))
     try:
-        for record in history.records[:records]:
-            last = record.commands[-1] if record.commands else None
-            if last is not None and last.kind == "terminated":
-                machine.ended = last
-                break
-            machine.expect(record.n, record.commands)
-            for event in record.events:
-                if event.kind not in SILENT:
-                    machine.feed(event, record.at)
-            machine.check()
+        replay_records(machine, heard)
+        machine.ended = ended or machine.ended
     finally:
         machine.evict()
     return machine

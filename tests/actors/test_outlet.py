@@ -26,19 +26,19 @@ STEP = Source("run", "s", 1, "x")
 class Gate:
     """Holds up, or loses the answers of, what is appended."""
 
-    def __init__(self, append: Callable[[Channel, bytes], Awaitable[int]]) -> None:
+    def __init__(self, append: Callable[[Channel, bytes, int | None], Awaitable[int]]) -> None:
         self.open = asyncio.Event()
         self.open.set()
         self.lost = 0
         self.refused = 0
         self._append = append
 
-    async def append(self, channel: Channel, data: bytes) -> int:
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
         await self.open.wait()
         if self.refused:
             self.refused -= 1
             raise ServerRefused("words", "no space is left")
-        seq = await self._append(channel, data)
+        seq = await self._append(channel, data, after)
         if self.lost:
             self.lost -= 1
             raise Unsure

@@ -3,17 +3,21 @@
 import asyncio
 import gc
 import random
+from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offbook.actors import feed, leaps
 from offbook.actors.chunks import CHUNKS, Message, Source
 from offbook.actors.feed import Past
+from offbook.actors.model import pack, unpack
 from offbook.actors.readers import Cursor, Entry, Gone, Reader, Shown
 from offbook.testing import run
-from support.channels import CHANNEL, Store, chunk, close, end, meaning, script, seal
+from support.channels import CHANNEL, Fences, Store, chunk, close, end, meaning, script, seal
 
 CHANCES = st.integers(0, 2**32).map(random.Random)
 
@@ -21,6 +25,15 @@ A1 = Source(CHANNEL.run, "a", 1, "x")
 A1_AGAIN = Source(CHANNEL.run, "a", 1, "y")
 A2 = Source(CHANNEL.run, "a", 2, "z")
 BODY = Source(CHANNEL.run)
+
+
+@pytest.fixture(autouse=True)
+def _short_leaps() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - a fixture
+    """Let readers pass over little, so that short scripts show what comes of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "_FIRST_PAGE", 2)
+        patch.setattr(leaps, "_NEAR", 1)
+        yield
 
 
 @dataclass
@@ -48,6 +61,7 @@ class Stage:
 
     def __init__(self, chance: random.Random | None = None) -> None:
         self.store = Store(chance)
+        self.fences = Fences(chance)
         self.over = False
 
     def reader(self, view: str = "effective", *, follow: bool = True) -> Reader:
@@ -58,7 +72,8 @@ class Stage:
 
     def say(self, *messages: Message, hole: int = 0) -> None:
         for message in messages:
-            self.store.add(message.to_bytes(CHANNEL), hole=hole)
+            marked = self.fences.mark(message, self.store.last + 1 + hole)
+            self.store.add(marked.to_bytes(CHANNEL), hole=hole)
 
     async def now(self, view: str = "effective", start: int | Cursor = 0) -> list[Entry]:
         reader = self.reader(view, follow=False)
@@ -376,3 +391,74 @@ def test_a_live_reader_keeps_nothing_of_what_it_has_read() -> None:
             assert isinstance(await coming, Shown)
 
     run(main())
+
+
+def long_channel(stretches: list[tuple[Source, int]]) -> Stage:
+    """Return a channel where writers follow each other, each with so many messages."""
+    stage = Stage()
+    following: dict[Source, int] = {}
+    for source, count in stretches:
+        first = following.get(source, 0)
+        following[source] = first + 3 * count
+        stage.say(*(chunk(source, i, 3) for i in range(first, first + 3 * count, 3)), hole=1)
+    stage.say(end())
+    return stage
+
+
+@pytest.mark.parametrize("start", [0, 1, 899, 1_201, 1_501, 2_100, 2_102, 2_103, -1, -700])
+def test_whoever_begins_at_an_index_reads_little_of_what_is_before_it(start: int) -> None:
+    async def main() -> None:
+        stage = long_channel([(A1, 300), (BODY, 1), (A2, 400), (BODY, 100), (A2, 200)])
+        every = [f"az{n}".encode() for n in range(1_800)] + [b"%d" % n for n in range(303)]
+        found = await stage.now(start=0)
+        assert sorted(values(found)) == sorted(every)
+        stage.store.read = 0
+        entries = stage.reader(follow=False).entries(start)
+        async with aclosing(entries):
+            first = await anext(entries, None)
+            assert first == next(iter(found[start:]), None)
+        assert stage.store.read < 400, "of 1,602 messages"
+
+    run(main())
+
+
+def test_a_cursor_far_down_goes_on_without_all_that_is_before_it() -> None:
+    async def main() -> None:
+        stage = long_channel([(A1, 300), (BODY, 200), (A1, 600)])
+        reader = stage.reader(follow=False)
+        known = [(entry, reader.cursor(entry)) async for entry in reader.entries(0)]
+        every = [entry for entry, _ in known]
+        for n in (10, 899, 1_400, 3_200):
+            stage.store.read = 0
+            assert (await stage.now(start=known[n][1]))[:5] == every[n + 1 :][:5]
+        assert stage.store.read < 300, "the last of them has little to read after it"
+
+    run(main())
+
+
+def test_what_is_passed_over_may_still_be_withdrawn() -> None:
+    async def main() -> None:
+        stage = long_channel([(BODY, 1), (A1, 100)])
+        stage.store.posted.pop()
+        reader = stage.reader()
+        async with aclosing(reader.entries(250)) as entries:
+            assert values([await anext(entries)]) == [b"ax247"]
+            copy = [await anext(entries) for _ in range(303 - 251)]
+            stage.say(chunk(A2, 0))
+            gone = await anext(entries)
+            assert isinstance(gone, Gone)
+            assert gone.indices == tuple(range(3, 303))
+            assert values([await anext(entries)]) == [b"az0"]
+        assert len(copy) == 52
+
+    run(main())
+
+
+def test_messages_of_former_times_say_less_and_are_read() -> None:
+    message = chunk(A1, 0, 2)
+    assert len(unpack(message.to_bytes(CHANNEL))) == 10
+    assert len(unpack(replace(message, since=7).to_bytes(CHANNEL))) == 11
+    for each in (message, replace(message, since=7)):
+        assert Message.from_bytes(CHANNEL, each.to_bytes(CHANNEL)) == each
+    with pytest.raises(ValueError, match="not a chunk"):
+        Message.from_bytes(CHANNEL, pack([*unpack(message.to_bytes(CHANNEL)), 1, 2]))

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from offbook.actors.chunks import CHUNKS, CLOSE, END, SEAL, Message, Source
-from offbook.actors.ports import Channel, Posted
+from offbook.actors.ports import Channel, Posted, Refused
 
 CHANNEL = Channel("words", "run")
 
@@ -57,6 +57,24 @@ class Writer:
             self._closes = False
             self._last = close(self.source, self._next)
         return self._last
+
+
+class Fences:
+    """Marks what writers send behind their own messages, as their pipes do."""
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self._chance = chance
+        self._last: Source | None = None
+        self._since = 0
+
+    def mark(self, message: Message, seq: int) -> Message:
+        """Return the message that is stored with this sequence."""
+        source = message.source if message.kind in (CHUNKS, CLOSE) else None
+        sure = self._chance is None or self._chance.random() < 0.9
+        if source is not None and source == self._last and sure:
+            return replace(message, since=self._since)
+        self._last, self._since = source, seq
+        return message
 
 
 @dataclass
@@ -170,13 +188,18 @@ class Store:
     def __init__(self, unreliable: random.Random | None = None) -> None:
         self.posted: list[Posted] = []
         self.pages = 0
+        self.read = 0
         self.listeners: list[Heard] = []
         self._chance = unreliable
         self._late: list[tuple[Posted, int]] = []
 
+    @property
+    def last(self) -> int:
+        return self.posted[-1].seq if self.posted else 0
+
     def add(self, data: bytes, *, hole: int = 0) -> Posted:
         """Append a message, and tell of it as a network would."""
-        before = self.posted[-1].seq if self.posted else 0
+        before = self.last
         posted = Posted(before + 1 + hole, data)
         self.posted.append(posted)
         for hint in self._hints(posted, before):
@@ -202,14 +225,18 @@ class Store:
             hints.append(self._late.pop())
         return hints
 
-    async def append(self, channel: Channel, data: bytes) -> int:
+    async def append(self, channel: Channel, data: bytes, after: int | None = None) -> int:
         assert channel == CHANNEL
+        if after is not None and after != self.last:
+            raise Refused("others wrote meanwhile")
         return self.add(data).seq
 
     async def page(self, channel: Channel, after: int, limit: int) -> list[Posted]:
         assert channel == CHANNEL
         self.pages += 1
-        return [posted for posted in self.posted if posted.seq > after][:limit]
+        found = [posted for posted in self.posted if posted.seq > after][:limit]
+        self.read += len(found)
+        return found
 
     async def tail(self, channel: Channel) -> Posted | None:
         assert channel == CHANNEL
