@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Generic, TypeAlias, Unpack
 
 from typing_extensions import TypeVar
@@ -116,6 +117,9 @@ class Agent(Generic[T]):
             tool.name: tool_step(name, tool) for tool in self.tools if not tool.inline
         }
         self.heard = heard_step(name, self._home)
+        successors = [tool.handoff for tool in self.tools if tool.handoff is not None]
+        later = (agent._outputs for agent in successors)  # noqa: SLF001
+        self._outputs = reduce(_or, later, self.output.type)
         self._workflow = self._make_workflow()
         self._chat = self._make_chat(chat or ChatOptions())
 
@@ -235,7 +239,7 @@ class Agent(Generic[T]):
             return await self.run(messages, stream=stream)
 
         result: Any = AgentResult  # of a type that is known only now
-        invoke.__annotations__["return"] = result[self.output.type]
+        invoke.__annotations__["return"] = result[self._outputs]
         return workflow(name=self.name)(at_home(invoke, self._home, self.name))
 
     def _make_chat(self, options: ChatOptions) -> Workflow[..., ChatState]:
@@ -244,6 +248,10 @@ class Agent(Generic[T]):
 
         name = f"{self.name}.chat"
         return workflow(name=name)(at_home(chat, self._home, name))
+
+
+def _or(one: Any, other: Any) -> Any:  # noqa: ANN401 - types known only now
+    return one | other
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -162,8 +162,8 @@ class Chat:
             loop.incoming = partial(self._joining, number)
         await self._note(number, "begun", said)
         state = await self._played(loop)
-        if state == "stopped":
-            loop.give_up(await self._agent.heard(name))
+        if state != "done":
+            loop.give_up(await self._agent.heard(name) if state == "stopped" else "")
         await stream(name).close()
         usage = self._state.usage + loop.usage
         self._state = replace(self._state, messages=tuple(loop.messages), turns=number, usage=usage)
