@@ -119,7 +119,7 @@ class Agent(Generic[T]):
         self.heard = heard_step(name, self._home)
         successors = [tool.handoff for tool in self.tools if tool.handoff is not None]
         later = (agent._outputs for agent in successors)  # noqa: SLF001
-        self._outputs = reduce(_or, later, self.output.type)
+        self._outputs: Any = reduce(_or, later, self.output.type)
         self._workflow = self._make_workflow()
         self._chat = self._make_chat(chat or ChatOptions())
 
