@@ -82,3 +82,22 @@ class McpServerFailed(OffbookError):
             f"the MCP server {self.server!r} failed: {self.message}; see that its command, or its "
             "url and headers, are right and that it runs"
         )
+
+
+@register
+@dataclass(eq=False)
+class TurnFailed(OffbookError):
+    """A turn of a conversation ended with an error; the conversation goes on.
+
+    `number` is the turn's, `reason` what those who watch were told.
+    """
+
+    code = "turn-failed"
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.number} failed: {self.reason}; the conversation goes on: mend the cause, "
+            "and say it again"
+        )

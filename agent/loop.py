@@ -164,6 +164,7 @@ class Loop(Generic[T]):
                 f"{spent}: may {self.agent.name} use as much again?",
                 f"budget-{self._questions}",
                 self._voice,
+                permission=True,
             )
             if not answer or not answer.ok:
                 return False
@@ -298,7 +299,7 @@ class Loop(Generic[T]):
         if tool.approval is None:
             return ""
         asked = f"May {self.agent.name} use {tool.name}?"
-        answer = await tool.approval.ask(asked, call.id, self._voice, call)
+        answer = await tool.approval.ask(asked, call.id, self._voice, call, permission=True)
         if answer is not None and answer.ok:
             return ""
         await self._voice.say({"type": "tool-output-denied", "toolCallId": call.id})

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import pytest
 
 from offbook import step
-from offbook.agent import Agent, Conversation, Message, ModelRequest, ToolResult, Usage, tool
+from offbook.agent import (
+    Agent,
+    Conversation,
+    Message,
+    ModelRequest,
+    ToolResult,
+    TurnFailed,
+    Usage,
+    tool,
+)
 from offbook.agent.models import Scripted, call
 from offbook.testing import Environment
 from support.hearing import close_gates, gate
@@ -70,7 +79,8 @@ async def test_a_stop_keeps_what_the_other_tools_had_done() -> None:
 async def test_a_turn_that_failed_at_a_tool_leaves_no_call_without_a_result() -> None:
     async with Environment() as env:
         talk = Conversation(env.client, shop, "burnt")
-        await (await talk.send("burn")).text()
+        with pytest.raises(TurnFailed, match="turn 1 failed: RuntimeError: on fire"):
+            await (await talk.send("burn")).text()
         second = await talk.send("And?")
         assert await second.text() == "{'burn': 'RuntimeError: on fire'}"
 
