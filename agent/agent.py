@@ -14,8 +14,9 @@ from offbook import InvalidOption, Retry, Step, Workflow, workflow
 from .asking import Ask, model_step
 from .budget import Budget
 from .chat import Chat, ChatOptions, ChatState, heard_step
+from .checks import check_agent, check_callbacks, check_place
 from .handing import agent_tool
-from .home import at_home, caller
+from .home import at_home, settle
 from .loop import Loop
 from .messages import Message, ModelRequest, Settings, Text
 from .models.base import Model
@@ -60,7 +61,8 @@ class Agent(Generic[T]):
             `on_step_finish`, `on_finish`: called in the workflow's body.
 
     Raises:
-        InvalidOption: Two tools have one name, or a tool cannot be one.
+        InvalidOption: Two tools have one name, or a tool cannot be one; an option is not known or
+            cannot be so; another line of the module has made an agent of this name.
         DuplicateName: A step or workflow has one of the agent's names.
     """
 
@@ -88,7 +90,8 @@ class Agent(Generic[T]):
         **callbacks: Unpack[Callbacks],
     ) -> None:
         self.name = name
-        self._home = caller()
+        check_agent({"": model, **(models or {})}, max_steps, output_retries, callbacks)
+        self._home = settle(name)
         self.model = model
         self.models = dict(models or {})
         self.instructions = instructions
@@ -159,6 +162,8 @@ class Agent(Generic[T]):
             ModelError: the model's vendor refused, or failed for too long.
             OutputInvalid: the answer is not of the output's type.
         """
+        check_callbacks(callbacks)
+        check_place(self.name, stream)
         own = self.options
         chosen = settings or own.settings
         options = replace(

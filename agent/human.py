@@ -11,6 +11,7 @@ from typing import Any
 
 from offbook import InvalidOption, current_run, hook, webhook
 
+from .checks import positive
 from .home import now
 from .messages import ToolCall
 from .parts import Part, Voice
@@ -75,8 +76,13 @@ class Human:
         """Check it.
 
         Raises:
-            InvalidOption: the token holds braces that are not `{run}` or `{call}`.
+            InvalidOption: the token holds braces that are not `{run}` or `{call}`, or is given with
+                a url, which has one of its own; the timeout is below 0.
         """
+        if self.url is not None and self.token is not None:
+            raise InvalidOption("token", self.token, "left out where there is a url")
+        if self.timeout is not None:
+            positive("timeout", _seconds(self.timeout), 0)
         try:
             (self.token or "").format(run="", call="")
         except (LookupError, ValueError, AttributeError):
@@ -110,8 +116,7 @@ class Human:
         return answer
 
     async def _wait(self, place: _Place) -> Answer | None:
-        limit = self.timeout
-        seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+        seconds = None if self.timeout is None else _seconds(self.timeout)
         try:
             async with asyncio.timeout(seconds):
                 return await place.answer()
@@ -134,6 +139,10 @@ class Human:
         token = self.token and self.token.format(run=current_run().id, call=key)
         async with hook(kind, token=token, once=True) as open_:
             yield _Place(open_.token, None, lambda: _given(open_))
+
+
+def _seconds(wait: Duration) -> float:
+    return wait.total_seconds() if isinstance(wait, timedelta) else wait
 
 
 @dataclass(frozen=True, slots=True)

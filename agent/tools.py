@@ -220,7 +220,7 @@ def _tool_of(given: object) -> Tool:
         return _made_of(flow.fn, partial(_child, flow))
     if callable(given):
         return tool(given)
-    raise InvalidOption("tools", given, "tools or functions")
+    raise InvalidOption("tools", given, "tools or functions; of an agent, what as_tool() returns")
 
 
 def _made_of(fn: Callable[..., Any], call: Callable[..., Awaitable[Any]]) -> Tool:
