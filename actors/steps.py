@@ -121,6 +121,7 @@ class Outcome:
 class Execution:
     """A running attempt: its limits, its last heartbeat, and the way to cancel it.
 
+    `begun`: its task runs; `inside`: in the body.
     `kept`: the detail of a heartbeat, of this attempt or an earlier one, lies outside of the
     process; `keeping` is the task that puts it there. `lost`: how many workers died with it before.
     `context` and `arguments` may be there ahead of the attempt. `wait`: it holds its run in memory
@@ -130,6 +131,7 @@ class Execution:
     assignment: Assignment
     task: "asyncio.Task[Any] | None" = None
     begun: bool = False
+    inside: bool = False
     cancelling: bool = False
     limit: asyncio.Timeout | None = None
     expires: float | None = None
@@ -152,8 +154,9 @@ class Execution:
         """Ask the body to stop: it gets CancelledError with the reason."""
         if not self.cancelling:
             self.cancelling = True
-            # A task that is cancelled before it began would never say how it ended.
-            if self.task is not None and self.begun:
+            # Before its body, and while what came of it is written down, nothing is to be
+            # interrupted: the attempt would never say how it ended.
+            if self.task is not None and self.inside:
                 self.task.cancel(reason)
 
 
@@ -315,7 +318,13 @@ class StepActor:
             args, kwargs = await self._arguments(execution, definition)
         except (OffbookError, TypeError, ValueError) as error:
             return Outcome("failed", error=error)
-        return await self._ended(execution, definition, args, kwargs)
+        if execution.cancelling:
+            return Outcome("cancelled")
+        execution.inside = True
+        try:
+            return await self._ended(execution, definition, args, kwargs)
+        finally:
+            execution.inside = False
 
     async def _ended(
         self,

@@ -7,7 +7,7 @@ from .agent import Agent
 from .budget import Budget, Price
 from .chat import ChatOptions, ChatState, Said
 from .conversation import Conversation, Turn
-from .errors import ModelError, OutputInvalid
+from .errors import McpServerFailed, ModelError, OutputInvalid, TurnFailed
 from .handing import handoff
 from .human import Answer, Human, Question, ask_human
 from .mcp import McpTools
@@ -43,6 +43,7 @@ __all__ = [
     "File",
     "Found",
     "Human",
+    "McpServerFailed",
     "McpTools",
     "Message",
     "ModelError",
@@ -64,6 +65,7 @@ __all__ = [
     "ToolSpec",
     "Toolset",
     "Turn",
+    "TurnFailed",
     "Usage",
     "ask_human",
     "handoff",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Generic, TypeAlias, Unpack
 
 from typing_extensions import TypeVar
@@ -13,8 +14,9 @@ from offbook import InvalidOption, Retry, Step, Workflow, workflow
 from .asking import Ask, model_step
 from .budget import Budget
 from .chat import Chat, ChatOptions, ChatState, heard_step
+from .checks import check_agent, check_callbacks, check_place
 from .handing import agent_tool
-from .home import at_home, caller
+from .home import at_home, settle
 from .loop import Loop
 from .messages import Message, ModelRequest, Settings, Text
 from .models.base import Model
@@ -59,7 +61,8 @@ class Agent(Generic[T]):
             `on_step_finish`, `on_finish`: called in the workflow's body.
 
     Raises:
-        InvalidOption: Two tools have one name, or a tool cannot be one.
+        InvalidOption: Two tools have one name, or a tool cannot be one; an option is not known or
+            cannot be so; another line of the module has made an agent of this name.
         DuplicateName: A step or workflow has one of the agent's names.
     """
 
@@ -87,7 +90,8 @@ class Agent(Generic[T]):
         **callbacks: Unpack[Callbacks],
     ) -> None:
         self.name = name
-        self._home = caller()
+        check_agent({"": model, **(models or {})}, max_steps, output_retries, callbacks)
+        self._home = settle(name)
         self.model = model
         self.models = dict(models or {})
         self.instructions = instructions
@@ -116,6 +120,9 @@ class Agent(Generic[T]):
             tool.name: tool_step(name, tool) for tool in self.tools if not tool.inline
         }
         self.heard = heard_step(name, self._home)
+        successors = [tool.handoff for tool in self.tools if tool.handoff is not None]
+        later = (agent._outputs for agent in successors)  # noqa: SLF001
+        self._outputs: Any = reduce(_or, later, self.output.type)
         self._workflow = self._make_workflow()
         self._chat = self._make_chat(chat or ChatOptions())
 
@@ -155,6 +162,8 @@ class Agent(Generic[T]):
             ModelError: the model's vendor refused, or failed for too long.
             OutputInvalid: the answer is not of the output's type.
         """
+        check_callbacks(callbacks)
+        check_place(self.name, stream)
         own = self.options
         chosen = settings or own.settings
         options = replace(
@@ -235,7 +244,7 @@ class Agent(Generic[T]):
             return await self.run(messages, stream=stream)
 
         result: Any = AgentResult  # of a type that is known only now
-        invoke.__annotations__["return"] = result[self.output.type]
+        invoke.__annotations__["return"] = result[self._outputs]
         return workflow(name=self.name)(at_home(invoke, self._home, self.name))
 
     def _make_chat(self, options: ChatOptions) -> Workflow[..., ChatState]:
@@ -244,6 +253,10 @@ class Agent(Generic[T]):
 
         name = f"{self.name}.chat"
         return workflow(name=name)(at_home(chat, self._home, name))
+
+
+def _or(one: Any, other: Any) -> Any:  # noqa: ANN401 - types known only now
+    return one | other
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -67,18 +67,22 @@ class Purse:
         self.cost = 0.0
         self._grants = 1
 
-    def pay(self, model: str, usage: Usage) -> None:
-        """Take what a call of a model has used.
+    def check(self, model: str) -> None:
+        """Make sure that what a model costs is known, before anything is paid for.
 
         Raises:
             InvalidOption: the budget is in money, and the model has no price.
         """
+        if self.budget.cost is not None and model not in self.budget.prices:
+            wanted = f"prices with one for the model {model!r}"
+            raise InvalidOption("budget.prices", sorted(self.budget.prices), wanted)
+
+    def pay(self, model: str, usage: Usage) -> None:
+        """Take what a call of a model has used."""
         self.usage += usage
         price = self.budget.prices.get(model)
         if price is not None:
             self.cost += price.of(usage)
-        elif self.budget.cost is not None:
-            raise InvalidOption("budget.prices", sorted(self.budget.prices), f"one of {model!r}")
 
     @property
     def spent(self) -> str:

@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from offbook import (
     Hook,
+    InvalidOption,
     Reset,
     Step,
     continue_as_new,
@@ -21,6 +22,7 @@ from offbook import (
     stream,
 )
 
+from .checks import positive
 from .home import at_home
 from .loop import Loop
 from .messages import File, Message, Text, Usage
@@ -82,6 +84,18 @@ class ChatOptions:
     busy: Busy = "queue"
     history: int = 50_000
     turns: int = 50
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            InvalidOption: there is no such way to be busy, or a number is too small.
+        """
+        known = get_args(Busy)
+        if self.busy not in known:
+            raise InvalidOption("busy", self.busy, f"one of {', '.join(known)}")
+        positive("turns", self.turns, 1)
+        positive("history", self.history, 0)
 
 
 def chat_token(conversation: str) -> str:
@@ -162,8 +176,8 @@ class Chat:
             loop.incoming = partial(self._joining, number)
         await self._note(number, "begun", said)
         state = await self._played(loop)
-        if state == "stopped":
-            loop.give_up(await self._agent.heard(name))
+        if state != "done":
+            loop.give_up(await self._agent.heard(name) if state == "stopped" else "")
         await stream(name).close()
         usage = self._state.usage + loop.usage
         self._state = replace(self._state, messages=tuple(loop.messages), turns=number, usage=usage)

@@ -12,6 +12,7 @@ from offbook import Client, HookNotFound, Reset, Run, RunNotFound, Stream
 
 from .agent import Agent
 from .chat import TURNS, ChatState, Said, chat_token, turn_stream
+from .errors import TurnFailed
 from .messages import File
 
 _LOOK_SECONDS = 0.1
@@ -30,11 +31,18 @@ class Turn:
         return self.run.stream(turn_stream(self.number))
 
     async def text(self) -> str:
-        """Wait for the end of the turn, and return the words of its last answer."""
+        """Wait for the end of the turn, and return the words of its last answer.
+
+        Raises:
+            TurnFailed: it ended with an error, as of a model that refuses. Of a turn that was
+                stopped, the words are those until then.
+        """
         words: list[tuple[int, str]] = []
         async for chunk in self.stream.chunks():
             if isinstance(chunk, Reset):
                 words = [one for one in words if one[0] not in chunk.indices]
+            elif chunk.value["type"] == "error":
+                raise TurnFailed(self.number, chunk.value["errorText"])
             elif chunk.value["type"] == "start-step":
                 words.clear()
             elif chunk.value["type"] == "text-delta":

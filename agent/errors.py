@@ -63,3 +63,41 @@ class OutputInvalid(OffbookError):
             f"the answer of {self.agent!r} is not of its output's type: {self.reason}; say in the "
             "instructions what is wanted, allow more `output_retries`, or use another model"
         )
+
+
+@register
+@dataclass(eq=False)
+class McpServerFailed(OffbookError):
+    """An MCP server could not be reached, died, or did not answer as such a server does.
+
+    `server` is the name of its tool set, `message` what went wrong, without its address.
+    """
+
+    code = "mcp-server-failed"
+    server: str
+    message: str
+
+    def __str__(self) -> str:
+        return (
+            f"the MCP server {self.server!r} failed: {self.message}; see that its command, or its "
+            "url and headers, are right and that it runs"
+        )
+
+
+@register
+@dataclass(eq=False)
+class TurnFailed(OffbookError):
+    """A turn of a conversation ended with an error; the conversation goes on.
+
+    `number` is the turn's, `reason` what those who watch were told.
+    """
+
+    code = "turn-failed"
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.number} failed: {self.reason}; the conversation goes on: mend the cause, "
+            "and say it again"
+        )

@@ -11,6 +11,7 @@ from typing import Any
 
 from offbook import InvalidOption, current_run, hook, webhook
 
+from .checks import positive
 from .home import now
 from .messages import ToolCall
 from .parts import Part, Voice
@@ -23,6 +24,18 @@ class Answer:
     """What a person says: yes or no, and words. It is what the hook or webhook takes."""
 
     ok: bool = True
+    text: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person says where something is to be allowed: `ok` has to be said.
+
+    An `Answer` fits; a body that says it in other words does not, and is refused.
+    """
+
+    ok: bool
     text: str = ""
     by: str = ""
 
@@ -63,36 +76,47 @@ class Human:
         """Check it.
 
         Raises:
-            InvalidOption: the token holds braces that are not `{run}` or `{call}`.
+            InvalidOption: the token holds braces that are not `{run}` or `{call}`, or is given with
+                a url, which has one of its own; the timeout is below 0.
         """
+        if self.url is not None and self.token is not None:
+            raise InvalidOption("token", self.token, "left out where there is a url")
+        if self.timeout is not None:
+            positive("timeout", _seconds(self.timeout), 0)
         try:
             (self.token or "").format(run="", call="")
         except (LookupError, ValueError, AttributeError):
             raise InvalidOption("token", self.token, "braces around `run` or `call` only") from None
 
     async def ask(
-        self, text: str, key: str, voice: Voice, call: ToolCall | None = None
+        self,
+        text: str,
+        key: str,
+        voice: Voice,
+        call: ToolCall | None = None,
+        *,
+        permission: bool = False,
     ) -> Answer | None:
         """Ask, and return the answer; None where nobody gave one in time.
 
-        key: names the question in the run, for those who watch.
+        key: names the question in the run, for those who watch. permission: something is to be
+        allowed, so that only an answer counts which says yes or no.
         """
-        async with self._open(key) as place:
+        async with self._open(key, Verdict if permission else Answer) as place:
             question = Question(text, place.token, place.url, call, self._expires())
             await voice.say(*_asked(question, key))
-            if self.notify is not None:
-                await settled(self.notify(question))
             try:
+                if self.notify is not None:
+                    await settled(self.notify(question))
                 answer = await self._wait(place)
-            except asyncio.CancelledError:
+            except (Exception, asyncio.CancelledError):
                 await voice.say(_shown(question, key, "withdrawn"))
                 raise
         await voice.say(_over(question, key, answer))
         return answer
 
     async def _wait(self, place: _Place) -> Answer | None:
-        limit = self.timeout
-        seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+        seconds = None if self.timeout is None else _seconds(self.timeout)
         try:
             async with asyncio.timeout(seconds):
                 return await place.answer()
@@ -107,14 +131,18 @@ class Human:
         return now() + wait
 
     @asynccontextmanager
-    async def _open(self, key: str) -> AsyncGenerator[_Place]:
+    async def _open(self, key: str, kind: type[Any]) -> AsyncGenerator[_Place]:
         if self.url is not None:
-            async with webhook(Answer, base=self.url, once=True) as link:
+            async with webhook(kind, base=self.url, once=True) as link:
                 yield _Place(link.token, link.url, lambda: _posted(link))
             return
         token = self.token and self.token.format(run=current_run().id, call=key)
-        async with hook(Answer, token=token, once=True) as open_:
+        async with hook(kind, token=token, once=True) as open_:
             yield _Place(open_.token, None, lambda: _given(open_))
+
+
+def _seconds(wait: Duration) -> float:
+    return wait.total_seconds() if isinstance(wait, timedelta) else wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +153,15 @@ class _Place:
 
 
 async def _posted(link: Any) -> Answer:  # noqa: ANN401 - a webhook of answers
-    answer: Answer = (await link).payload
-    return answer
+    return _answer((await link).payload)
 
 
 async def _given(place: Any) -> Answer:  # noqa: ANN401 - a hook of answers
-    answer: Answer = await place
-    return answer
+    return _answer(await place)
+
+
+def _answer(said: Answer | Verdict) -> Answer:
+    return Answer(said.ok, said.text, said.by)
 
 
 def _asked(question: Question, key: str) -> list[Part]:

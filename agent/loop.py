@@ -18,7 +18,7 @@ from .parts import FINISH_STEP, Voice, finish, output_error
 from .plan import AgentResult, AgentStep, End, Options, Plan, ToolFinished, prepared, settled
 from .signature import BadArguments
 from .tools import Tool, ToolContext
-from .using import LOUD, Use, failure_text, used
+from .using import Use, failure_text, is_loud, used
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -44,25 +44,26 @@ class Loop(Generic[T]):
         self._output: T | None = None
         self._wrong = 0
         self._questions = 0
+        self._asking = False
+        self._results: dict[str, ToolResult] = {}
 
     @property
     def usage(self) -> Usage:
         """What has been used so far."""
         return self._purse.usage
 
-    def give_up(self, said: str) -> None:
-        """After a cancel: make the messages such that the conversation can go on.
+    def give_up(self, said: str = "") -> None:
+        """After a cancel or an error: make the messages such that the conversation can go on.
 
         said: what of an answer was said that is not recorded.
         """
         last = self.messages[-1] if self.messages else None
-        if last is not None and last.role == "assistant":
-            open_ = [
-                ToolResult(call.id, call.name, "it was interrupted", failed=True)
-                for call in last.tool_calls
-            ]
-            self.messages += [Message("tool", tuple(open_))] if open_ else []
-        elif said:
+        calls = last.tool_calls if last is not None and last.role == "assistant" else ()
+        if calls:
+            # No vendor takes a call without a result. What was done is not to be done again.
+            known = [self._results.get(call.id) or _unfinished(call) for call in calls]
+            self.messages.append(Message("tool", tuple(known)))
+        elif said and self._asking:
             self.messages.append(Message.assistant(f"{said} [interrupted]"))
 
     async def run(self) -> AgentResult[T]:
@@ -99,7 +100,12 @@ class Loop(Generic[T]):
         await self._take_over()
         end: End | None = None
         while end is None:
+            agent = self.agent
             end = await self._step(plan)
+            if self.agent is not agent:
+                # What was planned for the one before is not for the one that goes on.
+                own = self.agent.options.settings
+                plan = plan.but(model="", settings=own, instructions=None, tools=None)
         result = self._result(end)
         await self._voice.say(finish(end, result.usage))
         await self._options.call("on_finish", result)
@@ -158,6 +164,7 @@ class Loop(Generic[T]):
                 f"{spent}: may {self.agent.name} use as much again?",
                 f"budget-{self._questions}",
                 self._voice,
+                permission=True,
             )
             if not answer or not answer.ok:
                 return False
@@ -189,6 +196,9 @@ class Loop(Generic[T]):
             self._voice.name,
             opening=not self.steps,
         )
+        name = self.agent.model_of(plan.model).name
+        self._purse.check(name)
+        self._asking = True
         try:
             response = await self.agent.ask(ask)
         except (FatalError, RetryableError) as error:
@@ -196,17 +206,18 @@ class Loop(Generic[T]):
             if isinstance(error.__cause__, ModelError):
                 raise error.__cause__ from None
             raise
-        self._purse.pay(self.agent.model_of(plan.model).name, response.usage)
+        self._asking = False
         self.messages.append(response.message)
+        self._purse.pay(name, response.usage)
         return response
 
     async def _after(self, step: AgentStep) -> End | None:
         """Return why the call has ended, or None where the model is asked again."""
         if not step.tool_calls:
             return self._answered(step)
-        for call in step.tool_calls:
-            tool = self._tools.get(call.name)
-            if tool is not None and tool.handoff is not None:
+        for result in step.results:
+            tool = self._tools.get(result.name)
+            if not result.failed and tool is not None and tool.handoff is not None:
                 self.agent = tool.handoff
                 await self._take_over()
                 break
@@ -231,6 +242,7 @@ class Loop(Generic[T]):
 
     async def _use_all(self, calls: Sequence[ToolCall], plan: Plan) -> tuple[ToolResult, ...]:
         """Use tools side by side; an error that is not the model's ends them all."""
+        self._results = {}
         tasks = [asyncio.create_task(self._use(call, plan)) for call in calls]
         try:
             return tuple(await asyncio.gather(*tasks))
@@ -243,7 +255,7 @@ class Loop(Generic[T]):
 
     async def _use(self, call: ToolCall, plan: Plan) -> ToolResult:
         await self._options.call("on_tool_start", call)
-        result = await self._result_of(call, plan)
+        result = self._results[call.id] = await self._result_of(call, plan)
         await self._options.call("on_tool_finish", ToolFinished(call, result))
         return result
 
@@ -268,7 +280,9 @@ class Loop(Generic[T]):
                 raise
             return await self._failed(call, "it was cancelled")  # by itself, and nobody else is
         except (Exception, SystemExit) as error:  # whoever calls sys.exit ends a tool, no run
-            if tool.on_error == "raise" or isinstance(error, LOUD):
+            if tool.on_error == "raise" or is_loud(error):
+                text = failure_text(error)
+                self._results[call.id] = ToolResult(call.id, call.name, text, failed=True)
                 raise
             return await self._failed(call, failure_text(error))
 
@@ -285,7 +299,7 @@ class Loop(Generic[T]):
         if tool.approval is None:
             return ""
         asked = f"May {self.agent.name} use {tool.name}?"
-        answer = await tool.approval.ask(asked, call.id, self._voice, call)
+        answer = await tool.approval.ask(asked, call.id, self._voice, call, permission=True)
         if answer is not None and answer.ok:
             return ""
         await self._voice.say({"type": "tool-output-denied", "toolCallId": call.id})
@@ -296,3 +310,7 @@ class Loop(Generic[T]):
     async def _failed(self, call: ToolCall, text: str) -> ToolResult:
         await self._voice.say(output_error(call.id, text))
         return ToolResult(call.id, call.name, text, failed=True)
+
+
+def _unfinished(call: ToolCall) -> ToolResult:
+    return ToolResult(call.id, call.name, "it was interrupted", failed=True)

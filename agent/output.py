@@ -6,11 +6,16 @@ import re
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from .signature import BadArguments, explained
 
 T = TypeVar("T")
 _FENCED = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?```\s*$", re.DOTALL)
+
+
+class _Envelope(TypedDict, Generic[T]):
+    value: T
 
 
 class Output(Generic[T]):
@@ -22,6 +27,8 @@ class Output(Generic[T]):
         self._wrapped = False
         if self.type is not str:
             self._adapter: TypeAdapter[Any] = TypeAdapter(self.type)
+            envelope: Any = _Envelope  # of a type that is known only now
+            self._envelope: TypeAdapter[Any] = TypeAdapter(envelope[self.type])
             self.schema = self._schema()
 
     def _schema(self) -> dict[str, Any]:
@@ -51,7 +58,5 @@ class Output(Generic[T]):
     def _read(self, text: str) -> T:
         if not self._wrapped:
             return cast("T", self._adapter.validate_json(text))
-        whole = TypeAdapter(dict[str, Any]).validate_json(text)
-        if "value" not in whole:
-            raise BadArguments("value: Field required")
-        return cast("T", self._adapter.validate_python(whole["value"]))
+        # As JSON to its end: a strict type takes a date as text from JSON alone.
+        return cast("T", self._envelope.validate_json(text)["value"])

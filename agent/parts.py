@@ -11,6 +11,7 @@ from offbook import stream
 
 from .messages import File, ModelResponse, Reasoning, Text, ToolCall, Usage
 from .models.base import Completed, ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from .texts import holdable
 
 Part: TypeAlias = dict[str, Any]
 
@@ -110,7 +111,7 @@ def input_available(call: ToolCall) -> Part:
     except ValueError:
         wrong = {"input": call.arguments, "errorText": "the arguments are no JSON"}
         return {"type": "tool-input-error", **known, **wrong}
-    return {"type": "tool-input-available", **known, "input": found}
+    return {"type": "tool-input-available", **known, "input": holdable(found)}
 
 
 def output_available(call: str, output: Any) -> Part:  # noqa: ANN401 - JSON data

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -19,7 +20,7 @@ from offbook import InvalidOption, Retry, Step, Workflow, start
 from .messages import ToolCall, ToolSpec
 from .parts import Voice, output_available
 from .signature import Signature, hinted
-from .texts import whole
+from .texts import holdable
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -29,6 +30,9 @@ Duration: TypeAlias = timedelta | float
 OnError: TypeAlias = Literal["tell", "raise"]
 Handler: TypeAlias = "Callable[[dict[str, Any], ToolContext], Awaitable[Any]]"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Not the loop's own threads: tools that block would keep all else that needs one, names of hosts
+# included, from the whole worker.
+_THREADS = ThreadPoolExecutor(32, thread_name_prefix="offbook-tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +179,19 @@ async def _call(
 ) -> Any:  # noqa: ANN401 - a tool returns what it likes
     given = arguments if known is None else {**arguments, known: context}
     if threaded and not inspect.iscoroutinefunction(inspect.unwrap(hinted(fn))):
-        found = await asyncio.to_thread(fn, **given)
+        run, loop = copy_context().run, asyncio.get_running_loop()
+        found = await loop.run_in_executor(_THREADS, lambda: run(_in_thread, fn, given))
     else:
         found = fn(**given)
     return await found if inspect.isawaitable(found) else found
+
+
+def _in_thread(fn: Callable[..., Any], given: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+    try:
+        return fn(**given)
+    except StopIteration as error:
+        # As a coroutine does. No future can hold it, so that nobody would hear of the end.
+        raise RuntimeError("a tool raised StopIteration") from error
 
 
 def tools_of(given: Iterable[Tool | Callable[..., Any]]) -> tuple[Tool, ...]:
@@ -207,7 +220,7 @@ def _tool_of(given: object) -> Tool:
         return _made_of(flow.fn, partial(_child, flow))
     if callable(given):
         return tool(given)
-    raise InvalidOption("tools", given, "tools or functions")
+    raise InvalidOption("tools", given, "tools or functions; of an agent, what as_tool() returns")
 
 
 def _made_of(fn: Callable[..., Any], call: Callable[..., Awaitable[Any]]) -> Tool:
@@ -229,7 +242,7 @@ async def _child(workflow: Workflow[..., Any], **arguments: Any) -> Any:  # noqa
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON data
     """Return a value as JSON can hold it; bytes and what else JSON lacks become text."""
     ordered = _ordered(value)
-    return _held(pydantic_core.to_jsonable_python(ordered, bytes_mode="base64", fallback=str))
+    return holdable(pydantic_core.to_jsonable_python(ordered, bytes_mode="base64", fallback=str))
 
 
 def _ordered(value: object) -> object:
@@ -247,17 +260,3 @@ def _ordered(value: object) -> object:
 
 def _rank(item: object) -> float:
     return item if isinstance(item, int | float) else 0
-
-
-def _held(value: object) -> Any:  # noqa: ANN401 - JSON data
-    """Return JSON data without the numbers and halves of signs that JSON cannot hold."""
-    if isinstance(value, str):
-        return whole(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, list):
-        return [_held(item) for item in cast("list[object]", value)]
-    if isinstance(value, dict):
-        held = cast("dict[str, object]", value)
-        return {whole(key): _held(item) for key, item in held.items()}
-    return value

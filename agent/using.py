@@ -8,6 +8,7 @@ from typing import Any
 from offbook import (
     ConfigurationError,
     FatalError,
+    InvalidOption,
     NotInRun,
     NotInWorkflowBody,
     RetryableError,
@@ -27,7 +28,7 @@ from .signature import BadArguments
 from .texts import whole
 from .tools import Tool, ToolContext, plain
 
-LOUD = (
+_LOUD = (
     ConfigurationError,
     NotInRun,
     NotInWorkflowBody,
@@ -37,9 +38,16 @@ LOUD = (
 )
 """Mistakes of the program: no model can mend them."""
 
-
 LONGEST_ERROR = 10_000
 """How many letters of an error a model is told: it is told all of them with each call."""
+
+
+def is_loud(error: BaseException) -> bool:
+    """Whether an error of a tool is a mistake of the program, of which the run is to hear.
+
+    An option that cannot be so is none: how long to sleep is what the model has said.
+    """
+    return isinstance(error, _LOUD) and not isinstance(error, InvalidOption)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class AnthropicMessages:
             source=source,
             url=f"{self._place.url}/v1/messages",
             headers=headers | {"anthropic-version": VERSION} | dict(self._place.headers),
-            secrets=(key, *self._place.headers.values()),
+            secrets=(key, *self._place.hidden),
             body=body,
             silence=self._timeout,
         )

@@ -20,6 +20,7 @@ from ..messages import (
     ToolSpec,
     Usage,
 )
+from ..texts import holdable
 from .base import ModelEvent
 from .contents import (
     encoded,
@@ -174,7 +175,11 @@ def _thought(part: Reasoning) -> list[Json]:
 
 def _input(call: ToolCall) -> Json:
     found = parsed(call.arguments or "{}")
-    return {"INVALID_JSON": call.arguments} if found is None else found
+    try:
+        given: Json | None = holdable(found)
+    except RecursionError:  # nobody's arguments are so deep
+        given = None
+    return {"INVALID_JSON": call.arguments} if given is None else given
 
 
 def _result(part: ToolResult) -> Json:

@@ -218,6 +218,8 @@ class ChatWire:
     def _complete(self) -> list[ModelEvent]:
         if self.done:
             return []
+        if not self._finish and not self._draft.pieces:
+            raise self.source.cut()  # a proxy whose server said nothing
         self.done = True
         finish = "content-filter" if self._refused else _FINISHES.get(self._finish, "other")
         # Some servers say `stop` where they mean that a tool is to be called.

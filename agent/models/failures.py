@@ -12,6 +12,9 @@ from ..errors import ModelError
 from .reading import Json, obj, optional, parsed, words
 
 LONGEST_MESSAGE = 2_000
+LONGEST_WAIT = 31 * 86_400.0
+"""Seconds; whoever says more has lost count."""
+
 _SERVER = 500
 _AGAIN = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset(
@@ -64,10 +67,10 @@ def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
         now: The time, aware.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
     given = headers.get("retry-after")
-    return _seconds(given) if _seconds(given) is not None else _until(given, now)
+    found = _seconds(given) if milliseconds is None else milliseconds / 1000
+    found = _until(given, now) if found is None else found
+    return None if found is None else min(found, LONGEST_WAIT)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -89,7 +89,7 @@ def bearer(
         source=source,
         url=f"{place.url}{path}",
         headers=headers | dict(place.headers),
-        secrets=(key, *place.headers.values()),
+        secrets=(key, *place.hidden),
         body=body,
         silence=silence,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from ..errors import ModelError
@@ -79,6 +81,17 @@ class Place:
 
     def __repr__(self) -> str:
         return "Place(...)"
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Return what a server may echo of the headers and the address, and nobody may see."""
+        try:
+            url = urlsplit(self.url)
+        except ValueError:  # the request will say so
+            return tuple(self.headers.values())
+        user = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
+        basic = (b64encode(user.encode()).decode(), url.password or "") if url.password else ()
+        return (*self.headers.values(), *basic, url.query)
 
     @property
     def url(self) -> str:
@@ -192,6 +205,9 @@ async def _opened(client: HttpClient | None, asking: Asking) -> AsyncGenerator[A
         response = await _tried(asking, stack.enter_async_context(request))
         if response.status_code not in _GOOD:
             raise await _refusal(asking, response)
+        if "text/html" in response.headers.get("content-type", ""):
+            wrong = "the server answered with a page for people (text/html): check the base URL"
+            raise asking.source.fatal(wrong, "no-api")
         yield response
 
 

@@ -183,12 +183,13 @@ def _parent(pid: int) -> int | None:
 
 
 def _memory(pid: int) -> int:
-    """Return how many bytes of memory a process has for itself."""
+    """Return how many bytes of memory a process holds, what it shares with others included."""
     try:
-        resident, shared = (PROC / str(pid) / "statm").read_bytes().split()[1:3]
-    except (OSError, ValueError):
+        lines = (PROC / str(pid) / "status").read_bytes().splitlines()
+    except OSError:
         return 0
-    return (int(resident) - int(shared)) * resource.getpagesize()
+    told = (line.split() for line in lines if line.startswith((b"RssAnon:", b"RssShmem:")))
+    return sum(int(words[1]) * 1024 for words in told)
 
 
 def _owner(pid: int) -> int | None:

@@ -30,6 +30,7 @@ FIRST_USER, LAST_USER = 61_184, 65_519
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SHOWN_FILES = 200
+_SHOWN_DEPTH = 20
 _COMMAND_LENGTH = 32_000
 _LINKS = {errno.ELOOP, errno.ENOTDIR}
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -74,6 +75,7 @@ class LocalSandboxes:
         self.folder.chmod(0o711)
         with _locked(self.folder):
             if place.exists():
+                place.chmod(0o700)  # a command may have closed it, to itself too
                 return
             draft = self.folder / f".{name}"
             shutil.rmtree(draft, ignore_errors=True)
@@ -85,7 +87,12 @@ class LocalSandboxes:
 
     async def remove(self, name: str) -> None:
         """Remove a sandbox with all that is in it, if it is there."""
-        await asyncio.to_thread(shutil.rmtree, self.folder / _checked(name), ignore_errors=True)
+        # Not by shutil: a command can nest folders more deeply than Python follows them.
+        place = str(self.folder / _checked(name))
+        process = await asyncio.create_subprocess_exec(
+            "rm", "-rf", "--", place, stderr=asyncio.subprocess.DEVNULL
+        )
+        await process.wait()
 
     # Files
 
@@ -112,14 +119,15 @@ class LocalSandboxes:
             return stream.read(self.limits.file)
 
     async def files(self, name: str) -> list[str]:
-        """Return the paths of the files, sorted; of very many not all."""
+        """Return the paths of the files, sorted; of very many, and very deep ones, not all."""
         return await asyncio.to_thread(self._files, name)
 
     def _files(self, name: str) -> list[str]:
         found: list[str] = []
         with self._root(name) as root:
             for folder, folders, files, _ in os.fwalk(".", dir_fd=root):
-                folders[:] = sorted(one for one in folders if not one.startswith((".", "__")))
+                inner = [] if folder.count("/") > _SHOWN_DEPTH else folders
+                folders[:] = sorted(one for one in inner if not one.startswith((".", "__")))
                 found += [_text(PurePosixPath(folder, file)) for file in files]
                 if len(found) > _SHOWN_FILES:
                     break
@@ -132,6 +140,8 @@ class LocalSandboxes:
     def _root(self, name: str) -> Generator[int]:
         try:
             root = os.open(self.folder / _checked(name), _STEP)
+        except PermissionError:
+            raise SandboxError("the sandbox is closed: create it again") from None
         except OSError:
             raise SandboxError("there is no sandbox yet: create it first") from None
         try:
@@ -186,6 +196,7 @@ class LocalSandboxes:
         folder = self.folder.absolute() / _checked(name)
         with self._root(name) as root:
             owner = os.fstat(root).st_uid
+            os.fchmod(root, 0o700)  # a command before may have closed it, to itself too
         if _many_users() and (closed := _closed_to_others(folder.parent)):
             raise SandboxError(f"the sandbox cannot be entered: {closed} is closed to other users")
         limits = self.limits

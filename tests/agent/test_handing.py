@@ -1,9 +1,10 @@
 """Agents that give work to agents, and agents that take over."""
 
 import pytest
+from pydantic import BaseModel
 
 from offbook import DuplicateName
-from offbook.agent import Agent, ModelRequest, ToolResult, handoff
+from offbook.agent import Agent, ModelRequest, Settings, ToolResult, handoff
 from offbook.agent.home import caller
 from offbook.agent.models import Scripted, call
 from offbook.testing import Environment
@@ -74,3 +75,38 @@ async def test_two_agents_of_one_name_in_two_modules_clash() -> None:
         Agent(Scripted(["x"]), name=builder.name)
     first, again = [Agent(Scripted([text]), name="h.made_twice") for text in "xy"]
     assert again.workflow().name == first.workflow().name
+
+
+class Verdict(BaseModel):
+    guilty: bool
+
+
+judge = Agent(Scripted(["unused", {"guilty": False}]), name="h.judge", output=Verdict)
+forced = Agent(
+    Scripted([call("hand_to_h_judge")]),
+    name="h.forced",
+    tools=[handoff(judge)],
+    settings=Settings(tool_choice="required"),
+)
+
+
+async def test_who_takes_over_has_its_own_settings_and_its_own_kind_of_answer() -> None:
+    async with Environment() as env:
+        run = await env.client.start(forced.workflow(), "Well?")
+        result = await run.result()
+        assert (result.agent, result.output) == ("h.judge", Verdict(guilty=False))
+        # None: the agent's own, which name no tool that the judge does not have.
+        assert [one.input["ask"]["settings"] for one in (await run.view()).steps] == [None, None]
+
+
+hasty = Agent(
+    Scripted([call("hand_to_h_expert", why="it is hard"), results]),
+    name="h.hasty",
+    tools=[handoff(expert)],
+)
+
+
+async def test_a_hand_off_that_was_refused_hands_nothing_over() -> None:
+    async with Environment() as env:
+        result = await (await env.client.start(hasty.workflow(), "Go")).result()
+        assert (result.agent, "do not fit" in result.text) == ("h.hasty", True)

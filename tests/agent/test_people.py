@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 import offbook
-from offbook import HookNotFound, Reset, Run, Settings, Worker
+from offbook import HookNotFound, HookRejected, Reset, Run, RunFailed, Settings, Worker
 from offbook.adapters.http import Edge
 from offbook.agent import (
     Agent,
@@ -116,6 +116,36 @@ async def test_a_person_says_whether_a_tool_may_be_used(answer: Answer, text: st
         assert shown == ["open", "yes" if answer.ok else "no"]
         assert ("tool-output-denied" in kinds(parts)) is not answer.ok
         assert kinds(parts).index("tool-approval-request") < kinds(parts).index("data-question")
+
+
+@pytest.mark.virtual
+async def test_what_does_not_say_yes_or_no_allows_nothing() -> None:
+    async with Environment() as env:
+        run = await env.client.start(agreed.workflow(), "Wipe it", id="unclear")
+        token = (await question(run))["token"]
+        for unclear in ({}, {"approved": True}, {"text": "Yes"}):
+            with pytest.raises(HookRejected):
+                await env.client.resume(token, unclear)
+        await env.client.resume(token, {"ok": False, "by": "Ada"})
+        assert (await run.result()).text == "Ada did not allow it"
+
+
+def unreachable(_question: Question) -> None:
+    raise ConnectionError("no mail today")
+
+
+unheard = guarded("p.unheard", Human(notify=unreachable))
+
+
+@pytest.mark.virtual
+async def test_a_question_of_which_nobody_could_be_told_is_withdrawn() -> None:
+    async with Environment() as env:
+        run = await env.client.start(unheard.workflow(), "Wipe it")
+        with pytest.raises(RunFailed, match="no mail today"):
+            await run.result()
+        parts = await read(run.stream())
+        shown = [part["data"]["state"] for part in parts if part["type"] == "data-question"]
+        assert shown == ["open", "withdrawn"]
 
 
 hurried = guarded("p.hurried", Human(timeout=timedelta(days=2)))
@@ -224,8 +254,9 @@ async def test_the_answer_comes_by_a_real_webhook(nats_url: str, namespace: str)
         asked = await question(run)
         assert asked["url"].startswith(address)
         async with httpx.AsyncClient() as browser:
-            wrong = await browser.post(asked["url"], json={"ok": "perhaps"})
-            assert wrong.status_code in {400, 422}
+            for wrong in ({"ok": "perhaps"}, {}, {"approved": False}):
+                refused = await browser.post(asked["url"], json=wrong)
+                assert refused.status_code in {400, 422}, wrong
             answer = {"ok": False, "by": "Ada", "text": "no"}
             assert (await browser.post(asked["url"], json=answer)).status_code == 202
             assert (await run.result()).text == "Ada did not allow it: no"

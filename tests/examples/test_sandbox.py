@@ -110,6 +110,29 @@ async def test_links_are_not_followed(sandboxes: LocalSandboxes, folder: Path) -
     assert "dir/secret" not in await sandboxes.files(NAME)
 
 
+async def test_a_sandbox_that_a_command_has_closed_is_opened_again(
+    sandboxes: LocalSandboxes,
+) -> None:
+    await finished(sandboxes, "echo here > file; chmod 000 .")
+    await sandboxes.create(NAME)
+    assert await finished(sandboxes, "cat file; chmod 000 .") == ("here\n", Ended(0))
+    await sandboxes.create(NAME)
+    assert await sandboxes.read(NAME, "file") == b"here\n"
+
+
+DEEP = "import os\nfor _ in range(1050): os.mkdir('d'); os.chdir('d')\nopen('file', 'w').close()"
+
+
+async def test_folders_that_are_nested_deeply_are_listed_in_part_and_removed(
+    sandboxes: LocalSandboxes, folder: Path
+) -> None:
+    assert (await finished(sandboxes, python(DEEP)))[1] == Ended(0)
+    await sandboxes.write(NAME, "file", "here")
+    assert await sandboxes.files(NAME) == ["file"]
+    await sandboxes.remove(NAME)
+    assert not (folder / "sandboxes" / NAME).exists()
+
+
 # Commands
 
 
@@ -172,6 +195,14 @@ async def test_memory_is_limited_for_one_process(sandboxes: LocalSandboxes) -> N
 async def test_memory_is_limited_for_all_processes(sandboxes: LocalSandboxes) -> None:
     each = python("import time; x = bytearray(b'1') * 60_000_000; time.sleep(60)")
     _, ended = await finished(sandboxes, f"for i in 1 2 3; do ({each}\n) & done; wait")
+    assert ended.reason == "memory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit holds on Linux")
+async def test_memory_that_processes_share_is_limited_too(sandboxes: LocalSandboxes) -> None:
+    shared = "import mmap, time; x = mmap.mmap(-1, 2 * 10**8)"
+    filled = "for n in range(200): x[n * 10**6 : (n + 1) * 10**6] = bytes(10**6)"
+    _, ended = await finished(sandboxes, python(f"{shared}\n{filled}\ntime.sleep(60)"))
     assert ended.reason == "memory"
 
 

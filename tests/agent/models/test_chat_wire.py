@@ -175,6 +175,8 @@ def test_an_answer_that_was_not_streamed_is_read_too() -> None:
     [
         (sse(chunk({"content": "x"})), True, "stream-cut"),
         (b"", True, "stream-cut"),
+        (sse(done=True), True, "stream-cut"),
+        (sse({"id": "c", "choices": [], "usage": {}}, done=True), True, "stream-cut"),
         (b"data: {\n\n", True, "stream-broken"),
         (b"data: [1]\n\n", True, "stream-broken"),
         (sse({"error": {"message": "m", "code": "server_error"}}), True, "server_error"),

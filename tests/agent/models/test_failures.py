@@ -40,6 +40,8 @@ def test_asking_again_gives_the_same(status: int) -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "99999999999"}, 31 * 86_400.0),
+        ({"retry-after": "Sun, 05 Nov 9999 12:00:00 GMT"}, 31 * 86_400.0),
     ],
 )
 def test_when_the_vendor_wants_to_be_asked_again(

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+from base64 import b64encode
 from contextlib import aclosing
 from typing import Any
 
@@ -424,6 +425,31 @@ async def test_a_key_is_never_shown(
     for text in (*shown, *(record.getMessage() for record in caplog.records)):
         assert KEY not in text
         assert header not in text
+
+
+@wires
+async def test_what_an_address_hides_is_not_shown_either(wire: str) -> None:
+    async def answering(asked: Asked) -> None:
+        sent = f"{asked.headers} {asked.path}".encode()
+        await asked.answer(400, sent, {"content-type": "text/plain"})
+
+    async with vendor(answering) as server:
+        url = server.url.replace("//", "//ada:pass-word@") + "?code=in-the-query"
+        error = await failure_of(model_of(wire, url))
+    assert "***" in str(error)
+    for secret in ("pass-word", "in-the-query", b64encode(b"ada:pass-word").decode(), KEY):
+        assert secret not in str(error)
+
+
+@wires
+async def test_a_page_for_people_is_no_answer_and_not_asked_for_again(wire: str) -> None:
+    async def answering(asked: Asked) -> None:
+        await asked.answer(200, b"<html>Log in</html>", {"content-type": "text/html"})
+
+    async with vendor(answering) as server:
+        error = await failure_of(model_of(wire, server.url))
+    assert (error.vendor_code, error.retryable) == ("no-api", False)
+    assert "check the base URL" in str(error)
 
 
 @pytest.mark.parametrize("key", ["sk-\u00e9", "sk-a\nb", "sk-a\r\nx: y", "sk-\x00"])
