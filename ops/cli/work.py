@@ -24,9 +24,10 @@ from .values import SPAN
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PARENT_SECONDS = 0.5
-_YOUNG_OBJECTS = 5_000
-"""So many new objects between two looks of the collector: what a run leaves behind seldom needs
-one, and at Python's 700 it takes a sixth of the time of a worker that many starts come to."""
+_COLLECTOR = (3_000, 10, 3)
+"""New objects between two looks of the collector at them, and how seldom it looks at older ones: at
+Python's 700 it takes a sixth of the time of a worker that many starts come to. The last number is
+less than Python's, so that no more garbage is kept for it."""
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -94,7 +95,7 @@ async def _serve(  # noqa: PLR0913 - one for each option
                 # What was imported stays as long as the process: the collector may pass it by.
                 gc.collect()
                 gc.freeze()
-                gc.set_threshold(_YOUNG_OBJECTS)
+                gc.set_threshold(*_COLLECTOR)
                 _ready(setup, made)
                 guard = asyncio.create_task(_follow(parent, made)) if parent else None
                 await made.serve()

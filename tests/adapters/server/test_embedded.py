@@ -477,7 +477,7 @@ async def test_every_write_is_synced(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("told", [None, "75"])
-async def test_the_server_s_memory_grows_by_half_unless_the_environment_says_else(
+async def test_the_server_s_memory_grows_by_a_third_unless_the_environment_says_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch, told: str | None
 ) -> None:
     monkeypatch.delenv("GOGC", raising=False)
@@ -485,7 +485,7 @@ async def test_the_server_s_memory_grows_by_half_unless_the_environment_says_els
         monkeypatch.setenv("GOGC", told)
     async with EmbeddedServer(folder) as server:
         facts = await server.status()
-        assert psutil.Process(facts["server"]).environ()["GOGC"] == (told or "50")
+        assert psutil.Process(facts["server"]).environ()["GOGC"] == (told or "30")
 
 
 async def test_a_folder_that_was_moved_keeps_its_data(folder: Path) -> None:
