@@ -5,9 +5,12 @@ import heapq
 from collections.abc import AsyncGenerator, Callable
 
 from .ports import Entry, Table
+from .taskset import together
 
 _BREATH = 500
 """Entries between two looks at the event loop."""
+_AT_ONCE = 16
+"""Due entries that are read, and dealt with, side by side."""
 _SHIFT = 48
 """Bits for a revision; a time in microseconds is above. There may be millions: an int is small."""
 
@@ -50,17 +53,30 @@ class Dues:
             heapq.heappush(self._heap, due << _SHIFT | entry.revision)
         self._seen = max(self._seen, entry.revision)
 
-    async def due(self, now: int) -> AsyncGenerator[Entry]:
-        """Yield what is due and still stands. It is due again the next time, until it is gone."""
+    async def due(self, now: int) -> AsyncGenerator[list[Entry]]:
+        """Yield what is due and still stands, some at a time in the order of their times.
+
+        What is not gone afterwards is due again the next time.
+        """
         again: list[int] = []
         try:
-            while self._heap and self._heap[0] >> _SHIFT <= now:
-                again.append(heapq.heappop(self._heap))
-                entry = await self._table.at(again[-1] & (1 << _SHIFT) - 1)
-                if entry is None:
-                    again.pop()
-                    continue
-                yield entry
+            while known := self._pop(now):
+                again += known
+                entries = await together(self._table.at(_revision(each)) for each in known)
+                del again[-len(known) :]
+                again += [each for each, e in zip(known, entries, strict=True) if e is not None]
+                if found := [entry for entry in entries if entry is not None]:
+                    yield found
         finally:
-            for known in again:
-                heapq.heappush(self._heap, known)
+            for each in again:
+                heapq.heappush(self._heap, each)
+
+    def _pop(self, now: int) -> list[int]:
+        found: list[int] = []
+        while self._heap and self._heap[0] >> _SHIFT <= now and len(found) < _AT_ONCE:
+            found.append(heapq.heappop(self._heap))
+        return found
+
+
+def _revision(known: int) -> int:
+    return known & (1 << _SHIFT) - 1

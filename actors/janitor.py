@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from .dues import Dues
@@ -14,6 +15,7 @@ from .ports import Backend, Entry, Unsure
 from .removal import remove_run
 from .state import FINAL
 from .summary import read_summary
+from .taskset import together
 from .tokens import TokenRecord
 
 _RARELY = 30
@@ -50,22 +52,34 @@ class Janitor:
             await self._remove_tokens()
 
     async def _remove_runs(self) -> None:
-        await self._runs.learn()
-        async with aclosing(self._runs.due(self._env.backend.clock.now())) as found:
-            async for entry in found:
-                summary = read_summary(entry.value)
-                if summary is not None and self._is_mine(summary.id):
-                    await self._remove(summary.id)
+        await self._each_due(self._runs, self._remove_run)
 
     async def _remove_tokens(self) -> None:
+        await self._each_due(self._tokens, self._remove_token)
+
+    async def _each_due(self, dues: Dues, act: Callable[[Entry], Awaitable[None]]) -> None:
+        await dues.learn()
+        async with aclosing(dues.due(self._env.backend.clock.now())) as found:
+            async for entries in found:
+                await together(act(entry) for entry in entries)
+
+    async def _remove_run(self, entry: Entry) -> None:
+        summary = read_summary(entry.value)
+        if summary is None or not self._is_mine(summary.id):
+            return
+        try:
+            await remove_run(self._env, summary.id, strict=self._env.settings.strict_ids)
+        except (HistoryCorrupted, HistoryLost, CipherError) as error:
+            log = self._env.observer.log
+            log("warning", "run_not_removed", run=summary.id, reason=str(error))
+
+    async def _remove_token(self, entry: Entry) -> None:
         backend = self._env.backend
-        await self._tokens.learn()
-        async with aclosing(self._tokens.due(backend.clock.now())) as found:
-            async for entry in found:
-                held = TokenRecord.read(entry.value)
-                mine = held is not None and self._is_mine(held.run)
-                if held is not None and mine and await _is_gone(backend, held.run):
-                    await backend.hooks.delete(entry.key, entry.revision)
+        held = TokenRecord.read(entry.value)
+        if held is None or not self._is_mine(held.run):
+            return
+        if await _is_gone(backend, held.run):
+            await backend.hooks.delete(entry.key, entry.revision)
 
     def _is_mine(self, run: str) -> bool:
         return partition_of(run, self._env.backend.namespace.partitions) in self._owner.partitions
@@ -87,12 +101,6 @@ class Janitor:
         if held is None or not held.spent or not self._is_mine(held.run):
             return None
         return held.until
-
-    async def _remove(self, run: str) -> None:
-        try:
-            await remove_run(self._env, run, strict=self._env.settings.strict_ids)
-        except (HistoryCorrupted, HistoryLost, CipherError) as error:
-            self._env.observer.log("warning", "run_not_removed", run=run, reason=str(error))
 
 
 async def _is_gone(backend: Backend, run: str) -> bool:

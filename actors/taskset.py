@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 Job = Coroutine[Any, Any, None]
+T = TypeVar("T")
 
 _alone: set["asyncio.Task[None]"] = set()
 
@@ -30,18 +31,21 @@ async def end_of(task: "asyncio.Task[None]") -> None:
         raise
 
 
-async def together(jobs: Iterable[Awaitable[Any]]) -> None:
-    """Await several jobs; where one fails the others are ended first, then its error is raised."""
+async def together(jobs: Iterable[Awaitable[T]]) -> list[T]:
+    """Return what several jobs give, in their order.
+
+    Where one fails the others are ended first, then its error is raised.
+    """
     try:
         async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(_await(job))
+            tasks = [group.create_task(_await(job)) for job in jobs]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
-async def _await(job: Awaitable[Any]) -> None:
-    await job
+async def _await(job: Awaitable[T]) -> T:
+    return await job
 
 
 class TaskSet:

@@ -26,7 +26,7 @@ class Place:
     async def now(self, at: int) -> list[str]:
         await self.dues.learn()
         async with aclosing(self.dues.due(at)) as found:
-            return [entry.key async for entry in found]
+            return [entry.key async for entries in found for entry in entries]
 
 
 async def test_what_is_due_is_found_in_its_order_until_it_is_gone() -> None:
@@ -75,8 +75,20 @@ async def test_what_was_not_dealt_with_is_due_again() -> None:
         await place.backend.runs.create(key, b"1")
     await place.dues.learn()
     async with aclosing(place.dues.due(1)) as found:
-        assert (await anext(found)).key == "a"
+        assert [entry.key for entry in await anext(found)] == ["a", "b", "c"]
     with pytest.raises(Unsure):
         await cut_off(place)
     assert await place.now(1) == ["a", "b", "c"]
+    await place.backend.close()
+
+
+async def test_many_are_given_some_at_a_time() -> None:
+    place = Place()
+    await place.backend.open()
+    for n in range(40):
+        await place.backend.runs.create(f"k{n:02}", b"1")
+    await place.dues.learn()
+    async with aclosing(place.dues.due(1)) as found:
+        sizes = [len(entries) async for entries in found]
+    assert sizes == [16, 16, 8]
     await place.backend.close()

@@ -16,6 +16,8 @@ from offbook import (
     step,
     workflow,
 )
+from offbook.actors import janitor
+from offbook.actors.env import Doors
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack
 from offbook.actors.removal import remove_run
 from offbook.actors.summary import Summary
@@ -253,6 +255,25 @@ async def test_runs_that_ended_under_an_owner_that_died_are_removed_by_the_next(
         shares = [{partition.number for partition in w.partitions()} for w in env.workers]
         assert all(shares), "each has some"
         await env.kill_worker(env.workers[0])
+        async with asyncio.timeout(1200):
+            for run in runs:
+                await removed(env, run)
+
+
+@pytest.mark.virtual
+async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, a slow server would let more of them end than go."""
+    meeting = asyncio.Barrier(2)
+
+    async def meet(doors: Doors, run: str, *, strict: bool) -> None:
+        await meeting.wait()
+        await remove_run(doors, run, strict=strict)
+
+    monkeypatch.setattr(janitor, "remove_run", meet)
+    async with Environment() as env:
+        runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(2)]
+        for run in runs:
+            await run.result()
         async with asyncio.timeout(1200):
             for run in runs:
                 await removed(env, run)
