@@ -1,10 +1,12 @@
 """Agents that give work to agents, and agents that take over."""
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
 from offbook import DuplicateName
-from offbook.agent import Agent, ModelRequest, Settings, ToolResult, handoff
+from offbook.agent import Agent, AgentResult, ModelRequest, Settings, ToolResult, handoff
 from offbook.agent.home import caller
 from offbook.agent.models import Scripted, call
 from offbook.testing import Environment
@@ -93,7 +95,7 @@ forced = Agent(
 async def test_who_takes_over_has_its_own_settings_and_its_own_kind_of_answer() -> None:
     async with Environment() as env:
         run = await env.client.start(forced.workflow(), "Well?")
-        result = await run.result()
+        result: AgentResult[Any] = await run.result()
         assert (result.agent, result.output) == ("h.judge", Verdict(guilty=False))
         # None: the agent's own, which name no tool that the judge does not have.
         assert [one.input["ask"]["settings"] for one in (await run.view()).steps] == [None, None]
