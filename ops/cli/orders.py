@@ -124,7 +124,7 @@ async def wake(setup: Setup, run_id: str, timers: tuple[str, ...]) -> None:
         woken = await run.wake(*timers)
         why = None if woken else unwoken(await run.view(), timers)
     if setup.json:
-        emit({"run": run_id, "woken": woken, "why": why})
+        emit({"run": run_id, "woken": woken} | ({"why": why} if why else {}))
     else:
         say(f"{woken} woken" + (f": {why}" if why else ""))
 
