@@ -1,12 +1,14 @@
 """Where a run is now: its history replayed on the code at hand, without any effect."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .define import Workflow
 from .loading import run_info
 from .machine import Machine
 from .model import History
+from .run import Run
 from .turn import SILENT
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ async def locate(client: "Client", history: History, workflow: Workflow[..., obj
     machine = Machine(
         workflow, info, arguments, head.seed, client.codec, attributes=dict(head.attributes)
     )
-    machine.run_handle = client.run
+    machine.run_handle = partial(Run, client)
     try:
         for record in history.records:
             machine.expect(record.n, record.commands)
