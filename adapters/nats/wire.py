@@ -25,6 +25,11 @@ Handler = Callable[[bytes, bytes, bytes, bytes], None]
 
 _RETRY_SECONDS = 0.2
 _CANCEL_SECONDS = 0.1
+_GOODBYE_SECONDS = 3.0
+"""How long a close may take before the connection is broken off.
+
+asyncio may never tell of the end of one whose TLS handshake the server refused late.
+"""
 
 
 class Plaintext(errors.Error):
@@ -138,7 +143,10 @@ class Wire(Client):
 
     async def _close_once(self) -> None:
         try:
-            await self.close()
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self.close()
+        except TimeoutError:
+            pass  # it is hung up
         except asyncio.CancelledError:
             # A cancelled reconnect leaves a cancelled future for whoever closes after it.
             if _being_cancelled():

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from nats.aio.transport import TcpTransport
 
 from offbook.actors.errors import PermissionMissing
 from offbook.actors.ports import Namespace, Unsure
-from offbook.adapters.nats import ConnectOptions
+from offbook.adapters.nats import ConnectOptions, wire
 from offbook.adapters.nats.batch import Batches
 from offbook.adapters.nats.link import Link
 from offbook.adapters.nats.log import NatsLog
@@ -157,6 +158,21 @@ async def test_close_ends_every_task(nats_url: str, namespace: str) -> None:
     assert asyncio.all_tasks() == before
     with pytest.raises(Unsure):
         await backend.log.tail("r")
+
+
+async def test_a_connection_whose_end_is_never_told_holds_no_close_up(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does asyncio where a server refused the certificate after the handshake."""
+
+    async def for_ever(_: TcpTransport) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(wire, "_GOODBYE_SECONDS", 0.05)
+    before = asyncio.all_tasks()
+    async with opened(nats_url, namespace):
+        monkeypatch.setattr(TcpTransport, "wait_closed", for_ever)
+    assert asyncio.all_tasks() == before
 
 
 @asynccontextmanager
