@@ -239,8 +239,15 @@ async def many_children() -> list[int]:
 
 
 @workflow
+async def late_child(x: int) -> int:
+    await sleep(25)
+    return await work(x)
+
+
+@workflow
 async def detached_child() -> str:
-    run = await offbook.start(child, 9, id="crash-detached", detached=True)
+    """It ends before its child: else it might hear of that end, or not, whatever happens."""
+    run = await offbook.start(late_child, 9, id="crash-detached", detached=True)
     return str(run.id)
 
 
