@@ -67,7 +67,17 @@ def problem_of(error: errors.OffbookError) -> Problem:
         error = errors.ServerUnavailable("answering")
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     later = [("retry-after", "1")] if status == 503 else []  # noqa: PLR2004 - unavailable
-    return Problem(status, error.code, str(error), later)
+    return Problem(status, error.code, _told(error), later)
+
+
+def _told(error: errors.OffbookError) -> str:
+    """Return the text of an error, with a cure that a caller by HTTP can take."""
+    if isinstance(error, errors.RunConflict):
+        return (
+            f"run {error.run!r} exists already ({error.workflow}) with {error.reason}: "
+            "send another id or Idempotency-Key"
+        )
+    return str(error)
 
 
 def unknown(detail: str = "there is nothing here") -> Problem:

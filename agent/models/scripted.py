@@ -93,7 +93,10 @@ class Scripted:
         if script is None:
             raise self._lost(f"the script has no answer to {asked[:80]!r}")
         if turn >= len(script):
-            raise self._lost(f"the script ends after turn {len(script)}, this is turn {turn + 1}")
+            raise self._lost(
+                f"the script for {asked[:80]!r} ends after {len(script)}, and this is call "
+                f"{turn + 1} since that message; let it end with a text that calls no tool"
+            )
         answer = script[turn]
         before = sum(message.role == "assistant" for message in request.messages)
         return _numbered(_said(answer, request), before)

@@ -79,7 +79,7 @@ async def stream(  # noqa: PLR0913 - one for each option
             return
         found = run.stream(name, start=start, follow=follow, view="raw" if raw else view)
         if written:
-            await _write(found, written)
+            await _write(setup, found, written)
         else:
             await _show(setup, found, limit, join=join)
 
@@ -108,7 +108,7 @@ async def topic(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--write has one --author")
     async with setup.connect() as client:
         if written:
-            await _write(client.topic(name, author="".join(authors)), written)
+            await _write(setup, client.topic(name, author="".join(authors)), written)
             return
         options: dict[str, Any] = {"start": place, "follow": follow, "authors": authors or None}
         await _show(setup, client.topic(name, **options), limit, join=join)
@@ -122,9 +122,13 @@ def _tell_names(setup: Setup, names: Sequence[str]) -> None:
         say(name)
 
 
-async def _write(target: Stream[Any], written: tuple[str, ...]) -> None:
+async def _write(setup: Setup, target: Stream[Any], written: tuple[str, ...]) -> None:
+    count = 0
     for text in _texts(written):
         await target.write(read_json(text, "chunk"))
+        count += 1
+    if setup.json:
+        emit({"written": count})
 
 
 def _texts(written: tuple[str, ...]) -> Iterator[str]:

@@ -130,7 +130,8 @@ def test_wrong_options_and_names_say_what_to_do(talk: Place, spoken: str) -> Non
 
 def test_a_topic_is_written_and_read_by_author(talk: Place) -> None:
     talk.inside("start", "talk:listens", "room", "--id", "ear")
-    assert talk.inside("topic", "room", "--write", '"no"', "--author", "judge").code == 0
+    said = talk.inside("--json", "topic", "room", "--write", '"no"', "--author", "judge")
+    assert (said.code, said.lines) == (0, [{"written": 1}])
     assert talk.inside("topic", "room", "--write", '"yes"', "--author", "planner").code == 0
     assert talk.inside("result", "ear").out == "yes\n"
     everybody = talk.inside("topic", "room", "--from", "begin", "--no-follow", "--json").lines

@@ -89,6 +89,7 @@ async def test_starting_again_with_the_same_key_or_id_is_the_same_run() -> None:
         assert (await start(edge, "buy", args=[order], id="same")).json() == first.json()
         other = await start(edge, "buy", args=[{"number": 2, "goods": []}], id="same")
         assert (other.status, other.code) == (409, "run-conflict")
+        assert "Idempotency-Key" in other.json()["detail"], "a cure that there is by HTTP"
 
 
 BAD_STARTS: dict[str, tuple[dict[str, Any], int, str]] = {

@@ -74,7 +74,10 @@ async def test_a_function_may_raise() -> None:
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [(["only one"], "ends after turn 1, this is turn 2"), ({"weather": ["x"]}, "no answer to 'x'")],
+    [
+        (["only one"], "ends after 1, and this is call 2 since that message"),
+        ({"weather": ["x"]}, "no answer to 'x'"),
+    ],
 )
 async def test_a_script_that_is_over_says_so(script: Any, said: str) -> None:  # noqa: ANN401 - any script
     with pytest.raises(ModelError, match=said) as caught:
