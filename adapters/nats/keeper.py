@@ -18,6 +18,8 @@ from .streams import MARKER_SECONDS
 
 logger = logging.getLogger("offbook")
 
+DELETED = {"KV-Operation": "DEL", "Nats-TTL": f"{MARKER_SECONDS}s"}
+"""Headers of what stands for a lease that was given up."""
 _TICK_SECONDS = 0.5
 _STILL_SECONDS = 10.0
 """A main loop that did not tick for this long has no right to a lease."""
@@ -188,9 +190,8 @@ class NatsLease:
         await asyncio.gather(*trials, return_exceptions=True)
 
     async def _give_up(self, link: Link) -> None:
-        headers = {"KV-Operation": "DEL", "Nats-TTL": f"{MARKER_SECONDS}s"}
         try:
-            await publish(link, self._subject, b"", header_block(headers))
+            await publish(link, self._subject, b"", header_block(DELETED))
         except OffbookError as error:
             logger.debug("the lease will end by itself: %s", error)
 

@@ -1,18 +1,27 @@
 """Who lives and who serves what: keys with a time to live, owners by compare-and-swap."""
 
 import asyncio
+import math
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
 
+from offbook.actors.errors import OffbookError
 from offbook.actors.names import check_name
 from offbook.actors.ports import Ownership, Refused
 from offbook.actors.server_clock import ServerClock
 
-from .api import CREATE, fence, leader_get, publish, stamp_of
+from .api import CREATE, Message, fence, header_block, leader_get, publish, stamp_of
 from .batch import Batches
-from .keeper import NatsLease
+from .keeper import DELETED, NatsLease
 from .link import Link
 from .names import Names
 from .tables import is_marker
+
+_TTL = re.compile(rb"\r\nNats-TTL: (\d+)s\r\n")
+_LATE_SECONDS = 2.0
+"""The server lets keys expire once a second."""
 
 
 class NatsLeases:
@@ -23,6 +32,7 @@ class NatsLeases:
         self._names = names
         self._batches = batches
         self.held: set[NatsLease] = set()
+        self._unchanged = _Unchanged()
 
     @property
     def _stream(self) -> str:
@@ -53,7 +63,16 @@ class NatsLeases:
         """Return the workers whose leases stand, with their infos."""
         prefix = f"$KV.{self._names.leases}.worker."
         found = await self._batches.all(self._stream, f"{prefix}*", settle=False)
-        return {m.subject[len(prefix) :]: m.data for m in found if not is_marker(m.headers)}
+        leases = [m for m in found if not is_marker(m.headers)]
+        forgotten = self._unchanged.too_long(leases, monotonic())
+        for lease in forgotten:
+            await self._remove(lease)
+        return {m.subject[len(prefix) :]: m.data for m in leases if m not in forgotten}
+
+    async def _remove(self, lease: Message) -> None:
+        headers = header_block({**DELETED, "Nats-Expected-Last-Subject-Sequence": str(lease.seq)})
+        with suppress(OffbookError):  # it is taken for dead all the same
+            await publish(self._link, lease.subject.encode(), b"", headers)
 
     async def owners(self, lane: str) -> dict[int, Ownership]:
         """Return who serves each partition of a lane that ever had an owner."""
@@ -102,6 +121,37 @@ class NatsLeases:
             stop()
             raise
         return stop
+
+
+class _Unchanged:
+    """Finds leases that nobody renews, and that the server forgot to let expire.
+
+    nats-server 2.15 does after it was killed. No clock but the own one is asked.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, float]] = {}
+        self._looked = 0.0
+
+    def too_long(self, leases: list[Message], now: float) -> list[Message]:
+        """Return those that were seen, look after look, for longer than they may live."""
+        before, gap = self._since, now - self._looked
+        self._looked, self._since = now, {}
+        found: list[Message] = []
+        for lease in leases:
+            ttl = _ttl_of(lease.headers)
+            seq, since = before.get(lease.subject, (0, now))
+            if seq != lease.seq or gap > 2 * (ttl + _LATE_SECONDS):
+                since = now
+            self._since[lease.subject] = lease.seq, since
+            if now - since > ttl + _LATE_SECONDS:
+                found.append(lease)
+        return found
+
+
+def _ttl_of(headers: bytes) -> float:
+    found = _TTL.search(headers)
+    return math.inf if found is None else int(found[1])
 
 
 class _Watch:

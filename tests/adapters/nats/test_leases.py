@@ -1,6 +1,7 @@
 """Leases and owners on a real server."""
 
 import asyncio
+import itertools
 import json
 import threading
 
@@ -8,6 +9,7 @@ import pytest
 
 from offbook.actors.errors import InvalidOption
 from offbook.actors.ports import Ownership, Refused
+from offbook.adapters.nats import leases
 from support.nats import opened, until
 from support.servers import NatsServer
 
@@ -147,3 +149,33 @@ async def test_closing_the_backend_gives_up_its_leases(nats_url: str, namespace:
         assert await other.leases.live() == {}
         left = set(threading.enumerate()) - before
         assert "offbook lease" not in {thread.name for thread in left}
+
+
+async def test_a_lease_that_the_server_forgot_ends_all_the_same(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed nats-server may keep keys for ever whose time to live it had begun to count."""
+    seconds = itertools.count()
+    monkeypatch.setattr(leases, "monotonic", lambda: next(seconds))
+    async with opened(nats_url, namespace) as backend:
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        subject = f"$KV.{namespace}_leases.worker.w1".encode()
+        for ttl in (b"60", b"60"):
+            await link.ask(subject, b"info", b"NATS/1.0\r\nNats-TTL: " + ttl + b"s\r\n\r\n")
+            looks = [await backend.leases.live() for _ in range(62)]
+            assert looks == [{"w1": b"info"}] * 62, "as long as it may live, from each renewal"
+        assert [await backend.leases.live() for _ in range(2)] == [{"w1": b"info"}, {}]
+        async with opened(nats_url, namespace) as other:
+            assert await other.leases.live() == {}, "it is gone"
+
+
+async def test_a_lease_that_was_not_looked_at_for_long_is_not_taken_for_forgotten(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(step=1_000)
+    monkeypatch.setattr(leases, "monotonic", lambda: next(seconds))
+    async with opened(nats_url, namespace) as backend:
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        subject = f"$KV.{namespace}_leases.worker.w1".encode()
+        await link.ask(subject, b"info", b"NATS/1.0\r\nNats-TTL: 60s\r\n\r\n")
+        assert [await backend.leases.live() for _ in range(5)] == [{"w1": b"info"}] * 5
