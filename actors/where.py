@@ -60,6 +60,8 @@ def raising_line(error: BaseException) -> str:
 
 def _is_users(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
+    if file.startswith(_HERE):
+        return False  # where it is installed, it stands among the packages
     return file.startswith(_PACKAGES) or not file.startswith(_LIBRARY)
 
 
