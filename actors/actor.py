@@ -279,10 +279,11 @@ class RunActor:
             self.env.observer.log("info", "rest_postponed", run=self.run, reason=str(error))
             await asyncio.sleep(0.05 if isinstance(error, Unsure) else 1.0)
             return
-        if not self._inbox:
-            self._mail.settled = True
-            if not self.effects.local.waits():
-                self._mail.let_all_go()
+        if self._inbox or self.effects.busy():
+            return  # a wait of the body has ended meanwhile: it is at work, and its mail ties it
+        self._mail.settled = True
+        if not self.effects.local.waits():
+            self._mail.let_all_go()
 
     # A turn
 

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from offbook import Settings, Worker, hook, sleep, topic, workflow
+from offbook import Settings, Worker, hook, sleep, step, topic, workflow
+from offbook.actors.effects import Effects
+from offbook.actors.state import RunState
 from offbook.testing import Environment, run
 from support.rests import LONG, Loads, at_rest, resting
 
@@ -212,3 +214,46 @@ def test_a_wait_that_begins_with_a_timer_s_ring_is_tied_to_its_owner() -> None:
             assert await handle.result() == "at last"
 
     run(main())
+
+
+@step
+async def notes(words: str) -> str:
+    await asyncio.sleep(30)
+    return words
+
+
+@workflow
+async def hears_and_notes(name: str) -> str:
+    async for words in topic(name, str):
+        return await notes(str(words))
+    return ""
+
+
+def test_a_wait_that_ends_while_its_run_goes_to_rest_keeps_its_run_tied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The summary is being written when the message comes, and the worker dies soon after."""
+    real, met = Effects.settle, list[str]()
+
+    async def settle(effects: Effects, state: RunState | None) -> None:
+        await real(effects, state)
+        if effects.local.waits() and not met:
+            met.append(effects.run)
+            await env.client.topic("news").write("one")
+            while effects.local.waits():  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0)
+
+    async def main() -> str:
+        nonlocal env
+        async with Environment() as env:
+            handle = await env.client.start(hears_and_notes, "news")
+            await asyncio.sleep(20)
+            assert met == [handle.id]
+            await env.kill_worker(env.workers[0])
+            await env.add_worker()
+            async with asyncio.timeout(1_000):
+                return await handle.result()
+
+    env: Environment
+    monkeypatch.setattr(Effects, "settle", settle)
+    assert run(main()) == "one"
