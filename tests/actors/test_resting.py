@@ -218,7 +218,7 @@ def test_a_wait_that_begins_with_a_timer_s_ring_is_tied_to_its_owner() -> None:
 
 @step
 async def notes(words: str) -> str:
-    await asyncio.sleep(30)
+    await asyncio.sleep(3 * LONG)
     return words
 
 
@@ -247,7 +247,7 @@ def test_a_wait_that_ends_while_its_run_goes_to_rest_keeps_its_run_tied(
         nonlocal env
         async with Environment() as env:
             handle = await env.client.start(hears_and_notes, "news")
-            await asyncio.sleep(20)
+            await asyncio.sleep(LONG)
             assert met == [handle.id]
             await env.kill_worker(env.workers[0])
             await env.add_worker()
