@@ -233,19 +233,19 @@ def test_a_wait_that_ends_while_its_run_goes_to_rest_keeps_its_run_tied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The summary is being written when the message comes, and the worker dies soon after."""
-    real, met = Effects.settle, list[str]()
+    real, met, here = Effects.settle, list[str](), list[Environment]()
 
     async def settle(effects: Effects, state: RunState | None) -> None:
         await real(effects, state)
         if effects.local.waits() and not met:
             met.append(effects.run)
-            await env.client.topic("news").write("one")
+            await here[0].client.topic("news").write("one")
             while effects.local.waits():  # noqa: ASYNC110 - virtual time
                 await asyncio.sleep(0)
 
     async def main() -> str:
-        nonlocal env
         async with Environment() as env:
+            here.append(env)
             handle = await env.client.start(hears_and_notes, "news")
             await asyncio.sleep(LONG)
             assert met == [handle.id]
@@ -254,6 +254,5 @@ def test_a_wait_that_ends_while_its_run_goes_to_rest_keeps_its_run_tied(
             async with asyncio.timeout(1_000):
                 return await handle.result()
 
-    env: Environment
     monkeypatch.setattr(Effects, "settle", settle)
     assert run(main()) == "one"
