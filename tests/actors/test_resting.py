@@ -8,7 +8,7 @@ from offbook import Settings, Worker, hook, sleep, step, topic, workflow
 from offbook.actors.effects import Effects
 from offbook.actors.state import RunState
 from offbook.testing import Environment, run
-from support.rests import LONG, Loads, at_rest, resting
+from support.rests import LONG, Loads, at_rest, outlives_its_owners, resting
 
 
 @workflow
@@ -157,13 +157,7 @@ def test_no_death_of_an_owner_counts_against_a_run_at_rest() -> None:
     async def main() -> None:
         async with Environment(settings=Settings(poison=1)) as env:
             handle = await env.client.start(hears, "news", 1)
-            for _ in range(4):
-                await asyncio.sleep(LONG)
-                await env.kill_worker(env.workers[0])
-                await env.add_worker()
-            await at_rest(env, handle)
-            claims = [e.data async for e in handle.events() if e.type == "owner_changed"]
-            assert [data["died"] for data in claims] == [False] * 4
+            await outlives_its_owners(env, handle)
             await env.client.topic("news").write("still there")
             assert await handle.result() == ["still there"]
 

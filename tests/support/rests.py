@@ -43,6 +43,17 @@ async def at_rest(env: Environment, *runs: Run[Any]) -> None:
     assert resting(env.workers[0]) == {one.id for one in runs}
 
 
+async def outlives_its_owners(env: Environment, run: Run[Any]) -> None:
+    """Kill worker after worker while a run is at rest, and see that none of it counts."""
+    for _ in range(4):
+        await asyncio.sleep(LONG)
+        await env.kill_worker(env.workers[0])
+        await env.add_worker()
+    await at_rest(env, run)
+    claims = [event.data async for event in run.events() if event.type == "owner_changed"]
+    assert [data["died"] for data in claims] == [False] * 4
+
+
 async def quick_to_rest(env: CatalogueEnvironment) -> None:
     """Let workers take the place of all from which runs soon go to rest."""
     env.settings = replace(env.settings, idle=env.settings.idle / 20, summary_delay=0.05)
