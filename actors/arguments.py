@@ -60,6 +60,21 @@ def atoms(codec: "Codec", parameters: "Parameters", data: bytes) -> dict[str, An
         return None
 
 
+def differing(recorded: object, given: object) -> str:
+    """Return which of two calls' arguments differ, as `: name, name`; empty where none is known.
+
+    Names alone: what the values are is for nobody who only reads an error.
+    """
+    if not (isinstance(recorded, bytes) and isinstance(given, bytes)):
+        return ""
+    try:
+        one, other = _fields("", recorded), _fields("", given)
+    except PayloadMismatch:
+        return ""
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    return f": {', '.join(names)}" if names else ""
+
+
 def _fields(name: str, data: bytes) -> dict[str, bytes]:
     try:
         return dict(unpack(data).items())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .arguments import differing
 from .errors import NonDeterminismError, SideEffectInWorkflow
 from .loop import WorkflowLoop
 from .loop_tasks import Timer, WorkflowTask
@@ -63,8 +64,12 @@ class Core:
         """Ask for something; in replay, compare it with the record first."""
         if self.loop.closing or self.loop.halted or self.ended is not None:
             return
-        if not self.replaying or self._recorded(kind, command_id, name, digest):
-            self._issued.append(Command(kind, command_id, name, digest, data))
+        if self.replaying:
+            recorded = self._expected.pop((command_id, kind), None)
+            if recorded is None or recorded.name != name or recorded.digest != digest:
+                self._differs(Command(kind, command_id, name, digest, data), recorded)
+                return
+        self._issued.append(Command(kind, command_id, name, digest, data))
 
     def timer_cancelled(self, timer: Timer) -> None:
         """Withdraw a pending timer; once the body has ended nobody minds it."""
@@ -96,17 +101,13 @@ class Core:
         self._issued = []
         return issued
 
-    def _recorded(self, kind: str, command_id: str, name: str, digest: bytes) -> bool:
-        recorded = self._expected.pop((command_id, kind), None)
-        if recorded is not None and recorded.name == name and recorded.digest == digest:
-            return True
-        actual = str(Command(kind, command_id, name))
-        if recorded is not None and recorded.name == name:
-            expected, actual = str(recorded), f"{actual} with other arguments"
+    def _differs(self, command: Command, recorded: Command | None) -> None:
+        if recorded is not None and recorded.name == command.name:
+            which = differing(recorded.data.get("args"), command.data.get("args"))
+            expected, actual = str(recorded), f"{command} with other arguments{which}"
         else:
-            expected = self._expectation(command_id, recorded)
-        self._mismatch(expected, actual, user_line() or self._line_near(command_id))
-        return False
+            expected, actual = self._expectation(command.id, recorded), str(command)
+        self._mismatch(expected, actual, user_line() or self._line_near(command.id))
 
     def _expectation(self, command_id: str, recorded: Command | None) -> str:
         if recorded is not None:

@@ -116,8 +116,7 @@ class NatsBackend:
 
     async def close(self) -> None:
         """Release everything; awaits each task it started."""
-        for lease in tuple(self._leases.held):
-            await lease.close()
+        await self._leases.close()
         await self._link.close()
 
     def breaks(self) -> int:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 
 from offbook.actors.errors import InvalidOption, OffbookError
 from offbook.actors.ports import Unsure
@@ -14,6 +16,7 @@ from offbook.actors.ports import Unsure
 from .api import header_block, publish
 from .link import Link
 from .options import Target
+from .rollcall import EVERY, LATE_SECONDS
 from .streams import MARKER_SECONDS
 
 logger = logging.getLogger("offbook")
@@ -25,19 +28,30 @@ _STILL_SECONDS = 10.0
 """A main loop that did not tick for this long has no right to a lease."""
 _TRUST = 0.9
 _RETRY_SECONDS = 0.1
+_RENEW_SECONDS = 1.0
+"""A long lease is renewed as often as one of three seconds: who misses a renewal is called."""
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """The subject of a worker's lease, and the one on which it can be called."""
+
+    lease: str
+    here: str
 
 
 class NatsLease:
     """`offbook.actors.ports.Lease`: a key with a time to live on its own connection.
 
     The server counts whole seconds, so its key lives `ttl` rounded up; `valid` holds for 0.9 of
-    `ttl` from before the last acknowledged renewal was sent.
+    `ttl` from before the last acknowledged renewal was sent. Who is not connected when a renewal is
+    missed counts as gone to the others, so `valid` ends then.
     """
 
     def __init__(
         self,
         target: Target,
-        subject: bytes,
+        place: Place,
         info: bytes,
         ttl: float,
         fault: Callable[[BaseException], None],
@@ -45,12 +59,16 @@ class NatsLease:
         if not 0 < ttl < math.inf:
             raise InvalidOption("lease", ttl, "seconds above zero")
         self._target = target
-        self._subject = subject
+        self._subject = place.lease.encode()
+        self._here = place.here
         self._info = info
         self._ttl = ttl
+        self._each = min(ttl / 3, _RENEW_SECONDS)
         self._fault = fault
-        self._headers = header_block({"Nats-TTL": f"{math.ceil(ttl)}s"})
+        self._headers = b""
         self._until = 0.0
+        self._missed = 0.0
+        self._link: Link | None = None
         self._lapses = 0
         self._trials: dict[asyncio.Future[int], float] = {}
         self._ticked = time.monotonic()
@@ -73,7 +91,8 @@ class NatsLease:
 
     def valid(self) -> bool:
         """Return whether it surely has not expired (monotonic clock, no I/O)."""
-        return time.monotonic() < self._until
+        now, link = time.monotonic(), self._link
+        return now < self._until and (now < self._missed or link is None or link.connected)
 
     def on_close(self, call: Callable[["NatsLease"], None]) -> None:
         """Call `call` once it is closed."""
@@ -126,9 +145,10 @@ class NatsLease:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             self._stop.set()
-        link = Link(self._target)
+        link = self._link = Link(self._target)
         await link.open()
         try:
+            await self._attend(link)
             pause = 0.0
             while not await self._stopped_within(pause):
                 pause = await self._renew(link)
@@ -139,6 +159,16 @@ class NatsLease:
             await link.close()
             if not self._first.done():
                 self._first.set_exception(Unsure("the lease was closed before it was held"))
+
+    async def _attend(self, link: Link) -> None:
+        """Listen where the others call, and say so in the lease where that is allowed."""
+        headers = {"Nats-TTL": f"{math.ceil(self._ttl)}s"}
+        link.listen(self._here, _unheard)
+        with suppress(Unsure):
+            await link.flush()
+            if not link.denials:
+                headers[EVERY] = f"{self._each:.3f}"
+        self._headers = header_block(headers)
 
     async def _stopped_within(self, seconds: float) -> bool:
         stop = self._stop
@@ -159,11 +189,11 @@ class NatsLease:
         self._trials[trial] = time.monotonic()
         # An answer that was lost must not cost the lease: it is tried again beside the others.
         wait = asyncio.FIRST_COMPLETED
-        done, _ = await asyncio.wait(self._trials, timeout=self._ttl / 3, return_when=wait)
+        done, _ = await asyncio.wait(self._trials, timeout=self._each, return_when=wait)
         if not done:
             return 0.0
         good = [self._renewed(self._trials.pop(trial), trial) for trial in done]
-        return self._ttl / 3 if any(good) else min(_RETRY_SECONDS, self._ttl / 3)
+        return self._each if any(good) else min(_RETRY_SECONDS, self._each)
 
     def _renewed(self, sent: float, trial: "asyncio.Future[int]") -> bool:
         """Take the outcome of one try; return whether the lease holds by it."""
@@ -178,6 +208,7 @@ class NatsLease:
         if self._until and not self.valid():
             self._lapses += 1
         self._until = max(self._until, until)
+        self._missed = max(self._missed, sent + self._each + LATE_SECONDS)
         if not self._first.done():
             self._first.set_result(None)
         return True
@@ -197,4 +228,8 @@ class NatsLease:
 
 
 def _nothing(_lease: NatsLease) -> None:
+    return
+
+
+def _unheard(_subject: bytes, _reply: bytes, _headers: bytes, _data: bytes) -> None:
     return

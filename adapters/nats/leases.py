@@ -12,11 +12,21 @@ from offbook.actors.names import check_name
 from offbook.actors.ports import Ownership, Refused
 from offbook.actors.server_clock import ServerClock
 
-from .api import CREATE, Message, fence, header_block, leader_get, publish, stamp_of
+from .api import (
+    CREATE,
+    Message,
+    fence,
+    header_block,
+    leader_get,
+    message_of,
+    publish,
+    stamp_of,
+)
 from .batch import Batches
-from .keeper import DELETED, NatsLease
+from .keeper import DELETED, NatsLease, Place
 from .link import Link
 from .names import Names
+from .rollcall import RollCall
 from .tables import is_marker
 
 _TTL = re.compile(rb"\r\nNats-TTL: (\d+)s\r\n")
@@ -33,6 +43,14 @@ class NatsLeases:
         self._batches = batches
         self.held: set[NatsLease] = set()
         self._unchanged = _Unchanged()
+        self._calls: set[RollCall] = set()
+
+    async def close(self) -> None:
+        """Give up all leases and end all watches."""
+        for lease in tuple(self.held):
+            await lease.close()
+        for call in tuple(self._calls):
+            await call.close()
 
     @property
     def _stream(self) -> str:
@@ -45,8 +63,8 @@ class NatsLeases:
             InvalidOption: `ttl` is not above zero.
             Unsure: the server did not acknowledge the lease.
         """
-        subject = self._names.worker(worker).encode()
-        lease = NatsLease(self._link.target, subject, info, ttl, self._link.fault)
+        place = Place(self._names.worker(worker), self._names.here(worker))
+        lease = NatsLease(self._link.target, place, info, ttl, self._link.fault)
         self.held.add(lease)
         try:
             await lease.open()
@@ -61,13 +79,16 @@ class NatsLeases:
 
     async def live(self) -> dict[str, bytes]:
         """Return the workers whose leases stand, with their infos."""
-        prefix = f"$KV.{self._names.leases}.worker."
-        found = await self._batches.all(self._stream, f"{prefix}*", settle=False)
-        leases = [m for m in found if not is_marker(m.headers)]
+        prefix, leases = f"$KV.{self._names.leases}.worker.", await self._standing()
         forgotten = self._unchanged.too_long(leases, monotonic())
         for lease in forgotten:
             await self._remove(lease)
         return {m.subject[len(prefix) :]: m.data for m in leases if m not in forgotten}
+
+    async def _standing(self) -> list[Message]:
+        pattern = f"$KV.{self._names.leases}.worker.*"
+        found = await self._batches.all(self._stream, pattern, settle=False)
+        return [m for m in found if not is_marker(m.headers)]
 
     async def _remove(self, lease: Message) -> None:
         headers = header_block({**DELETED, "Nats-Expected-Last-Subject-Sequence": str(lease.seq)})
@@ -106,7 +127,10 @@ class NatsLeases:
 
     async def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when leases or owners may have changed; return the way to stop it."""
-        watch = _Watch(f"{self._names.root}.lease.", changed, self._link.clock)
+        call = RollCall(self._link, self._here, self._remove)
+        self._calls.add(call)
+        call.task.add_done_callback(lambda _: self._calls.discard(call))
+        watch = _Watch(f"{self._names.root}.lease.", changed, self._link.clock, call)
         listener = self._link.listen(f"{self._names.root}.lease.>", watch.hear)
         forget = self._link.on_reconnect(watch.ring)
 
@@ -114,13 +138,24 @@ class NatsLeases:
             forget()
             listener.stop()
             watch.stop()
+            call.stop()
 
         try:
             await self._link.flush()
+            self._tell(call, await self._standing())
         except BaseException:
             stop()
             raise
         return stop
+
+    def _here(self, lease: str) -> str:
+        return self._names.here(lease.rpartition(".")[2])
+
+    def _tell(self, call: RollCall, leases: list[Message]) -> None:
+        now = self._link.clock.now()
+        for lease in leases:
+            stored = stamp_of(lease.headers)
+            call.heard(lease, 0.0 if stored is None else max(0, now - stored) / 1_000_000)
 
 
 class _Unchanged:
@@ -157,10 +192,13 @@ def _ttl_of(headers: bytes) -> float:
 class _Watch:
     """Tells changes from renewals, and joins those of one moment."""
 
-    def __init__(self, prefix: str, changed: Callable[[], None], clock: ServerClock) -> None:
+    def __init__(
+        self, prefix: str, changed: Callable[[], None], clock: ServerClock, call: RollCall
+    ) -> None:
         self._worker = f"{prefix}worker.".encode()
         self._changed = changed
         self._clock = clock
+        self._call = call
         self._known: dict[bytes, bytes] = {}
         self._loop = asyncio.get_running_loop()
         self._ringing: asyncio.Handle | None = None
@@ -170,6 +208,7 @@ class _Watch:
         if stored is not None:
             self._clock.heard(stored)
         if subject.startswith(self._worker):
+            self._note(headers, data)
             if is_marker(headers):
                 self._known.pop(subject, None)
             elif self._known.get(subject) == data:
@@ -177,6 +216,15 @@ class _Watch:
             else:
                 self._known[subject] = data
         self.ring()
+
+    def _note(self, headers: bytes, data: bytes) -> None:
+        lease = message_of(headers, data)
+        if lease is None:
+            return
+        if is_marker(headers):
+            self._call.ended(lease.subject)
+        else:
+            self._call.heard(lease)
 
     def ring(self) -> None:
         if self._ringing is None:

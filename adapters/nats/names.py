@@ -231,6 +231,10 @@ class Names:
         """Return the key of a worker's lease, as a subject."""
         return f"$KV.{self.leases}.worker.{check_name('worker', worker)}"
 
+    def here(self, worker: str) -> str:
+        """Return where a worker listens while it is connected; nothing is said there."""
+        return f"{self.root}.here.{check_name('worker', worker)}"
+
     def owner(self, lane: str, partition: int) -> str:
         """Return the key that says who owns a partition, as a subject."""
         return f"$KV.{self.leases}.owner.{check_name('lane', lane)}.{partition:d}"

@@ -74,7 +74,7 @@ class _Subjects:
     def heard(self, role: str) -> list[str]:
         told = {
             "setup": (),
-            "worker": ("evt", "heard", "lease", "signal"),
+            "worker": ("evt", "heard", "here", "lease", "signal"),
             "janitor": (),
             "client": ("evt", "heard", "signal"),
             "webhook": ("evt", "signal"),
@@ -92,7 +92,7 @@ class _Subjects:
     def worker(self) -> list[str]:
         names = self._names
         queues = (names.mail, names.timers, names.steps)
-        written = ("mail", "timer", "task", "later", "blob", "out", "topic", "signal")
+        written = ("mail", "timer", "task", "later", "blob", "out", "topic", "signal", "here")
         return [
             *(f"$KV.{names.log_shard(n)}.>" for n in range(names.namespace.shards)),
             *(f"$KV.{names.table(table)}.>" for table in _TABLES),

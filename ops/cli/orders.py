@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from offbook.actors.client import Client
-from offbook.actors.errors import RunNotEnded, RunNotFound
+from offbook.actors.errors import OffbookError, RunNotEnded, RunNotFound
 from offbook.actors.run import RunView
 from offbook.actors.state import FINAL
 
@@ -45,11 +46,11 @@ async def cancel(setup: Setup, reason: str | None, **chosen: Any) -> None:  # no
     The body gets CancelledError and may clean up.
     """
     async with setup.connect() as client:
-        ids = await _chosen(client, "cancel", **chosen)
+        ids, ended = await _open(client, await _chosen(client, "cancel", **chosen))
         for run in ids:
             await client.run(run).cancel(reason)
         waiting = await lacking(client, ids)
-    _tell(setup, "cancelled", ids, waiting)
+    _tell(setup, "cancelled", ids, waiting, ended)
 
 
 @command(short_help="Have runs end now, without their clean-up.")
@@ -60,11 +61,11 @@ async def terminate(setup: Setup, reason: str | None, **chosen: Any) -> None:  #
     A live worker of their deployment ends them; it needs no code of theirs.
     """
     async with setup.connect() as client:
-        ids = await _chosen(client, "terminate", **chosen)
+        ids, ended = await _open(client, await _chosen(client, "terminate", **chosen))
         for run in ids:
             await client.run(run).terminate(reason)
         waiting = await lacking(client, ids)
-    _tell(setup, "terminated", ids, waiting)
+    _tell(setup, "terminated", ids, waiting, ended)
 
 
 async def _chosen(  # noqa: PLR0913 - one for each option
@@ -90,6 +91,18 @@ async def _chosen(  # noqa: PLR0913 - one for each option
     return found
 
 
+async def _open(client: Client, ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the runs that may still be told something, and how the others ended."""
+    ended: dict[str, str] = {}
+    for run in ids:
+        # Where that cannot be read, the order itself says what is wrong.
+        with suppress(OffbookError):
+            status = await client.status_of(run)
+            if status in FINAL:
+                ended[run] = status
+    return [run for run in ids if run not in ended], ended
+
+
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Say --yes")
@@ -97,12 +110,17 @@ def _ask(question: str) -> None:
 
 
 def _tell(
-    setup: Setup, done: str, ids: Sequence[str], waiting: Mapping[str, list[str]] | None = None
+    setup: Setup,
+    done: str,
+    ids: Sequence[str],
+    waiting: Mapping[str, list[str]] | None = None,
+    ended: Mapping[str, str] | None = None,
 ) -> None:
-    waiting = waiting or {}
+    waiting, ended = waiting or {}, ended or {}
     if setup.json:
         unserved = [run for runs in waiting.values() for run in runs]
-        emit({done: list(ids)} | ({"unserved": unserved} if unserved else {}))
+        more = {"unserved": unserved, "ended": dict(ended)}
+        emit({done: list(ids)} | {key: value for key, value in more.items() if value})
         return
     for run in ids:
         say(run)
@@ -110,7 +128,9 @@ def _tell(
         of = f" ({', '.join(runs[:_NAMED])})" if len(runs) < len(ids) else ""
         text = f"asked{of}; no worker of deployment {deployment!r} is live to carry it out"
         hint(setup, f"{text}: offbook worker MODULE")
-    if not ids:
+    for run, status in ended.items():
+        hint(setup, f"run {run!r} has ended before: it is {status}")
+    if not ids and not ended:
         say("no runs")
 
 

@@ -186,6 +186,12 @@ def test_runs_are_cancelled_and_purged(shop: Place) -> None:
     assert (ended.code, ended.error["code"]) == (1, "run-cancelled")
     assert "enough" in ended.error["message"]
     assert shop.inside("result", "kid").code == 1
+    assert shop.inside("cancel", "parent", "--json").data == {
+        "cancelled": [], "ended": {"parent": "cancelled"}
+    }  # fmt: skip
+    late = shop.inside("terminate", "parent")
+    assert (late.code, late.out) == (0, "")
+    assert "run 'parent' has ended before: it is cancelled" in late.err
 
     assert shop.inside("purge", "kid").code == 2
     assert shop.inside("purge", "kid", "--yes", "--json").data == {"purged": ["kid"]}

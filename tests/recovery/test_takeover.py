@@ -32,6 +32,21 @@ async def test_a_killed_worker_s_local_step_is_run_again_in_another(
         await stage.judge()
 
 
+async def test_a_killed_worker_s_runs_go_on_long_before_its_lease_runs_out(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    async with scene(nats_url, namespace, tmp_path) as stage:
+        await stage.add(2, lease=600)
+        run = await stage.start(working, "w", right=2)
+        first = await stage.ledger.reached("w")
+        await stage.troupe.by_pid(first.pid).kill()
+        second = await stage.ledger.reached("w", 2)
+        assert second.pid != first.pid
+        stage.ledger.open_gate("w")
+        assert await stage.result(run.id) == 2
+        await stage.judge()
+
+
 async def test_a_remote_step_goes_on_while_the_owner_of_its_run_is_killed(
     nats_url: str, namespace: str, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from offbook.adapters.nats import NatsBackend
 from offbook.adapters.nats.api import NO_CONSUMER, ApiError, call, create_consumer
 from offbook.adapters.nats.batch import Batches
 from offbook.adapters.nats.elections import Elections
-from offbook.adapters.nats.keeper import NatsLease
+from offbook.adapters.nats.keeper import NatsLease, Place
 from offbook.adapters.nats.link import Link
 from offbook.adapters.nats.names import Names
 from offbook.adapters.nats.options import ConnectOptions, target
@@ -225,7 +225,7 @@ async def test_a_lease_is_renewed_though_an_answer_was_lost(nats_url: str) -> No
         server.listen("lease", answer)
         await server.flush()
         faults: list[BaseException] = []
-        lease = NatsLease(target(nats_url, PATIENT), b"lease", b"", 3, faults.append)
+        lease = NatsLease(target(nats_url, PATIENT), Place("lease", "here"), b"", 3, faults.append)
         await lease.open()
         await until(lambda: len(heard) > 2)
         assert lease.valid()
