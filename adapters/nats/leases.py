@@ -152,10 +152,15 @@ class NatsLeases:
         return self._names.here(lease.rpartition(".")[2])
 
     def _tell(self, call: RollCall, leases: list[Message]) -> None:
-        now = self._link.clock.now()
+        """Have the holders called of whom nothing was heard yet.
+
+        A server that is alone knows who is connected. One of a cluster may not have heard of those
+        at the others yet, so there they are called once they miss a renewal.
+        """
+        now, alone = self._link.clock.now(), not self._link.info.get("cluster")
         for lease in leases:
-            stored = stamp_of(lease.headers)
-            call.heard(lease, 0.0 if stored is None else max(0, now - stored) / 1_000_000)
+            stored = stamp_of(lease.headers) or now
+            call.heard(lease, math.inf if alone else max(0, now - stored) / 1_000_000)
 
 
 class _Unchanged:

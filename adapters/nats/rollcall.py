@@ -23,7 +23,7 @@ LATE_SECONDS = 0.25
 
 _EVERY = re.compile(rb"\r\nOffbook-Renewed-Each: ([0-9.]+)\r\n")
 _CALLS = 3
-_CALL_SECONDS = 0.15
+_CALL_SECONDS = 0.1
 """Between two calls, and how long an answer may take."""
 
 
@@ -31,12 +31,12 @@ _CALL_SECONDS = 0.15
 class _Worker:
     lease: Message
     every: float
-    heard: float
+    due: float
     absent: int = 0
 
-    @property
-    def due(self) -> float:
-        return self.heard + self.every + LATE_SECONDS + self.absent * _CALL_SECONDS
+    def excuse(self, at: float) -> None:
+        """Call it once the next renewal is missed, counted from `at`."""
+        self.due, self.absent = at + self.every + LATE_SECONDS, 0
 
 
 class Roll:
@@ -53,7 +53,8 @@ class Roll:
         found = _EVERY.search(lease.headers)
         known = self._workers.get(lease.subject)
         if found is not None and (known is None or known.lease.seq < lease.seq):
-            self._workers[lease.subject] = _Worker(lease, float(found[1]), at)
+            every = float(found[1])
+            self._workers[lease.subject] = _Worker(lease, every, at + every + LATE_SECONDS)
 
     def ended(self, subject: str) -> None:
         """Forget a lease that has ended."""
@@ -62,7 +63,7 @@ class Roll:
     def excuse(self, now: float) -> None:
         """Begin anew with all: we were away ourselves, or the server was."""
         for worker in self._workers.values():
-            worker.heard, worker.absent = now, 0
+            worker.excuse(now)
 
     def pause(self, now: float) -> float:
         """Return the seconds until somebody is to be called."""
@@ -78,9 +79,10 @@ class Roll:
         if worker is None or worker.lease is not lease:
             return False
         if not absent:
-            worker.heard, worker.absent = now, 0
+            worker.excuse(now)
             return False
         worker.absent += 1
+        worker.due = now + _CALL_SECONDS
         return worker.absent >= _CALLS
 
 
@@ -106,7 +108,7 @@ class RollCall:
         return f"<RollCall {self._roll!r}>"
 
     def heard(self, lease: Message, age: float = 0.0) -> None:
-        """Take a lease that was renewed so many seconds ago."""
+        """Take a lease that was renewed so many seconds ago; infinity: call its holder now."""
         self._roll.heard(lease, monotonic() - age)
         self._news.set()
 

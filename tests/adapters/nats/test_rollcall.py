@@ -1,6 +1,7 @@
 """Workers that miss a renewal are called; who is not there loses its lease at once."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_who_answers_is_left_alone_until_the_next_renewal_is_due() -> None:
     assert not roll.called(missed, 2.2, absent=False)
     assert roll.late(3.0) == []
     assert not roll.called(missed, 4.0, absent=True), "it is called three times anew"
+
+
+def test_calls_of_one_whose_renewals_were_never_heard_have_their_time_too() -> None:
+    roll, missed = Roll(), lease(1)
+    roll.heard(missed, -math.inf)
+    assert roll.late(5.0) == [missed]
+    assert not roll.called(missed, 5.0, absent=True)
+    assert roll.late(5.05) == []
+    assert roll.late(5.1) == [missed]
 
 
 def test_a_renewal_between_two_calls_begins_anew() -> None:
@@ -124,6 +134,22 @@ async def test_a_lease_stays_while_its_holder_is_connected_and_goes_with_the_con
         await other.close()
         await until(lambda: changes)
         assert set(await backend.leases.live()) == {"old"}, "it could not be called"
+        stop()
+
+
+async def test_who_was_killed_is_found_out_at_once_by_who_comes_next(
+    nats_url: str, namespace: str
+) -> None:
+    names, other = Names(Namespace(namespace)), Link(target(nats_url, ConnectOptions()))
+    async with opened(nats_url, namespace) as backend:
+        await other.open()
+        # Its next renewal is due in an hour.
+        await leave(other, names, "w1", {EVERY: "3600"})
+        await other.close()
+        changes: list[int] = []
+        stop = await backend.leases.watch(lambda: changes.append(1))
+        await until(lambda: changes)
+        assert await backend.leases.live() == {}
         stop()
 
 
