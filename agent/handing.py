@@ -36,7 +36,8 @@ def agent_tool(
 def handoff(agent: Agent[Any], *, name: str | None = None, description: str | None = None) -> Tool:
     """Return a tool by which a model lets another agent go on with the conversation.
 
-    That agent has all that was said, with its own instructions, tools and output.
+    That agent has all that was said, with its own instructions, tools and output. It goes on to the
+    end of the turn: the next message of a conversation is for the first agent again.
     """
 
     async def pass_on() -> str:
