@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offbook import OffbookError
-from offbook.actors.model import pack
+from offbook.actors.model import pack, unpack
 from recovery.plays import asking, counting, mixed, stepping, value_of_mixed, working
 from recovery.scene import Scene, scene, until
 from support.ledger import Act, now
+from support.nats import again
 from support.servers import NatsServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -142,3 +144,37 @@ async def test_workers_go_on_when_the_server_comes_back_after_all_leases_ran_out
 
 async def lapsed(stage: Scene, pid: int) -> bool:
     return any(act.pid == pid and act.kind == "lapse" for act in stage.ledger.acts())
+
+
+async def test_leases_of_the_dead_do_not_come_back_with_the_server(
+    namespace: str, tmp_path: Path
+) -> None:
+    """After an orderly stop and a kill, nats-server brings keys back that it lets never expire."""
+    with NatsServer() as server:
+        async with scene(server.url, namespace, tmp_path, partitions=4) as stage:
+            (first,) = await stage.add()
+            await stage.start(stepping, "a", 2, right=2)
+            await stage.result("a")
+            await first.kill()
+            (second,) = await stage.add()
+            await stage.start(stepping, "b", 2, right=2)
+            await stage.result("b")
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            await stage.start(stepping, "c", 2, right=2)
+            await stage.result("c")
+            await second.kill()
+            await restart(stage, server)
+            (last,) = await stage.add()
+
+            async def alone() -> bool:
+                live = await again(stage.client.backend.leases.live)
+                owners = await again(partial(stage.client.backend.leases.owners, "default"))
+                pids = {unpack(info)["pid"] for info in live.values()}
+                return pids == {last.pid} and {o.worker for o in owners.values()} == set(live)
+
+            await until(alone)
+            await stage.start(stepping, "d", 20, right=20)
+            await stage.result("d")
+            assert await alone()
+            await stage.judge()
