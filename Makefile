@@ -10,7 +10,7 @@ STAMP := .venv/.offbook-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-rests chaos-pydantic crash-points check mypy pyright rules bench bench-peers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents cluster
+.PHONY: help setup demo demo-audit browser outfit test test-core chaos-streams chaos-rests chaos-pydantic crash-points check mypy pyright rules bench bench-peers bench-workers scale clean chaos abuse soak simulate corrupt fuzz test-catalogue test-sealed canary seals test-browsers demo-kills chaos-agents cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,9 @@ bench: $(STAMP) ## measure; prints a table and writes bench/out/*.json
 
 scale: $(STAMP) ## measure among 100,000 waiting runs; ARGS="--runs 1000000"
 	$(BIN)/python -m bench.scale $(ARGS)
+
+bench-workers: $(STAMP) ## measure 1, 2 and 4 worker processes; options in ARGS="..."
+	$(BIN)/python -m bench.workers $(ARGS)
 
 bench-peers: $(STAMP) ## measure offbook beside its peers, which it installs; options in ARGS="..."
 	$(BIN)/python -m bench.peers $(ARGS)

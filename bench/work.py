@@ -55,6 +55,17 @@ async def five(n: int) -> int:
     return n
 
 
+@step
+async def slow(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@workflow
+async def five_slow(seconds: float) -> None:
+    for _ in range(5):
+        await slow(seconds)
+
+
 @workflow
 async def single(n: int) -> int:
     return await noop(n)

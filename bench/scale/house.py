@@ -18,16 +18,17 @@ ROOT = Path(__file__).parents[2]
 class House:
     """A project's folder with workers in it. The first client of the folder starts the server."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "bench.scale.work") -> None:
         self.folder = folder
+        self._module = module
         self._workers: list[subprocess.Popen[str]] = []
 
     def __repr__(self) -> str:
         return f"<House {self.folder} workers={len(self._workers)}>"
 
-    def open(self, workers: int) -> None:
-        """Start workers, and wait until each serves."""
-        command = [sys.executable, "-m", "offbook", "worker", "bench.scale.work", "--json"]
+    def open(self, workers: int, *options: str) -> None:
+        """Start workers with these options of `offbook worker`; wait until each serves."""
+        command = [sys.executable, "-m", "offbook", "worker", self._module, "--json", *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         environment.pop("OFFBOOK_URL", None)
         with (self.folder / "workers.log").open("a") as log:
@@ -75,6 +76,12 @@ class House:
     def kill_server(self) -> None:
         """End the server with SIGKILL; its supervisor starts it again."""
         self.server().send_signal(signal.SIGKILL)
+
+    def cpu(self) -> tuple[float, float]:
+        """Return the CPU seconds that the server has taken, and all workers."""
+        mine = [psutil.Process(process.pid).cpu_times() for process in self._workers]
+        theirs = self.server().cpu_times()
+        return theirs.user + theirs.system, sum(one.user + one.system for one in mine)
 
     def memory(self) -> tuple[int, int]:
         """Return the resident bytes of the server, and of the largest worker."""
