@@ -47,7 +47,7 @@ test: $(STAMP) outfit ## run all tests, in random order on four processes, which
 test-core: $(STAMP) ## run the tests that are quick and need no browser
 	$(BIN)/python -m pytest $(SPREAD) -m 'not slow' $(ARGS)
 
-crash-points: $(STAMP) ## crash at every point of every shape; make test draws a tenth of them
+crash-points: $(STAMP) ## crash at every point of every shape; make test draws one in fifteen
 	OFFBOOK_CRASH=full $(BIN)/python -m pytest -n 2 --timeout 1200 tests/crash $(ARGS)
 
 chaos: $(STAMP) ## harm workers, server and links under load and judge; options in ARGS="..."
