@@ -18,6 +18,8 @@ from .summary import read_summary
 from .taskset import together
 from .tokens import TokenRecord
 
+_SELDOM = 20
+"""Times as long as reading a table took it is not read as a whole again."""
 _RARELY = 30
 """Sweeps of the runs for each one of the tokens, of which there may be many more."""
 
@@ -31,6 +33,8 @@ class Janitor:
         self._runs = Dues(env.backend.runs, self._run_due)
         self._tokens = Dues(env.backend.hooks, self._token_due)
         self._served: frozenset[int] = frozenset()
+        self._stale = False
+        self._until = 0.0
 
     async def run(self) -> None:
         """Sweep now and then, for ever."""
@@ -43,10 +47,13 @@ class Janitor:
 
     async def _sweep(self, *, tokens: bool) -> None:
         served = frozenset(self._owner.partitions)
-        if served - self._served:
+        self._stale = self._stale or bool(served - self._served)
+        self._served = served
+        # Where partitions go to and fro, reading all each time would be the server's whole work.
+        if self._stale and asyncio.get_running_loop().time() >= self._until:
+            self._stale = False
             self._runs.forget()
             self._tokens.forget()
-        self._served = served
         await self._remove_runs()
         if tokens:
             await self._remove_tokens()
@@ -58,10 +65,19 @@ class Janitor:
         await self._each_due(self._tokens, self._remove_token)
 
     async def _each_due(self, dues: Dues, act: Callable[[Entry], Awaitable[None]]) -> None:
-        await dues.learn()
+        await self._learn(dues)
         async with aclosing(dues.due(self._env.backend.clock.now())) as found:
             async for entries in found:
                 await together(act(entry) for entry in entries)
+
+    async def _learn(self, dues: Dues) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await dues.learn()
+        finally:
+            took = loop.time() - began
+            self._until = max(self._until, loop.time() + _SELDOM * took)
 
     async def _remove_run(self, entry: Entry) -> None:
         summary = read_summary(entry.value)

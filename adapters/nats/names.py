@@ -10,6 +10,8 @@ from functools import lru_cache
 from offbook.actors.names import check_name, check_topic, group_of, partition_of
 from offbook.actors.ports import Channel, Namespace
 
+_RUNS = 2048
+"""Runs whose subjects are kept."""
 CONSUMER_NAME_MAX = 200
 """Consumer names above this are hashed: the server takes 255 characters."""
 
@@ -25,8 +27,8 @@ class Names:
         """Take the settings that the server has stored."""
         self.namespace = namespace
         self.root = namespace.name
-        self.log_prefix = lru_cache(maxsize=8192)(self._log_prefix)
-        self.mail_prefix = lru_cache(maxsize=8192)(self._mail_prefix)
+        self.log_prefix = lru_cache(maxsize=_RUNS)(self._log_prefix)
+        self.mail_prefix = lru_cache(maxsize=_RUNS)(self._mail_prefix)
 
     def partition(self, run: str) -> int:
         """Return the partition of a run, after a check of its id."""

@@ -20,6 +20,10 @@ from .batch import Batches
 from .link import Link
 from .names import Names
 
+_ALL = ">"
+"""All that a bucket holds. For its own prefix, which means the same, the server looks at each key
+to say how many are left: three seconds a page with half a million of them."""
+
 _MARKERS = (b"\r\nKV-Operation: ", b"\r\nNats-Marker-Reason: ")
 
 
@@ -76,7 +80,7 @@ class NatsTable:
 
     async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
         """Yield entries in order of their last change; one that changes may come twice."""
-        async for page in self._batches.walk(self._stream, f"{self._prefix}>", after, until):
+        async for page in self._batches.walk(self._stream, _ALL, after, until):
             for message in page:
                 if not is_marker(message.headers):
                     yield self._entry(message)
@@ -90,7 +94,7 @@ class NatsTable:
 
     async def newest(self) -> int:
         """Return the newest revision, or 0."""
-        body = {"last_by_subj": f"{self._prefix}>"}
+        body = {"last_by_subj": _ALL}
         found = await leader_get(self._link, self._stream, body)
         return 0 if found is None else found.seq
 
@@ -100,5 +104,5 @@ class NatsTable:
         return None if found is None else stamp_of(found.headers)
 
     async def _first(self, after: int) -> Message | None:
-        body = {"seq": after + 1, "next_by_subj": f"{self._prefix}>"}
+        body = {"seq": after + 1, "next_by_subj": _ALL}
         return await direct_get(self._link, self._stream, body)

@@ -1,7 +1,9 @@
 """What is left when an ended run is removed: its id, and nothing that is not its own is touched."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from offbook import (
 from offbook.actors import janitor
 from offbook.actors.env import Doors
 from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack
+from offbook.actors.ports import Entry
 from offbook.actors.removal import remove_run
 from offbook.actors.summary import Summary
 from offbook.actors.tokens import beat_key
@@ -277,3 +280,35 @@ async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
         async with asyncio.timeout(1200):
             for run in runs:
                 await removed(env, run)
+
+
+class SlowTable:
+    """A table that takes ten seconds to read, and notes from where it was read."""
+
+    def __init__(self) -> None:
+        self.scans: list[int] = []
+
+    async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
+        del until
+        self.scans.append(after)
+        if not after:
+            await asyncio.sleep(10)
+            yield Entry("k", b"", 1)
+
+
+@pytest.mark.virtual
+async def test_partitions_that_go_to_and_fro_do_not_have_all_runs_read_each_time() -> None:
+    async with Environment() as env:
+        runs = SlowTable()
+        backend = SimpleNamespace(runs=runs, hooks=SlowTable(), clock=env.client.backend.clock)
+        world: Any = SimpleNamespace(backend=backend, settings=Settings(gc_interval=1))
+        owner: Any = SimpleNamespace(partitions={0: None})
+        sweeping = asyncio.create_task(janitor.Janitor(world, owner).run())
+        for number in range(300):
+            owner.partitions = {number % 2: None}
+            await asyncio.sleep(2)
+        assert runs.scans[0] == 0
+        assert 2 <= runs.scans.count(0) <= 4, "each takes 10 s, and 200 s lie between"
+        assert len(runs.scans) > 100, "what has changed is read all the same"
+        sweeping.cancel()
+        await asyncio.wait({sweeping})

@@ -1,6 +1,8 @@
 """Tables, blobs and signals on a real server."""
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
 
@@ -135,3 +137,24 @@ async def test_growth_wakes_who_waits_for_this_run(nats_url: str, namespace: str
         await two.log.append("r", 2, first, b"2")
         found = [await wait(60), await wait(60), await wait(0.01)]
         assert found == [("t.1", b"1"), ("t.2", b"2"), None]
+
+
+async def test_a_table_is_read_without_a_filter_that_the_server_would_try_on_each_key(
+    nats_url: str, namespace: str
+) -> None:
+    """The prefix of all its keys means the same, and costs seconds among half a million."""
+    async with opened(nats_url, namespace) as backend:
+        asked: list[dict[str, Any]] = []
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        for door in ("DIRECT.GET", "STREAM.MSG.GET"):
+            subject = f"$JS.API.{door}.KV_{namespace}_runs"
+            link.listen(subject, lambda _s, _r, _h, data: asked.append(json.loads(data)))
+        await link.flush()
+        first = await backend.runs.create("a", b"1")
+        second = await backend.runs.create("b", b"2")
+        assert [entry.key async for entry in backend.runs.scan()] == ["a", "b"]
+        assert await backend.runs.newest() == second
+        assert (await backend.runs.at(first)) == Entry("a", b"1", first)
+        await until(lambda: len(asked) >= 3)
+        filters = {body.get("next_by_subj") or body.get("last_by_subj") for body in asked}
+        assert filters == {">"}
