@@ -283,24 +283,25 @@ async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class SlowTable:
-    """A table that takes ten seconds to read, and notes from where it was read."""
+    """A table that takes its time to be read as a whole, and notes from where it was read."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self.scans: list[int] = []
 
     async def scan(self, after: int = 0, until: int | None = None) -> AsyncIterator[Entry]:
         del until
         self.scans.append(after)
         if not after:
-            await asyncio.sleep(10)
+            await asyncio.sleep(self._seconds)
             yield Entry("k", b"", 1)
 
 
 @pytest.mark.virtual
 async def test_partitions_that_go_to_and_fro_do_not_have_all_runs_read_each_time() -> None:
     async with Environment() as env:
-        runs = SlowTable()
-        backend = SimpleNamespace(runs=runs, hooks=SlowTable(), clock=env.client.backend.clock)
+        runs = SlowTable(10)
+        backend = SimpleNamespace(runs=runs, hooks=SlowTable(10), clock=env.client.backend.clock)
         world: Any = SimpleNamespace(backend=backend, settings=Settings(gc_interval=1))
         owner: Any = SimpleNamespace(partitions={0: None})
         sweeping = asyncio.create_task(janitor.Janitor(world, owner).run())
