@@ -21,7 +21,7 @@ EVERY = "Offbook-Renewed-Each"
 LATE_SECONDS = 0.25
 """A renewal that is late by more than this was missed."""
 
-_EVERY = re.compile(rb"\r\nOffbook-Renewed-Each: ([0-9.]+)\r\n")
+_EVERY = re.compile(rb"\r\nOffbook-Renewed-Each: (\d{1,9}(?:\.\d+)?)\r\n")
 _CALLS = 3
 _CALL_SECONDS = 0.1
 """Between two calls, and how long an answer may take."""
@@ -146,15 +146,15 @@ class RollCall:
                 return
 
     async def _call(self, lease: Message) -> None:
-        subject = self._subject_of(lease.subject)
-        absent = await self._absent(subject.encode())
+        absent = await self._absent(lease.subject)
         if self._roll.called(lease, monotonic(), absent=absent):
             self._roll.ended(lease.subject)
             await self._remove(lease)
 
-    async def _absent(self, subject: bytes) -> bool:
+    async def _absent(self, lease: str) -> bool:
         """Return whether nobody listens, by the word of the server."""
         try:
+            subject = self._subject_of(lease).encode()
             headers, _ = await self._link.ask(subject, b"", seconds=_CALL_SECONDS)
         except OffbookError:
             return False

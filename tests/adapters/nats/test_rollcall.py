@@ -89,6 +89,13 @@ def test_a_lease_whose_holder_does_not_listen_is_never_called() -> None:
     assert roll.pause(0.0) == float("inf")
 
 
+@pytest.mark.parametrize("told", ["", "soon", "1.2.3", ".", "-1", "inf", "9" * 400])
+def test_a_lease_with_a_period_that_is_none_is_never_called(told: str) -> None:
+    roll = Roll()
+    roll.heard(Message("$KV.ns_leases.worker.w1", 1, header_block({EVERY: told}), b""), 0.0)
+    assert roll.pause(0.0) == math.inf
+
+
 def test_an_older_renewal_that_comes_late_changes_nothing() -> None:
     roll, newest = Roll(), lease(5)
     roll.heard(newest, 5.0)
@@ -150,6 +157,22 @@ async def test_who_was_killed_is_found_out_at_once_by_who_comes_next(
         stop = await backend.leases.watch(lambda: changes.append(1))
         await until(lambda: changes)
         assert await backend.leases.live() == {}
+        stop()
+
+
+async def test_a_lease_under_a_foreign_name_stops_nobody(nats_url: str, namespace: str) -> None:
+    names, other = Names(Namespace(namespace)), Link(target(nats_url, ConnectOptions()))
+    async with opened(nats_url, namespace) as backend:
+        await other.open()
+        block = header_block({"Nats-TTL": "600s", EVERY: "0.050"})
+        foreign = f"$KV.{namespace}_leases.worker.what=is!that"
+        await publish(other, foreign.encode(), b"info", block)
+        await leave(other, names, "w1", {EVERY: "0.050"})
+        await other.close()
+        changes: list[int] = []
+        stop = await backend.leases.watch(lambda: changes.append(1))
+        await until(lambda: changes)
+        assert set(await backend.leases.live()) == {"what=is!that"}
         stop()
 
 
