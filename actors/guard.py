@@ -92,6 +92,8 @@ _ALLOWED = frozenset(
 
 
 def _audit(event: str, args: tuple[object, ...]) -> None:
+    if event == "import" and str(args[0]).startswith("structlog."):
+        _mute_structlog()
     if not targets or event not in _REFUSED:
         return
     target = targets.get(get_ident())
@@ -211,15 +213,15 @@ def _mute_logging() -> None:
 
 
 def _mute_structlog() -> None:
-    """Mute structlog where the process has imported it: not all of its loggers print."""
-    base = sys.modules.get("structlog._base")
-    if base is None or hasattr(base.BoundLoggerBase, "_offbook_muted"):
+    """Mute structlog as soon as the process has imported it: not all of its loggers print."""
+    logger = getattr(sys.modules.get("structlog._base"), "BoundLoggerBase", None)
+    if logger is None or hasattr(logger, "_offbook_muted"):
         return
-    real = base.BoundLoggerBase._proxy_to_logger  # noqa: SLF001  (where all of its levels meet)
+    real = logger._proxy_to_logger  # noqa: SLF001  (where all of its levels meet)
 
     @functools.wraps(real)
     def proxy(self: object, *args: object, **options: object) -> object:
         return None if targets and _muted() else real(self, *args, **options)
 
-    base.BoundLoggerBase._proxy_to_logger = proxy  # noqa: SLF001
-    base.BoundLoggerBase._offbook_muted = True  # noqa: SLF001
+    logger._proxy_to_logger = proxy  # noqa: SLF001
+    logger._offbook_muted = True  # noqa: SLF001

@@ -18,8 +18,8 @@ from .summary import read_summary
 from .taskset import together
 from .tokens import TokenRecord
 
-_SELDOM = 20
-"""Times as long as reading a table took it is not read as a whole again."""
+_SELDOM = 5
+"""Times as long as reading a table took, with its rests, it is not read as a whole again."""
 _RARELY = 30
 """Sweeps of the runs for each one of the tokens, of which there may be many more."""
 

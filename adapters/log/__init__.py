@@ -2,7 +2,7 @@
 
 from .context import AttemptFilter, bound
 from .fanout import NOTHING, Observers
-from .logger import get_logger
+from .logger import write
 from .observer import LogObserver
 
-__all__ = ["NOTHING", "AttemptFilter", "LogObserver", "Observers", "bound", "get_logger"]
+__all__ = ["NOTHING", "AttemptFilter", "LogObserver", "Observers", "bound", "write"]

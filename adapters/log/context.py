@@ -1,47 +1,72 @@
 """Which attempt the code that logs belongs to."""
 
 import logging
+import sys
 from contextvars import ContextVar, Token
 from typing import Any
-
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from offbook.actors.ports import Attempt
 
 _current: ContextVar[Attempt | None] = ContextVar("offbook_attempt", default=None)
 
-Binding = tuple[Token[Attempt | None], Token[Any], Token[Any], Token[Any]]
+Binding = tuple[Token[Any], ...]
 
 
-def _of_structlog(name: str) -> ContextVar[Any]:
-    """Return the variable in which structlog keeps what is bound to a name."""
-    tokens = bind_contextvars(**{name: None})
-    variable: ContextVar[Any] = tokens[name].var
-    reset_contextvars(**tokens)
-    return variable
+class _Structlog:
+    """The variables that structlog merges into its lines: it finds them by their names.
+
+    So nothing imports it but the application: that would take a quarter of a worker's start.
+    """
+
+    def __init__(self) -> None:
+        named = {name: ContextVar[Any](f"structlog_{name}") for name in ("run", "step", "attempt")}
+        self._named = named
+        self._joined = False
+        self.run, self.step, self.attempt = named.values()
+
+    def join(self) -> None:
+        """Share the variables with structlog once it is there; where it has some, take those."""
+        loaded = sys.modules.get("structlog.contextvars")
+        known: dict[str, ContextVar[Any]] | None = getattr(loaded, "_CONTEXT_VARS", None)
+        if self._joined or known is None:
+            return
+        self.run, self.step, self.attempt = (
+            known.setdefault(variable.name, variable) for variable in self._named.values()
+        )
+        self._joined = True
 
 
-_run, _step, _attempt = map(_of_structlog, ("run", "step", "attempt"))
+_structlog = _Structlog()
 
 
 def bind(attempt: Attempt) -> Binding:
     """Bind run, step and attempt for structlog and for `AttemptFilter`."""
-    # Its own functions look each of the variables up again, at each attempt.
+    # structlog's own functions look each of the variables up again, at each attempt.
+    _structlog.join()
     return (
         _current.set(attempt),
-        _run.set(attempt.run),
-        _step.set(attempt.step),
-        _attempt.set(attempt.attempt),
+        _structlog.run.set(attempt.run),
+        _structlog.step.set(attempt.step),
+        _structlog.attempt.set(attempt.attempt),
     )
 
 
 def unbind(binding: Binding) -> None:
     """Undo `bind`, in the context that it was called in."""
-    current, run, step, attempt = binding
-    _current.reset(current)
-    _run.reset(run)
-    _step.reset(step)
-    _attempt.reset(attempt)
+    for token in binding:
+        token.var.reset(token)
+
+
+def merged() -> dict[str, Any]:
+    """Return what lines of here carry: what was bound to structlog, else run, step and attempt."""
+    loaded = sys.modules.get("structlog.contextvars")
+    if loaded is not None:
+        found: dict[str, Any] = loaded.get_contextvars()
+        return found
+    attempt = _current.get()
+    if attempt is None:
+        return {}
+    return {"run": attempt.run, "step": attempt.step, "attempt": attempt.attempt}
 
 
 def bound() -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The logger `offbook`: structlog on top of the standard library's, without any global set-up."""
+"""The logger `offbook` of the standard library: lines in structlog's form, and no set-up."""
 
 import logging
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
-import structlog
+from .context import merged
 
 _standard = logging.getLogger("offbook")
 _standard.addHandler(logging.NullHandler())
@@ -35,36 +35,10 @@ class Line(dict[str, Any]):
 _OWN = frozenset({"event", "exc_info", "stack_info"})
 
 
-def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Line:
+def redact(fields: Mapping[str, Any]) -> Line:
     """Blank the values whose names sound like secrets; run, step and attempt come first."""
     ordered = {key: fields[key] for key in _FIRST if key in fields} | dict(fields)
     return Line({k: "***" if _SECRET.search(k) else v for k, v in ordered.items()})
-
-
-def _hand_over(
-    logger: object, method: str, fields: MutableMapping[str, Any]
-) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
-    extra = {"_logger": logger, "_name": method}
-    return (fields,), {"extra": extra, "exc_info": fields.pop("exc_info", None)}
-
-
-def get_logger() -> structlog.stdlib.BoundLogger:
-    """Return the library's logger.
-
-    Its records carry a mapping as message, in the form that `structlog.stdlib.ProcessorFormatter`
-    and JSON formatters take apart; plain formatters show `event key=value …`.
-    """
-    wrapped: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        _standard,
-        processors=[structlog.contextvars.merge_contextvars, redact, _hand_over],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        context_class=dict,
-        cache_logger_on_first_use=True,
-    )
-    return wrapped
-
-
-_lines = get_logger()
 
 
 def enabled(level: str) -> bool:
@@ -73,7 +47,15 @@ def enabled(level: str) -> bool:
 
 
 def write(level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - any plain value
-    """Log a line; an unknown level counts as info."""
-    if enabled(level):
-        method = level if level in _LEVELS else "info"
-        getattr(_lines, method)(event, **fields)
+    """Log a line; an unknown level counts as info.
+
+    Its record carries a mapping as message, in the form that `structlog.stdlib.ProcessorFormatter`
+    and JSON formatters take apart; plain formatters show `event key=value …`.
+    """
+    if not enabled(level):
+        return
+    method = level if level in _LEVELS else "info"
+    exc_info = fields.pop("exc_info", None)
+    line = redact(merged() | fields | {"event": event})
+    extra = {"_logger": _standard, "_name": method}
+    _standard.log(_LEVELS[method], line, extra=extra, exc_info=exc_info, stacklevel=2)

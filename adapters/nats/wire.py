@@ -16,7 +16,7 @@ from typing import Any
 from nats import errors
 from nats.aio.client import Client, Srv
 from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
+from nats.aio.transport import TcpTransport, Transport
 
 from .incoming import Incoming
 
@@ -87,12 +87,13 @@ class Wire(Client):
         self._out.clear()
 
     def _write(self, data: bytes) -> None:
-        if self._transport is None:
+        transport = self._transport
+        # Where the connection has ended and the read loop has not been told yet, asyncio warns of
+        # each write and uvloop refuses it: what waits for an answer fails with the rest.
+        if transport is None or _has_ended(transport):
             return
-        # uvloop refuses where the connection has ended and the read loop has not been told yet:
-        # then what waits for an answer fails with the rest.
         with suppress(RuntimeError):
-            self._transport.write(data)
+            transport.write(data)
 
     def ping(self) -> asyncio.Future[bool]:
         """Return what is done when the server has read all that was written before."""
@@ -235,6 +236,11 @@ class Wire(Client):
         if self._tls_wanted and not self._server_info.get("tls_required"):
             raise Plaintext
         return super()._connect_command()
+
+
+def _has_ended(transport: Transport) -> bool:
+    writer = transport._io_writer if isinstance(transport, TcpTransport) else None  # noqa: SLF001
+    return writer is not None and writer.is_closing()
 
 
 def _being_cancelled() -> bool:

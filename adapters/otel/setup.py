@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from ..log import get_logger
+from ..log import write
 from .ids import Mode, RunIds
 from .observer import OtelObserver
 from .real import is_real
@@ -113,7 +113,7 @@ def _free(provider: object) -> bool:
     if not is_real(provider):
         return True
     kind = f"{type(provider).__module__}.{type(provider).__qualname__}"
-    get_logger().warning("OpenTelemetry is configured already, left as it is", provider=kind)
+    write("warning", "OpenTelemetry is configured already, left as it is", provider=kind)
     return False
 
 

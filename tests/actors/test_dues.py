@@ -1,11 +1,14 @@
 """What falls due is learned once, and then from what has changed alone."""
 
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import cast
 
 import pytest
 
 from offbook.actors.dues import Dues
-from offbook.actors.ports import Entry, Unsure
+from offbook.actors.ports import Entry, Table, Unsure
 from offbook.adapters.memory import MemoryBackend, World
 
 pytestmark = pytest.mark.virtual
@@ -92,3 +95,22 @@ async def test_many_are_given_some_at_a_time() -> None:
         sizes = [len(entries) async for entries in found]
     assert sizes == [16, 16, 8]
     await place.backend.close()
+
+
+class Slow:
+    """A table whose server takes a second for each five hundred entries."""
+
+    async def scan(self, after: int = 0) -> AsyncGenerator[Entry]:
+        for revision in range(after + 1, 2_001):
+            if revision % 500 == 1:
+                await asyncio.sleep(1)
+            yield Entry(str(revision), b"", revision)
+
+
+async def test_a_server_that_takes_long_is_left_in_peace_most_of_the_time() -> None:
+    dues, loop = Dues(cast("Table", Slow()), lambda _: None), asyncio.get_running_loop()
+    began = loop.time()
+    await dues.learn()
+    assert loop.time() - began == pytest.approx(4 * 4)
+    await dues.learn()
+    assert loop.time() - began == pytest.approx(4 * 4), "nothing new, nothing to rest from"

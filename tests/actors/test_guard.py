@@ -262,6 +262,26 @@ def test_structlog_is_muted_only_while_replaying() -> None:
     assert out.getvalue().splitlines() == ["event='live'", "event='outside'"]
 
 
+def test_structlog_is_muted_though_the_body_imports_it_itself() -> None:
+    code = """
+import random
+from types import SimpleNamespace
+from offbook.actors import guard
+guard.install()
+now, refused, generator = (lambda: 0), print, random.Random(7)
+for replaying in (True, False):
+    target = SimpleNamespace(now=now, random=lambda: generator, refused=refused)
+    target.replaying = replaying
+    token = guard.enter(target)
+    import structlog
+    logger = structlog.wrap_logger(structlog.WriteLogger(), [lambda _, name, line: str(line)])
+    logger.info("said", replaying=replaying)
+    guard.leave(token)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'replaying': False, 'event': 'said'}\n"
+
+
 def test_print_on_another_thread_is_not_muted(capsys: pytest.CaptureFixture[str]) -> None:
     inside, done = threading.Event(), threading.Event()
 

@@ -78,6 +78,39 @@ assert not structlog.is_configured()
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
+def test_nothing_but_the_application_imports_structlog() -> None:
+    """It takes a quarter of the time until a worker serves."""
+    code = """
+import sys, logging
+import offbook, offbook.ops.cli.work, offbook.adapters.otel
+from offbook.adapters.log import LogObserver
+logging.basicConfig(level="DEBUG", stream=sys.stdout)
+LogObserver().log("warning", "takeover failed", run="run_1")
+assert "structlog" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "WARNING:offbook:takeover failed run=run_1\n"
+
+
+def test_a_step_that_imports_structlog_has_its_fields_too() -> None:
+    code = """
+from offbook.actors.ports import Attempt
+from offbook.adapters.log import LogObserver
+attempt = Attempt("run_1", "w", "0-1", "s", 1, "default", remote=False, queued=0, trace={})
+with LogObserver().attempt(attempt):
+    import structlog
+    first = structlog.contextvars.get_contextvars()
+    structlog.contextvars.bind_contextvars(step="mine")
+    print(first["run"], structlog.contextvars.get_contextvars()["step"])
+structlog.contextvars.bind_contextvars(run="outer")
+with LogObserver().attempt(attempt):
+    print(structlog.contextvars.get_contextvars()["run"])
+print(structlog.contextvars.get_contextvars()["run"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["run_1", "mine", "run_1", "outer"]
+
+
 def test_a_plain_handler_shows_event_and_fields(output: io.StringIO) -> None:
     play(LogObserver())
     lines = output.getvalue().splitlines()

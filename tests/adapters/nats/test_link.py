@@ -250,21 +250,28 @@ async def test_requests_that_nobody_awaits_any_more_end_in_silence(namespace: st
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_connection_that_ended_unnoticed_leaves_requests_without_an_answer(
-    loop: Callable[[], asyncio.AbstractEventLoop], nats_url: str, namespace: str
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    nats_url: str,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """uvloop refuses to write where asyncio is silent; both are found out by the read loop."""
+    """uvloop refuses to write where asyncio warns; both are found out by the read loop."""
 
     async def play() -> None:
         async with opened(nats_url, namespace) as backend:
             wire = backend._link.wire  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             transport: Any = wire._transport  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             transport._io_writer.transport.abort()  # noqa: SLF001
+            pings = [wire.ping() for _ in range(10)]
             asking = asyncio.ensure_future(backend.log.tail("r"))
             sending = asyncio.ensure_future(backend.mail.send("d", "r", "start", b""))
             for waiting in (asking, sending):
                 with pytest.raises(Unsure):
                     await waiting
+            await asyncio.wait(pings)
             await again(lambda: backend.mail.send("d", "r", "start", b""))
+        assert all(ping.exception() for ping in pings)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(play())
+    assert [it.getMessage() for it in caplog.records if it.name == "asyncio"] == []
