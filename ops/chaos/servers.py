@@ -142,13 +142,19 @@ class ServerProcess:
 class NatsServer(ServerProcess):
     """One server with a folder and a port of its own.
 
-    `config` is text for its configuration file. With `jetstream=False` that is all it has.
+    `config` is text for its configuration file. With `jetstream=False` that is all it has. Its
+    folder is made below `base`, and removed with it; by default among temporary files.
     """
 
     def __init__(
-        self, *, config: str = "", jetstream: bool = True, port: int | None = None
+        self,
+        *,
+        config: str = "",
+        jetstream: bool = True,
+        port: int | None = None,
+        base: Path | None = None,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="offbook-nats-")
+        self._folder = tempfile.TemporaryDirectory(prefix="offbook-nats-", dir=base)
         folder = Path(self._folder.name)
         super().__init__(folder, port or free_port(), folder / "server.conf")
         self._write(config, jetstream=jetstream)
