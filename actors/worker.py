@@ -138,8 +138,8 @@ class Worker:
 
     async def _begin(self, backend: Backend) -> None:
         install()
-        for definition in self._registry.workflows.values():
-            prepare_module(sys.modules[definition.fn.__module__])
+        for module in {d.fn.__module__ for d in self._registry.workflows.values()}:
+            prepare_module(sys.modules[module])
         self._registry.resolve()
         self._slots.on_free.clear()
         self._tasks = TaskSet(self._failed)
