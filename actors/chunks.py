@@ -81,6 +81,7 @@ class Message:
 
         Raises:
             ValueError: the bytes are not a message of this version.
+            KeyMissing: they are sealed, and nobody has opened them.
         """
         try:
             version, kind, run, step, attempt, nonce, i, at, body, author, *more = unpack(data)

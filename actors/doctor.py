@@ -19,7 +19,7 @@ from .errors import (
     RunNotFound,
 )
 from .manifest import read_manifest
-from .model import HEAD, unpack
+from .model import HEAD, unpack_open
 from .names import partition_of
 from .ports import Ownership, Unsure
 from .state import FINAL, RunState, state_of
@@ -72,7 +72,7 @@ class WorkerInfo:
     def read(cls, worker: str, data: bytes) -> "WorkerInfo":
         """Read what stands in a lease; of foreign bytes the id alone."""
         try:
-            said = unpack(data)
+            said = unpack_open(data)
             return cls(
                 id=worker,
                 deployment=str(said["lane"]),

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from .dues import Dues
 from .env import Env
-from .errors import CipherError, HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost, KeyMissing
 from .model import TOMBSTONE
 from .names import partition_of
 from .owner import Owner
@@ -91,7 +91,7 @@ class Janitor:
 
     async def _remove_token(self, entry: Entry) -> None:
         backend = self._env.backend
-        held = TokenRecord.read(entry.value)
+        held = _token_in(entry)
         if held is None or not self._is_mine(held.run):
             return
         if await _is_gone(backend, held.run):
@@ -113,10 +113,18 @@ class Janitor:
         return summary.ended + round(max(keep, self._env.settings.last_look) * 1e6)
 
     def _token_due(self, entry: Entry) -> int | None:
-        held = TokenRecord.read(entry.value)
+        held = _token_in(entry)
         if held is None or not held.spent or not self._is_mine(held.run):
             return None
         return held.until
+
+
+def _token_in(entry: Entry) -> TokenRecord | None:
+    """Return a token; None for what is foreign, damaged or sealed with a key that is not here."""
+    try:
+        return TokenRecord.read(entry.value)
+    except KeyMissing:
+        return None
 
 
 async def _is_gone(backend: Backend, run: str) -> bool:

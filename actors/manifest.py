@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 from .env import Env
-from .model import pack, unpack_map
+from .model import pack, unpack_open
 from .ports import Backend, Refused
 
 _KINDS = ("workflows", "steps")
@@ -52,8 +52,10 @@ def _merge(old: dict[str, Any] | None, mine: dict[str, Any]) -> dict[str, Any]:
 def _read(data: bytes) -> dict[str, Any] | None:
     """Return a stored manifest; None for foreign bytes."""
     try:
-        found = unpack_map(data)
+        found = unpack_open(data)
     except ValueError:
+        return None
+    if not isinstance(found, dict):
         return None
     return found if all(isinstance(found.get(kind), dict) for kind in _KINDS) else None
 

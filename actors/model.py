@@ -273,11 +273,24 @@ def unpack(data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
         raise ValueError(f"not a message of offbook: {error}") from error
 
 
+def unpack_open(data: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
+    """Decode what is never sealed.
+
+    Raises:
+        ValueError: foreign or damaged bytes.
+    """
+    try:
+        return unpack(data)
+    except KeyMissing as error:
+        raise ValueError("sealed, where nothing is") from error
+
+
 def unpack_map(data: bytes) -> dict[str, Any]:
     """Decode a map.
 
     Raises:
         ValueError: foreign or damaged bytes, or something else than a map.
+        KeyMissing: they are sealed, and nobody has opened them.
     """
     found = unpack(data)
     if not isinstance(found, dict):
@@ -407,7 +420,11 @@ def encode_record(record: Record, body: BlobRef | None = None) -> bytes:
 
 
 def body_of(data: bytes) -> BlobRef | None:
-    """Return the reference to a record's body where it lies in the blob store."""
+    """Return the reference to a record's body where it lies in the blob store.
+
+    Raises:
+        KeyMissing: the record is sealed, and nobody has opened it.
+    """
     try:
         body = _record_fields(data)[-1]
     except ValueError:

@@ -13,7 +13,7 @@ from .env import Env, Gone
 from .errors import HistoryLost, OffbookError
 from .inhand import Origin
 from .manifest import digest_of
-from .model import Writer, unpack
+from .model import Writer, unpack_open
 from .ports import Delivery, Inbox, Lease, Ownership, Refused, Unsure
 from .resting import Listening, Resting
 from .summary import Summaries
@@ -407,7 +407,7 @@ class Owner:
         """Say once of each worker of the lane that it serves other workflows than this one."""
         mine = digest_of(self.env.registry.workflows)
         for worker in sorted(mates.keys() - self._told_of):
-            if unpack(mates[worker]).get("serves", mine) != mine:
+            if unpack_open(mates[worker]).get("serves", mine) != mine:
                 reason = "it serves other workflows: each waits where the other owns its run"
                 self.env.observer.log("warning", "mixed_workflows", worker=worker, reason=reason)
         self._told_of = set(mates)
@@ -483,7 +483,7 @@ class Owner:
 def _may_own(info: bytes, lane: str) -> bool:
     """Whether a worker takes partitions of a lane: it could do nothing with them for steps only."""
     try:
-        said = unpack(info)
+        said = unpack_open(info)
         return bool(said["lane"] == lane and said["workflows"])
     except (ValueError, KeyError, TypeError):
         return False

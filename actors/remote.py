@@ -11,7 +11,7 @@ from .again import again
 from .env import Env
 from .errors import KeyMissing, OffbookError, StepLost
 from .manifest import read_manifest
-from .model import pack, unpack
+from .model import pack, unpack, unpack_open
 from .ports import TaskDelivery, TaskSource, Unsure
 from .steps import Assignment, Execution
 from .taskset import TaskSet
@@ -241,7 +241,7 @@ class RemoteSteps:
 
     def _on_cancel(self, data: bytes) -> None:
         try:
-            note = unpack(data)
+            note = unpack_open(data)
             step = note["run"], note["step"]
         except (ValueError, KeyError, TypeError):
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .again import again
 from .chunks import Source
-from .model import pack, unpack
+from .model import pack, unpack_open
 from .outlet import Outlet
 from .ports import Passage, Unsure
 from .tokens import Tokens, beat_key, scope_key
@@ -187,7 +187,7 @@ class Services:
     def on_scope(self, data: bytes) -> None:
         """Hear that a scope was cancelled."""
         try:
-            note = unpack(data)
+            note = unpack_open(data)
             scope, reason = (note["run"], note["scope"]), note["reason"]
         except (ValueError, KeyError, TypeError):
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 from .env import Env
 from .errors import CipherError, HistoryCorrupted, HistoryLost
-from .model import HEAD, decode_head, pack, unpack
+from .model import HEAD, decode_head, pack, unpack_open
 from .ports import Refused
 from .state import FINAL, RunState, first_state
 
@@ -49,7 +49,7 @@ class Summary:
         Raises:
             ValueError: foreign or damaged bytes.
         """
-        fields = unpack(data)
+        fields = unpack_open(data)
         try:
             fields["waits"] = tuple(fields["waits"])
             return cls(**fields)

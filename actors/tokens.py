@@ -69,7 +69,11 @@ class TokenRecord:
 
     @classmethod
     def read(cls, data: bytes) -> "TokenRecord | None":
-        """Read the stored form; None for foreign or damaged bytes."""
+        """Read the stored form; None for foreign or damaged bytes.
+
+        Raises:
+            KeyMissing: they are sealed, and nobody has opened them.
+        """
         try:
             return cls(**unpack_map(data))
         except (ValueError, TypeError):

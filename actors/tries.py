@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from .again import again
+from .errors import KeyMissing
 from .model import pack, unpack_map
 from .ports import Backend, Refused
 from .tokens import tries_key
@@ -26,7 +27,7 @@ class Tries:
         """Return how many workers began a task that comes again, and never answered."""
         entry = await again(lambda: self._table.get(tries_key(run, step)))
         known: dict[str, Any] = {}
-        with suppress(ValueError):  # damaged, or forged
+        with suppress(ValueError, KeyMissing):  # damaged, or forged
             known = {} if entry is None else unpack_map(entry.value)
         return int(known["deaths"]) if known.get("attempt") == attempt else 1
 

@@ -23,7 +23,7 @@ from .errors import ClientClosed, InvalidOption
 from .guard import install, prepare_module
 from .janitor import Janitor
 from .manifest import digest_of, publish_manifest
-from .model import pack, unpack
+from .model import pack, unpack_open
 from .names import check_name
 from .options import Duration, Settings, check_settings, seconds
 from .owner import OwnedPartition, Owner
@@ -226,7 +226,7 @@ class Worker:
 
     def _on_held(self, data: bytes) -> None:
         try:
-            note = unpack(data)
+            note = unpack_open(data)
             actor = self._owner.actor(note["run"]) if self._owner else None
         except (ValueError, KeyError, TypeError):
             return

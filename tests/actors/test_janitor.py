@@ -313,3 +313,13 @@ async def test_partitions_that_go_to_and_fro_do_not_have_all_runs_read_each_time
         assert len(runs.scans) > 100, "what has changed is read all the same"
         sweeping.cancel()
         await asyncio.wait({sweeping})
+
+
+@pytest.mark.virtual
+async def test_foreign_bytes_that_look_sealed_do_not_stop_the_janitor() -> None:
+    async with Environment() as env:
+        for table in (env.client.backend.runs, env.client.backend.hooks):
+            await table.create("stranger", b"\xc1OB\x01OB")
+        run = await traced(env, "r")
+        await removed(env, run)
+        assert await keys(env, run) == [HEAD, TOMBSTONE]

@@ -16,6 +16,7 @@ from offbook import (
     HistoryLost,
     HookNotFound,
     InvalidArguments,
+    KeyMissing,
     PayloadMismatch,
     PayloadTooLarge,
     Run,
@@ -379,6 +380,28 @@ async def test_foreign_bytes_in_tables(env: CatalogueEnvironment) -> None:
             late = await env.client.start(take_token, f"late-{number}", deployment=lane)
             await env.wait_for_hook(late)
             await env.stop_worker(worker)
+
+
+async def test_foreign_bytes_that_look_sealed(env: CatalogueEnvironment) -> None:
+    """Nobody has a key for them, and nobody waits for one where nothing is ever sealed."""
+    backend, sealed = env.client.backend, b"\xc1OB\x01OB"
+    await backend.deployments.create("next", sealed)
+    await backend.runs.create("stranger", sealed)
+    await backend.hooks.create(token_key("stranger"), sealed)
+    lease = await backend.leases.hold("stranger", sealed, 30)
+    async with neighbour(env):
+        for say in ("held", "scope"):
+            await backend.signals.say(say, sealed)
+        worker = await env.add_worker(deployment="next")
+        late = await env.client.start(take_token, "late", deployment="next")
+        await env.wait_for_hook(late)
+        await env.client.resume("late", 1)
+        assert await late.result() == 1
+        await env.stop_worker(worker)
+        assert "stranger" not in [s.id async for s in env.client.runs()]
+        with pytest.raises(KeyMissing):
+            await env.client.resume("stranger", 1)
+    await lease.close()
 
 
 async def test_foreign_summary_of_a_run(env: CatalogueEnvironment) -> None:

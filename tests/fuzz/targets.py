@@ -15,7 +15,7 @@ from offbook import InvalidName, InvalidOption, OffbookError
 from offbook.actors import manifest, names
 from offbook.actors.chunks import Message as Chunk
 from offbook.actors.codec import Codec
-from offbook.actors.errors import HistoryCorrupted, HistoryLost
+from offbook.actors.errors import HistoryCorrupted, HistoryLost, KeyMissing
 from offbook.actors.model import (
     Command,
     Event,
@@ -93,32 +93,36 @@ def state() -> RunState:
 def log(data: bytes) -> None:
     """Read bytes as each kind of message that a log has."""
     for read in (unpack, unpack_map, decode_head, decode_record, kind_of):
-        with suppress(ValueError):
+        with suppress(ValueError, KeyMissing):
             read(data)
-    with suppress(HistoryCorrupted):
+    with suppress(HistoryCorrupted, KeyMissing):
         read_head("r", data)
     may_end(data)
-    body_of(data)
-    end_in(Stored(2, "t.1", data))
-    Tombstone.from_bytes(data)
+    with suppress(KeyMissing):
+        body_of(data)
+    with suppress(KeyMissing):
+        end_in(Stored(2, "t.1", data))
+    with suppress(KeyMissing):
+        Tombstone.from_bytes(data)
 
 
 def history(data: bytes) -> None:
     """Read bytes as the head, and as the record after a good one."""
     for rows in ([Stored(1, "0", data)], [Stored(1, "0", _HEAD), Stored(2, "t.1", data)]):
-        with suppress(HistoryCorrupted, HistoryLost):
+        with suppress(HistoryCorrupted, HistoryLost, KeyMissing):
             read_history("r", rows)
 
 
 def tables(data: bytes) -> None:
     """Read bytes as the values of tables, tasks and chunks."""
     read_summary(data)
-    TokenRecord.read(data)
+    with suppress(KeyMissing):
+        TokenRecord.read(data)
     _stored_manifest(data)
     for channel in (Channel("words", "r"), Channel("topic")):
-        with suppress(ValueError):
+        with suppress(ValueError, KeyMissing):
             Chunk.from_bytes(channel, data)
-    with suppress(ValueError):
+    with suppress(ValueError, KeyMissing):
         Assignment.from_wire(unpack(data))
 
 

@@ -72,7 +72,8 @@ likely = st.sampled_from(
 )
 letters = st.dictionaries(fields, likely | plain, max_size=9).map(msgpack.packb)
 records = st.lists(likely | plain, min_size=8, max_size=11).map(msgpack.packb)
-noise = st.one_of(st.binary(max_size=400), plain.map(msgpack.packb), letters, records)
+sealed = st.binary(max_size=40).map(b"\xc1OB\x01".__add__)
+noise = st.one_of(st.binary(max_size=400), sealed, plain.map(msgpack.packb), letters, records)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)

@@ -9,7 +9,6 @@ import pytest
 
 from support.servers import NatsServer
 
-
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 
