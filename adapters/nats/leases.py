@@ -30,6 +30,7 @@ from .rollcall import RollCall
 from .tables import is_marker
 
 _TTL = re.compile(rb"\r\nNats-TTL: (\d+)s\r\n")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _LATE_SECONDS = 2.0
 """The server lets keys expire once a second."""
 
@@ -100,12 +101,8 @@ class NatsLeases:
         prefix = f"$KV.{self._names.leases}.owner.{check_name('lane', lane)}."
         settle = self._names.namespace.replicas > 1
         found = await self._batches.all(self._stream, f"{prefix}*", settle=settle)
-        return {
-            int(m.subject[len(prefix) :]): Ownership(
-                "" if is_marker(m.headers) else m.data.decode(), m.seq
-            )
-            for m in found
-        }
+        keys = ((m.subject[len(prefix) :], m) for m in found)
+        return {int(key): _ownership(m) for key, m in keys if _NUMBER.fullmatch(key)}
 
     async def claim(self, lane: str, partition: int, worker: str, seen: int) -> int:
         """Become owner where the epoch is still `seen`; return the new epoch."""
@@ -187,6 +184,11 @@ class _Unchanged:
             if now - since > ttl + _LATE_SECONDS:
                 found.append(lease)
         return found
+
+
+def _ownership(key: Message) -> Ownership:
+    """Return what an owner's key says; one that is not ours names nobody who lives."""
+    return Ownership("" if is_marker(key.headers) else key.data.decode("utf-8", "replace"), key.seq)
 
 
 def _ttl_of(headers: bytes) -> float:

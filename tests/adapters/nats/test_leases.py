@@ -133,6 +133,21 @@ async def test_a_partition_can_be_claimed_over_a_marker(nats_url: str, namespace
         assert await backend.leases.owners("d") == {3: Ownership("w1", epoch)}
 
 
+async def test_a_foreign_key_beside_the_owners_hides_none_of_them(
+    nats_url: str, namespace: str
+) -> None:
+    async with opened(nats_url, namespace) as backend:
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        for key, data in (("x", b"w1"), ("07", b"w1"), ("4", b"\xff")):
+            await link.ask(f"$KV.{namespace}_leases.owner.d.{key}".encode(), data)
+        epoch = await backend.leases.claim("d", 3, "w1", 0)
+        owners = await backend.leases.owners("d")
+        assert owners.pop(3) == Ownership("w1", epoch)
+        (broken,) = owners
+        assert broken == 4
+        assert await backend.leases.claim("d", 4, "w1", owners[4].epoch) > epoch
+
+
 @pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan")])
 async def test_a_lease_needs_a_time_to_live(nats_url: str, namespace: str, ttl: float) -> None:
     async with opened(nats_url, namespace) as backend:
