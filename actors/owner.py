@@ -446,17 +446,31 @@ class Owner:
         except (Refused, Unsure):
             return
         partition = OwnedPartition(self, number, epoch, died=bool(seen.worker), lapses=lapses)
-        self.partitions[number] = partition
-        try:
-            await partition.open()
-        except (Unsure, Refused):
-            del self.partitions[number]
-            await self._disown(partition)
+        if not await self._open(partition):
             return
         level = "info" if partition.died else "debug"
         self.env.observer.log(
             level, "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
+
+    async def _open(self, partition: OwnedPartition) -> bool:
+        """Serve a partition; return False where the server does not answer, or it is another's.
+
+        One that cannot be read is not kept, whatever the reason: nobody else would serve it.
+        """
+        self.partitions[partition.number] = partition
+        try:
+            await partition.open()
+        except OffbookError as error:
+            self.partitions.pop(partition.number, None)
+            await self._disown(partition)
+            if isinstance(error, Unsure | Refused):
+                return False
+            raise
+        except BaseException:
+            self.partitions.pop(partition.number, None)
+            raise
+        return True
 
     def _give(self, partition: OwnedPartition, grace: float | None) -> None:
         """Hand a partition over in the background: the balance goes on meanwhile."""

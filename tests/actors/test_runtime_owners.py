@@ -150,6 +150,23 @@ def test_a_refusal_does_not_stop_the_balance_of_a_worker() -> None:
     run(main())
 
 
+def test_a_partition_whose_mail_cannot_be_read_is_served_once_it_can() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            backend: Any = backend_of(env, 1)
+            backend.mail = refuses = Refuses(backend.mail, "open")
+            await env.kill_worker(env.workers[0])
+            await asyncio.sleep(30)
+            assert not refuses.left
+            # One of them was refused, and the others were broken off.
+            runs = [await env.client.start(returns, "x", id=f"r{n}") for n in range(16)]
+            async with asyncio.timeout(60):
+                assert [await handle.result() for handle in runs] == ["x"] * 16
+
+    run(main())
+
+
 @step(queue="far", retry=0)
 async def works_on() -> str:
     await asyncio.sleep(10_000)
