@@ -1,7 +1,7 @@
 """Ownership of partitions: taken by lease, lost to a rival's claim, handed over at a drain."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,6 +28,13 @@ _GOODBYE = 1.0
 
 _FALL_BACK = 0.5
 """Seconds after which a free partition is taken beyond the quota."""
+
+_KEEP, _KEEP_MOST = 3.0, 60.0
+"""Seconds for which it is kept then: they double each time, until a worker comes or goes.
+
+Whoever did not take it may drain, or be stuck. Given away again at once it would go to and fro, and
+its runs with it.
+"""
 
 
 class OwnedPartition:
@@ -250,6 +257,9 @@ class Owner:
         self.listening = Listening(env, tasks)
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
+        self._kept: dict[int, float] = {}
+        self._keep = _KEEP
+        self._mates: set[str] = set()
         self._lapses = 0
         self._doubt = 0.0
         self._told_of: set[str] = set()
@@ -316,11 +326,11 @@ class Owner:
             with suppress(TimeoutError):
                 async with asyncio.timeout(poll / _TICKS):
                     await self._changed.wait()
-            changed = self._changed.is_set()
+            changed, kept = self._changed.is_set(), self._kept.values()
             self._changed.clear()
             try:
                 await self._check_lease()
-                if changed or self._waited or loop.time() - looked >= poll:
+                if changed or self._waited or loop.time() >= min([looked + poll, *kept]):
                     looked = loop.time()
                     await self._look()
                     await self._audit()
@@ -387,7 +397,9 @@ class Owner:
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
         busy = {n for n, p in self.partitions.items() if p.working() and not p.leaving}
-        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy)
+        kept = self._keeping(mates, now)
+        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy, kept)
+        self._keep_on(todo.beyond, now)
         await together(self._take(number, seen) for number, seen in todo.take)
         for number in todo.give:
             # One that was being handed over may have gone meanwhile.
@@ -402,6 +414,19 @@ class Owner:
             and owners.get(p, Ownership("", 0)).worker not in mates - {self.env.worker}
         ]
         self._waited = {p: self._waited.get(p, now) for p in free}
+
+    def _keeping(self, mates: set[str], now: float) -> set[int]:
+        """Return what was taken beyond the quota lately, as nobody else did."""
+        if mates != self._mates:
+            self._mates, self._keep = mates, _KEEP
+            self._kept.clear()
+        self._kept = {p: until for p, until in self._kept.items() if until > now}
+        return self._kept.keys() & self.partitions.keys()
+
+    def _keep_on(self, beyond: Collection[int], now: float) -> None:
+        if beyond:
+            self._kept |= dict.fromkeys(beyond, now + self._keep)
+            self._keep = min(2 * self._keep, _KEEP_MOST)
 
     def _tell_of_others(self, mates: dict[str, bytes]) -> None:
         """Say once of each worker of the lane that it serves other workflows than this one."""
