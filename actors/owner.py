@@ -21,7 +21,10 @@ from .taskset import TaskSet, together
 from .waits import OutsideWait
 
 _TICKS = 12
-"""Looks at the own lease within its time to live."""
+"""Looks at the own lease within a round."""
+
+_ROUND = 3.0
+"""Seconds, at most, between two looks at all leases and owners: no lease is renewed as seldom."""
 
 _GOODBYE = 1.0
 """Seconds in which a worker that stops at once says that its partitions are free."""
@@ -319,7 +322,7 @@ class Owner:
         return None
 
     async def _balance(self) -> None:
-        poll = self.env.settings.lease
+        poll = min(self.env.settings.lease, _ROUND)
         loop = asyncio.get_running_loop()
         looked = loop.time()
         while True:
@@ -440,11 +443,11 @@ class Owner:
     def _doubtful(self, owners: dict[int, Ownership], now: float) -> set[str]:
         """Return whose absence tells nothing, as our lease ran out too: the server was away.
 
-        Others have the time of a lease from then to renew theirs, else all would take from all.
+        Others have a while from then to renew theirs, else all would take from all.
         """
         lapses = self.lease.lapses()
         if lapses != self._lapses or not self.lease.valid():
-            self._lapses, self._doubt = lapses, now + self.env.settings.lease
+            self._lapses, self._doubt = lapses, now + min(self.env.settings.lease, _ROUND)
         if now >= self._doubt:
             return set()
         return {seen.worker for seen in owners.values() if seen.worker}

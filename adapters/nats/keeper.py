@@ -45,7 +45,7 @@ class NatsLease:
 
     The server counts whole seconds, so its key lives `ttl` rounded up; `valid` holds for 0.9 of
     `ttl` from before the last acknowledged renewal was sent. Who is not connected when a renewal is
-    missed counts as gone to the others, so `valid` ends then.
+    missed counts as gone to the others, so `valid` ends then, until the next one is acknowledged.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class NatsLease:
         self._headers = b""
         self._until = 0.0
         self._missed = 0.0
-        self._link: Link | None = None
         self._lapses = 0
         self._trials: dict[asyncio.Future[int], float] = {}
         self._ticked = time.monotonic()
@@ -91,8 +90,7 @@ class NatsLease:
 
     def valid(self) -> bool:
         """Return whether it surely has not expired (monotonic clock, no I/O)."""
-        now, link = time.monotonic(), self._link
-        return now < self._until and (now < self._missed or link is None or link.connected)
+        return time.monotonic() < self._until
 
     def on_close(self, call: Callable[["NatsLease"], None]) -> None:
         """Call `call` once it is closed."""
@@ -145,8 +143,9 @@ class NatsLease:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             self._stop.set()
-        link = self._link = Link(self._target)
+        link = Link(self._target)
         await link.open()
+        link.on_break(self._broke)
         try:
             await self._attend(link)
             pause = 0.0
@@ -159,6 +158,10 @@ class NatsLease:
             await link.close()
             if not self._first.done():
                 self._first.set_exception(Unsure("the lease was closed before it was held"))
+
+    def _broke(self) -> None:
+        """Trust the lease no longer than the others do, who may remove it from then on."""
+        self._until = min(self._until, max(self._missed, time.monotonic()))
 
     async def _attend(self, link: Link) -> None:
         """Listen where the others call, and say so in the lease where that is allowed."""

@@ -149,15 +149,14 @@ class NatsLeases:
         return self._names.here(lease.rpartition(".")[2])
 
     def _tell(self, call: RollCall, leases: list[Message]) -> None:
-        """Have the holders called of whom nothing was heard yet.
+        """Have the holders called of whom nothing was heard yet, once they have missed a renewal.
 
-        A server that is alone knows who is connected. One of a cluster may not have heard of those
-        at the others yet, so there they are called once they miss a renewal.
+        Sooner it would prove nothing: whoever is just connecting again trusts its lease until then.
         """
-        now, alone = self._link.clock.now(), not self._link.info.get("cluster")
+        now = self._link.clock.now()
         for lease in leases:
             stored = stamp_of(lease.headers) or now
-            call.heard(lease, math.inf if alone else max(0, now - stored) / 1_000_000)
+            call.heard(lease, max(0, now - stored) / 1_000_000)
 
 
 class _Unchanged:
