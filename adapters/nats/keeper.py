@@ -68,6 +68,7 @@ class NatsLease:
         self._headers = b""
         self._until = 0.0
         self._missed = 0.0
+        self._refusal = ""
         self._lapses = 0
         self._trials: dict[asyncio.Future[int], float] = {}
         self._ticked = time.monotonic()
@@ -196,15 +197,16 @@ class NatsLease:
         if not done:
             return 0.0
         good = [self._renewed(self._trials.pop(trial), trial) for trial in done]
-        return self._each if any(good) else min(_RETRY_SECONDS, self._each)
+        return self._each if any(good) or self._refusal else min(_RETRY_SECONDS, self._each)
 
     def _renewed(self, sent: float, trial: "asyncio.Future[int]") -> bool:
         """Take the outcome of one try; return whether the lease holds by it."""
         try:
             trial.result()
-        except Unsure as error:
-            logger.debug("the lease was not renewed: %s", error)
+        except OffbookError as error:
+            self._not_renewed(error)
             return False
+        self._refusal = ""
         until = sent + _TRUST * self._ttl
         if until <= time.monotonic():
             return False
@@ -215,6 +217,21 @@ class NatsLease:
         if not self._first.done():
             self._first.set_result(None)
         return True
+
+    def _not_renewed(self, error: OffbookError) -> None:
+        """Note why a try failed. What is refused may be allowed again, so it is tried on.
+
+        Raises:
+            OffbookError: the first try was refused.
+        """
+        if isinstance(error, Unsure):
+            logger.debug("the lease was not renewed: %s", error)
+            return
+        if not self._first.done():
+            raise error
+        if self._refusal != str(error):
+            logger.error("the lease was not renewed: %s", error)
+        self._refusal = str(error)
 
     async def _stop_trying(self) -> None:
         trials = [*self._trials]

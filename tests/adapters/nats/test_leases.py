@@ -9,7 +9,7 @@ import pytest
 
 from offbook.actors.errors import InvalidOption
 from offbook.actors.ports import Ownership, Refused
-from offbook.adapters.nats import leases
+from offbook.adapters.nats import ConnectOptions, leases
 from support.nats import opened, until
 from support.servers import NatsServer
 
@@ -48,6 +48,29 @@ async def test_a_lease_without_its_server_ends(namespace: str) -> None:
             await until(lambda: not lease.valid())
             assert lease.lapses() == 0
             server.go_on()
+            await until(lease.valid)
+            assert lease.lapses() == 1
+            await lease.close()
+
+
+SMALL = "accounts { A { jetstream { max_file: 4MB }, users: [ { user: a, password: b } ] } }"
+
+
+async def test_a_lease_that_the_server_refused_to_renew_is_renewed_once_it_may_be(
+    namespace: str,
+) -> None:
+    options = ConnectOptions(user="a", password="b")
+    with NatsServer(config=SMALL) as server:
+        async with opened(server.url, namespace, options=options) as backend:
+            lease = await backend.leases.hold("w1", b"", 1)
+            link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            config = json.dumps({"name": "FILL", "subjects": ["fill"]}).encode()
+            await link.ask(b"$JS.API.STREAM.CREATE.FILL", config)
+            for size in (100_000, 1_000, 1):
+                while b"error" not in (await link.ask(b"fill", bytes(size)))[1]:
+                    pass
+            await until(lambda: not lease.valid())
+            await link.ask(b"$JS.API.STREAM.PURGE.FILL", b"")
             await until(lease.valid)
             assert lease.lapses() == 1
             await lease.close()
