@@ -58,6 +58,7 @@ class OwnedPartition:
         self._inbox: Inbox | None = None
         self._settle_task: asyncio.Task[None] | None = None
         self._limit: asyncio.Timeout | None = None
+        self._handed = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -68,9 +69,14 @@ class OwnedPartition:
         mail = self.env.backend.mail
         ready = self.env.admission.has_room
         place = self.env.lane, self.number, self.epoch
-        self._inbox = await mail.open(*place, self._deliver, ready)
+        inbox = await mail.open(*place, self._deliver, ready)
+        if self._handed:
+            with suppress(Unsure):
+                await inbox.close(delete=True)
+            return
+        self._inbox = inbox
         if self.settling:
-            settle = self._settle(self._inbox)
+            settle = self._settle(inbox)
             self._settle_task = self.spawn(settle, f"partition {self.number}")
 
     async def _settle(self, inbox: Inbox) -> None:
@@ -197,6 +203,7 @@ class OwnedPartition:
         self.leaving = True
         until = await self._bodies_ended(grace)
         self._settled()
+        self._handed = True
         inbox, self._inbox = self._inbox, None
         try:
             await self._leave(inbox, until)
@@ -289,7 +296,10 @@ class Owner:
             self._give(partition, grace)
             partition.hurry(grace)
         if self._releases:
+            # After a lapse, too, what is in hand is recorded once its partition is claimed anew.
+            self._loop = checking = self.tasks.spawn(self._go_on_checking(), "lease")
             await asyncio.wait(self._releases.values())
+            checking.cancel()
 
     async def drop(self) -> None:
         """Let go of all partitions at once; safe to repeat."""
@@ -337,6 +347,14 @@ class Owner:
                     looked = loop.time()
                     await self._look()
                     await self._audit()
+            except OffbookError as error:
+                self.env.observer.log("error", "balance_refused", error=str(error))
+
+    async def _go_on_checking(self) -> None:
+        while True:
+            await asyncio.sleep(min(self.env.settings.lease, _ROUND) / _TICKS)
+            try:
+                await self._check_lease()
             except OffbookError as error:
                 self.env.observer.log("error", "balance_refused", error=str(error))
 

@@ -273,6 +273,29 @@ async def test_what_nobody_takes_is_kept_until_a_worker_comes() -> None:
         assert min(await shares(env)) >= 1, "it need not wait"
 
 
+@pytest.mark.virtual
+async def test_a_drain_finishes_its_steps_also_where_the_server_was_away_meanwhile() -> None:
+    (label,) = names(1)
+    async with Environment(workers=2, settings=Settings(grace=60.0)) as env:
+        await asyncio.sleep(10)
+        run = await env.client.start(holding, id=label)
+        await env.wait_for(run, "step_scheduled")
+        (owner,) = [w for w in env.workers if any(label in p.actors for p in w.partitions())]
+        backends: list[Any] = [worker.client.backend for worker in env.workers]
+        leaving = asyncio.create_task(env.stop_worker(owner))
+        await asyncio.sleep(2)
+        for backend in backends:
+            backend.part()
+        await asyncio.sleep(5)
+        for backend in backends:
+            backend.rejoin()
+        await asyncio.sleep(10)
+        GATES[label].set()
+        await leaving
+        assert await run.result() == label * 2
+    assert {label: 2} == BODIES
+
+
 LONG = 5.0
 """Seconds, of virtual time, longer than the last turns of a run have at the least."""
 
