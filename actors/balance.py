@@ -9,11 +9,15 @@ from .ports import Ownership
 
 @dataclass(slots=True, frozen=True)
 class Plan:
-    """What one worker should do now: partitions to take (with the epoch seen), and to give."""
+    """What one worker should do now: partitions to take (with the epoch seen), and to give.
+
+    beyond: those to take that are more than its share.
+    """
 
     take: tuple[tuple[int, Ownership], ...]
     give: tuple[int, ...]
     later: bool
+    beyond: frozenset[int] = frozenset()
 
 
 def quota(worker: str, mates: Collection[str], partitions: int) -> int:
@@ -31,12 +35,13 @@ def plan(  # noqa: PLR0913, PLR0917 - these facts decide it
     mine: Collection[int],
     waited: Collection[int],
     busy: Collection[int] = (),
+    kept: Collection[int] = (),
 ) -> Plan:
     """Return what to take and give.
 
     `busy` are partitions in hand that are better kept for now: they are given last. `waited`
     are partitions that were free at an earlier look, too: somebody should have taken them, so they
-    are taken beyond the quota.
+    are taken beyond the quota. `kept` are such ones that were taken lately: they are not given.
     """
     share = quota(worker, mates, partitions)
     nobody = Ownership("", 0)
@@ -47,11 +52,13 @@ def plan(  # noqa: PLR0913, PLR0917 - these facts decide it
     ]
     free.sort(key=lambda p: _rank(worker, p))
     room = max(0, share - len(mine))
-    chosen = free[:room] + [p for p in free[room:] if p in waited]
+    beyond = [p for p in free[room:] if p in waited]
+    chosen = free[:room] + beyond
     taken = tuple((p, owners.get(p, nobody)) for p in chosen)
-    surplus = max(0, len(mine) - share) if len(mates) > 1 else 0
-    give = tuple(sorted(mine, key=lambda p: (p in busy, _rank(worker, p)))[:surplus])
-    return Plan(taken, give, later=len(chosen) < len(free))
+    spare = sorted(set(mine) - set(kept), key=lambda p: (p in busy, _rank(worker, p)))
+    surplus = max(0, len(spare) - share) if len(mates) > 1 else 0
+    give = tuple(spare[:surplus])
+    return Plan(taken, give, later=len(chosen) < len(free), beyond=frozenset(beyond))
 
 
 def _rank(worker: str, partition: int) -> bytes:

@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 from .dues import Dues
 from .env import Env
-from .errors import CipherError, HistoryCorrupted, HistoryLost, KeyMissing
+from .errors import KeyMissing, OffbookError
 from .model import TOMBSTONE
 from .names import partition_of
-from .owner import Owner
+from .owner import OwnedPartition, Owner
 from .ports import Backend, Entry, Unsure
 from .removal import remove_run
 from .state import FINAL
@@ -32,7 +32,7 @@ class Janitor:
         self._owner = owner
         self._runs = Dues(env.backend.runs, self._run_due)
         self._tokens = Dues(env.backend.hooks, self._token_due)
-        self._served: frozenset[int] = frozenset()
+        self._served: frozenset[tuple[int, OwnedPartition]] = frozenset()
         self._stale = False
         self._until = 0.0
 
@@ -44,9 +44,12 @@ class Janitor:
                 await self._sweep(tokens=count % _RARELY == 0)
             except Unsure as error:
                 self._env.observer.log("info", "sweep_postponed", reason=str(error))
+            except OffbookError as error:
+                self._env.observer.log("error", "sweep_refused", error=str(error))
 
     async def _sweep(self, *, tokens: bool) -> None:
-        served = frozenset(self._owner.partitions)
+        # One that went and came back, be it while a table was read, is another one.
+        served = frozenset(self._owner.partitions.items())
         self._stale = self._stale or bool(served - self._served)
         self._served = served
         # Where partitions go to and fro, reading all each time would be the server's whole work.
@@ -85,7 +88,10 @@ class Janitor:
             return
         try:
             await remove_run(self._env, summary.id, strict=self._env.settings.strict_ids)
-        except (HistoryCorrupted, HistoryLost, CipherError) as error:
+        except Unsure:
+            raise
+        except OffbookError as error:
+            # It must not keep the others from going.
             log = self._env.observer.log
             log("warning", "run_not_removed", run=summary.id, reason=str(error))
 

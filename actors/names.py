@@ -21,7 +21,8 @@ def check_name(field: str, value: object) -> str:
         InvalidName: it is not, so it must not reach a subject.
     """
     if isinstance(value, str) and _TOKEN.match(value):
-        return value
+        # A member of an enum of texts is formatted as its own name.
+        return value if type(value) is str else str.__str__(value)
     raise InvalidName(field, value)
 
 

@@ -1,7 +1,7 @@
 """Ownership of partitions: taken by lease, lost to a rival's claim, handed over at a drain."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -21,13 +21,23 @@ from .taskset import TaskSet, together
 from .waits import OutsideWait
 
 _TICKS = 12
-"""Looks at the own lease within its time to live."""
+"""Looks at the own lease within a round."""
+
+_ROUND = 3.0
+"""Seconds, at most, between two looks at all leases and owners: no lease is renewed as seldom."""
 
 _GOODBYE = 1.0
 """Seconds in which a worker that stops at once says that its partitions are free."""
 
 _FALL_BACK = 0.5
 """Seconds after which a free partition is taken beyond the quota."""
+
+_KEEP, _KEEP_MOST = 3.0, 60.0
+"""Seconds for which it is kept then: they double each time, until a worker comes or goes.
+
+Whoever did not take it may drain, or be stuck. Given away again at once it would go to and fro, and
+its runs with it.
+"""
 
 
 class OwnedPartition:
@@ -48,6 +58,7 @@ class OwnedPartition:
         self._inbox: Inbox | None = None
         self._settle_task: asyncio.Task[None] | None = None
         self._limit: asyncio.Timeout | None = None
+        self._handed = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -58,9 +69,14 @@ class OwnedPartition:
         mail = self.env.backend.mail
         ready = self.env.admission.has_room
         place = self.env.lane, self.number, self.epoch
-        self._inbox = await mail.open(*place, self._deliver, ready)
+        inbox = await mail.open(*place, self._deliver, ready)
+        if self._handed:
+            with suppress(Unsure):
+                await inbox.close(delete=True)
+            return
+        self._inbox = inbox
         if self.settling:
-            settle = self._settle(self._inbox)
+            settle = self._settle(inbox)
             self._settle_task = self.spawn(settle, f"partition {self.number}")
 
     async def _settle(self, inbox: Inbox) -> None:
@@ -187,6 +203,7 @@ class OwnedPartition:
         self.leaving = True
         until = await self._bodies_ended(grace)
         self._settled()
+        self._handed = True
         inbox, self._inbox = self._inbox, None
         try:
             await self._leave(inbox, until)
@@ -250,6 +267,9 @@ class Owner:
         self.listening = Listening(env, tasks)
         self._changed = asyncio.Event()
         self._waited: dict[int, float] = {}
+        self._kept: dict[int, float] = {}
+        self._keep = _KEEP
+        self._mates: set[str] = set()
         self._lapses = 0
         self._doubt = 0.0
         self._told_of: set[str] = set()
@@ -276,7 +296,10 @@ class Owner:
             self._give(partition, grace)
             partition.hurry(grace)
         if self._releases:
+            # After a lapse, too, what is in hand is recorded once its partition is claimed anew.
+            self._loop = checking = self.tasks.spawn(self._go_on_checking(), "lease")
             await asyncio.wait(self._releases.values())
+            checking.cancel()
 
     async def drop(self) -> None:
         """Let go of all partitions at once; safe to repeat."""
@@ -309,21 +332,29 @@ class Owner:
         return None
 
     async def _balance(self) -> None:
-        poll = self.env.settings.lease
+        poll = min(self.env.settings.lease, _ROUND)
         loop = asyncio.get_running_loop()
         looked = loop.time()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(poll / _TICKS):
                     await self._changed.wait()
-            changed = self._changed.is_set()
+            changed, kept = self._changed.is_set(), self._kept.values()
             self._changed.clear()
             try:
                 await self._check_lease()
-                if changed or self._waited or loop.time() - looked >= poll:
+                if changed or self._waited or loop.time() >= min([looked + poll, *kept]):
                     looked = loop.time()
                     await self._look()
                     await self._audit()
+            except OffbookError as error:
+                self.env.observer.log("error", "balance_refused", error=str(error))
+
+    async def _go_on_checking(self) -> None:
+        while True:
+            await asyncio.sleep(min(self.env.settings.lease, _ROUND) / _TICKS)
+            try:
+                await self._check_lease()
             except OffbookError as error:
                 self.env.observer.log("error", "balance_refused", error=str(error))
 
@@ -387,7 +418,9 @@ class Owner:
         waited = [p for p, since in self._waited.items() if now - since >= _FALL_BACK]
         partitions = self.env.backend.namespace.partitions
         busy = {n for n, p in self.partitions.items() if p.working() and not p.leaving}
-        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy)
+        kept = self._keeping(mates, now)
+        todo = plan(self.env.worker, mates, partitions, owners, self.partitions, waited, busy, kept)
+        self._keep_on(todo.beyond, now)
         await together(self._take(number, seen) for number, seen in todo.take)
         for number in todo.give:
             # One that was being handed over may have gone meanwhile.
@@ -403,6 +436,19 @@ class Owner:
         ]
         self._waited = {p: self._waited.get(p, now) for p in free}
 
+    def _keeping(self, mates: set[str], now: float) -> set[int]:
+        """Return what was taken beyond the quota lately, as nobody else did."""
+        if mates != self._mates:
+            self._mates, self._keep = mates, _KEEP
+            self._kept.clear()
+        self._kept = {p: until for p, until in self._kept.items() if until > now}
+        return self._kept.keys() & self.partitions.keys()
+
+    def _keep_on(self, beyond: Collection[int], now: float) -> None:
+        if beyond:
+            self._kept |= dict.fromkeys(beyond, now + self._keep)
+            self._keep = min(2 * self._keep, _KEEP_MOST)
+
     def _tell_of_others(self, mates: dict[str, bytes]) -> None:
         """Say once of each worker of the lane that it serves other workflows than this one."""
         mine = digest_of(self.env.registry.workflows)
@@ -415,11 +461,11 @@ class Owner:
     def _doubtful(self, owners: dict[int, Ownership], now: float) -> set[str]:
         """Return whose absence tells nothing, as our lease ran out too: the server was away.
 
-        Others have the time of a lease from then to renew theirs, else all would take from all.
+        Others have a while from then to renew theirs, else all would take from all.
         """
         lapses = self.lease.lapses()
         if lapses != self._lapses or not self.lease.valid():
-            self._lapses, self._doubt = lapses, now + self.env.settings.lease
+            self._lapses, self._doubt = lapses, now + min(self.env.settings.lease, _ROUND)
         if now >= self._doubt:
             return set()
         return {seen.worker for seen in owners.values() if seen.worker}
@@ -446,17 +492,31 @@ class Owner:
         except (Refused, Unsure):
             return
         partition = OwnedPartition(self, number, epoch, died=bool(seen.worker), lapses=lapses)
-        self.partitions[number] = partition
-        try:
-            await partition.open()
-        except (Unsure, Refused):
-            del self.partitions[number]
-            await self._disown(partition)
+        if not await self._open(partition):
             return
         level = "info" if partition.died else "debug"
         self.env.observer.log(
             level, "partition_taken", partition=number, epoch=epoch, died=partition.died
         )
+
+    async def _open(self, partition: OwnedPartition) -> bool:
+        """Serve a partition; return False where the server does not answer, or it is another's.
+
+        One that cannot be read is not kept, whatever the reason: nobody else would serve it.
+        """
+        self.partitions[partition.number] = partition
+        try:
+            await partition.open()
+        except OffbookError as error:
+            self.partitions.pop(partition.number, None)
+            await self._disown(partition)
+            if isinstance(error, Unsure | Refused):
+                return False
+            raise
+        except BaseException:
+            self.partitions.pop(partition.number, None)
+            raise
+        return True
 
     def _give(self, partition: OwnedPartition, grace: float | None) -> None:
         """Hand a partition over in the background: the balance goes on meanwhile."""

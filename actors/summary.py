@@ -3,13 +3,27 @@
 import base64
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Any
 
 from .env import Env
-from .errors import CipherError, HistoryCorrupted, HistoryLost
+from .errors import CipherError, HistoryCorrupted, HistoryLost, InvalidName
 from .model import HEAD, decode_head, pack, unpack_open
+from .names import check_name
 from .ports import Refused
 from .state import FINAL, RunState, first_state
+
+_NOTHING = type(None)
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("workflow", "status", "deployment"), str),
+    **dict.fromkeys(("parent", "root", "reason", "detail"), (str, _NOTHING)),
+    **dict.fromkeys(("created", "updated", "n"), int),
+    **dict.fromkeys(("ended", "next_wake"), (int, _NOTHING)),
+    "retention": (float, int, _NOTHING),
+    "attributes": dict,
+}
+"""Of what type the fields of a stored summary are."""
+_fields = attrgetter(*_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,13 @@ class Summary:
         fields = unpack_open(data)
         try:
             fields["waits"] = tuple(fields["waits"])
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
+            found = cls(**fields)
+            check_name("run", found.id)
+        except (KeyError, TypeError, InvalidName) as error:
             raise ValueError(f"not a summary: {error}") from error
+        if not all(map(isinstance, _fields(found), _KINDS.values())):
+            raise ValueError("not a summary: a field of a wrong type")
+        return found
 
 
 def read_summary(data: bytes) -> Summary | None:

@@ -75,9 +75,12 @@ class TokenRecord:
             KeyMissing: they are sealed, and nobody has opened them.
         """
         try:
-            return cls(**unpack_map(data))
+            found = cls(**unpack_map(data))
         except (ValueError, TypeError):
             return None
+        texts = found.run, found.lane, found.hook
+        good = isinstance(found.until, int) and all(isinstance(text, str) for text in texts)  # pyright: ignore[reportUnnecessaryIsInstance]
+        return found if good else None
 
 
 def scope_key(run: str, scope: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 import secrets
 import socket
 import sys
@@ -78,7 +79,7 @@ class Worker:
         given = client.deployment if deployment is None else deployment
         self.deployment = check_name("deployment", given)
         self.id = f"{socket.gethostname().split('.')[0][:40]}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.id = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.id)
+        self.id = re.sub(r"[^A-Za-z0-9_-]", "_", self.id)
         base = client.settings if settings is None else check_settings("settings", settings)
         self.settings = replace(
             base,

@@ -45,7 +45,7 @@ class NatsLease:
 
     The server counts whole seconds, so its key lives `ttl` rounded up; `valid` holds for 0.9 of
     `ttl` from before the last acknowledged renewal was sent. Who is not connected when a renewal is
-    missed counts as gone to the others, so `valid` ends then.
+    missed counts as gone to the others, so `valid` ends then, until the next one is acknowledged.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class NatsLease:
         self._headers = b""
         self._until = 0.0
         self._missed = 0.0
-        self._link: Link | None = None
+        self._refusal = ""
         self._lapses = 0
         self._trials: dict[asyncio.Future[int], float] = {}
         self._ticked = time.monotonic()
@@ -91,8 +91,7 @@ class NatsLease:
 
     def valid(self) -> bool:
         """Return whether it surely has not expired (monotonic clock, no I/O)."""
-        now, link = time.monotonic(), self._link
-        return now < self._until and (now < self._missed or link is None or link.connected)
+        return time.monotonic() < self._until
 
     def on_close(self, call: Callable[["NatsLease"], None]) -> None:
         """Call `call` once it is closed."""
@@ -145,8 +144,9 @@ class NatsLease:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             self._stop.set()
-        link = self._link = Link(self._target)
+        link = Link(self._target)
         await link.open()
+        link.on_break(self._broke)
         try:
             await self._attend(link)
             pause = 0.0
@@ -159,6 +159,10 @@ class NatsLease:
             await link.close()
             if not self._first.done():
                 self._first.set_exception(Unsure("the lease was closed before it was held"))
+
+    def _broke(self) -> None:
+        """Trust the lease no longer than the others do, who may remove it from then on."""
+        self._until = min(self._until, max(self._missed, time.monotonic()))
 
     async def _attend(self, link: Link) -> None:
         """Listen where the others call, and say so in the lease where that is allowed."""
@@ -193,15 +197,16 @@ class NatsLease:
         if not done:
             return 0.0
         good = [self._renewed(self._trials.pop(trial), trial) for trial in done]
-        return self._each if any(good) else min(_RETRY_SECONDS, self._each)
+        return self._each if any(good) or self._refusal else min(_RETRY_SECONDS, self._each)
 
     def _renewed(self, sent: float, trial: "asyncio.Future[int]") -> bool:
         """Take the outcome of one try; return whether the lease holds by it."""
         try:
             trial.result()
-        except Unsure as error:
-            logger.debug("the lease was not renewed: %s", error)
+        except OffbookError as error:
+            self._not_renewed(error)
             return False
+        self._refusal = ""
         until = sent + _TRUST * self._ttl
         if until <= time.monotonic():
             return False
@@ -212,6 +217,21 @@ class NatsLease:
         if not self._first.done():
             self._first.set_result(None)
         return True
+
+    def _not_renewed(self, error: OffbookError) -> None:
+        """Note why a try failed. What is refused may be allowed again, so it is tried on.
+
+        Raises:
+            OffbookError: the first try was refused.
+        """
+        if isinstance(error, Unsure):
+            logger.debug("the lease was not renewed: %s", error)
+            return
+        if not self._first.done():
+            raise error
+        if self._refusal != str(error):
+            logger.error("the lease was not renewed: %s", error)
+        self._refusal = str(error)
 
     async def _stop_trying(self) -> None:
         trials = [*self._trials]

@@ -30,6 +30,7 @@ from .rollcall import RollCall
 from .tables import is_marker
 
 _TTL = re.compile(rb"\r\nNats-TTL: (\d+)s\r\n")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _LATE_SECONDS = 2.0
 """The server lets keys expire once a second."""
 
@@ -100,12 +101,8 @@ class NatsLeases:
         prefix = f"$KV.{self._names.leases}.owner.{check_name('lane', lane)}."
         settle = self._names.namespace.replicas > 1
         found = await self._batches.all(self._stream, f"{prefix}*", settle=settle)
-        return {
-            int(m.subject[len(prefix) :]): Ownership(
-                "" if is_marker(m.headers) else m.data.decode(), m.seq
-            )
-            for m in found
-        }
+        keys = ((m.subject[len(prefix) :], m) for m in found)
+        return {int(key): _ownership(m) for key, m in keys if _NUMBER.fullmatch(key)}
 
     async def claim(self, lane: str, partition: int, worker: str, seen: int) -> int:
         """Become owner where the epoch is still `seen`; return the new epoch."""
@@ -152,15 +149,14 @@ class NatsLeases:
         return self._names.here(lease.rpartition(".")[2])
 
     def _tell(self, call: RollCall, leases: list[Message]) -> None:
-        """Have the holders called of whom nothing was heard yet.
+        """Have the holders called of whom nothing was heard yet, once they have missed a renewal.
 
-        A server that is alone knows who is connected. One of a cluster may not have heard of those
-        at the others yet, so there they are called once they miss a renewal.
+        Sooner it would prove nothing: whoever is just connecting again trusts its lease until then.
         """
-        now, alone = self._link.clock.now(), not self._link.info.get("cluster")
+        now = self._link.clock.now()
         for lease in leases:
             stored = stamp_of(lease.headers) or now
-            call.heard(lease, math.inf if alone else max(0, now - stored) / 1_000_000)
+            call.heard(lease, max(0, now - stored) / 1_000_000)
 
 
 class _Unchanged:
@@ -187,6 +183,11 @@ class _Unchanged:
             if now - since > ttl + _LATE_SECONDS:
                 found.append(lease)
         return found
+
+
+def _ownership(key: Message) -> Ownership:
+    """Return what an owner's key says; one that is not ours names nobody who lives."""
+    return Ownership("" if is_marker(key.headers) else key.data.decode("utf-8", "replace"), key.seq)
 
 
 def _ttl_of(headers: bytes) -> float:

@@ -74,9 +74,12 @@ class Roll:
         return [w.lease for w in self._workers.values() if w.due <= now]
 
     def called(self, lease: Message, now: float, *, absent: bool) -> bool:
-        """Take the outcome of a call; return whether the worker is gone."""
+        """Take the outcome of a call; return whether the worker is gone.
+
+        One that was made before the worker was excused says nothing.
+        """
         worker = self._workers.get(lease.subject)
-        if worker is None or worker.lease is not lease:
+        if worker is None or worker.lease is not lease or worker.due > now:
             return False
         if not absent:
             worker.excuse(now)
@@ -108,7 +111,7 @@ class RollCall:
         return f"<RollCall {self._roll!r}>"
 
     def heard(self, lease: Message, age: float = 0.0) -> None:
-        """Take a lease that was renewed so many seconds ago; infinity: call its holder now."""
+        """Take a lease that was renewed so many seconds ago."""
         self._roll.heard(lease, monotonic() - age)
         self._news.set()
 

@@ -37,10 +37,10 @@ class NatsTable:
 
     def __init__(self, link: Link, names: Names, batches: Batches, table: str) -> None:
         self._link = link
+        self._names = names
         self._batches = batches
         self._stream = f"KV_{names.table(table)}"
         self._prefix = f"$KV.{names.table(table)}."
-        self._replicas = names.namespace.replicas
 
     def _subject(self, key: str) -> str:
         return self._prefix + check_name("key", key)
@@ -51,7 +51,9 @@ class NatsTable:
         return None if found is None or is_marker(found.headers) else self._entry(found)
 
     async def _read(self, key: str) -> Message | None:
-        return await newest(self._link, self._stream, self._subject(key), self._replicas)
+        # As the namespace has them now: before it is open nobody knows how many are stored.
+        replicas = self._names.namespace.replicas
+        return await newest(self._link, self._stream, self._subject(key), replicas)
 
     def _entry(self, message: Message) -> Entry:
         return Entry(message.subject[len(self._prefix) :], message.data, message.seq)

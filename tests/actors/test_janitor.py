@@ -19,13 +19,15 @@ from offbook import (
     workflow,
 )
 from offbook.actors import janitor
-from offbook.actors.env import Doors
-from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack
+from offbook.actors.env import Doors, Gone
+from offbook.actors.model import HEAD, TOMBSTONE, Stored, pack, unpack
+from offbook.actors.owner import OwnedPartition
 from offbook.actors.ports import Entry
 from offbook.actors.removal import remove_run
 from offbook.actors.summary import Summary
 from offbook.actors.tokens import beat_key
 from offbook.testing import CrashAt, Environment
+from support.refusals import Refuses
 
 
 @step(heartbeat=60)
@@ -280,6 +282,79 @@ async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
         async with asyncio.timeout(1200):
             for run in runs:
                 await removed(env, run)
+
+
+@pytest.mark.virtual
+async def test_runs_of_partitions_that_were_away_while_all_were_read_are_removed() -> None:
+    async with Environment() as env:
+        (worker,) = env.workers
+        table: Any = worker.client.backend.runs
+        scan, served = table.scan, worker.partitions()
+
+        async def scan_without_them(after: int = 0) -> AsyncIterator[Entry]:
+            table.scan = scan
+            for partition in served:
+                await lose(env, partition)
+            async for entry in scan(after):
+                yield entry
+
+        table.scan = scan_without_them
+        runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(8)]
+        for run in runs:
+            await run.result()
+        async with asyncio.timeout(1200):
+            for run in runs:
+                await removed(env, run)
+        assert not set(served) & set(worker.partitions())
+
+
+async def lose(env: Environment, partition: OwnedPartition) -> None:
+    """Free a partition, and let its worker see that it is not its own."""
+    await env.client.backend.leases.claim("default", partition.number, "", partition.epoch)
+    with pytest.raises(Gone):
+        await partition.recheck()
+
+
+FOREIGN: list[dict[str, Any]] = [
+    {"id": 5},
+    {"id": "no name!"},
+    {"ended": "yesterday"},
+    {"retention": "long"},
+    {"attributes": None},
+]
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("fields", FOREIGN, ids=str)
+async def test_a_foreign_summary_stops_neither_the_janitor_nor_a_list(
+    fields: dict[str, Any],
+) -> None:
+    async with Environment() as env:
+        good = Summary("x", "w", "completed", "default", 1, 1, 1, {}, 1, retention=0.0)
+        foreign = unpack(good.to_bytes()) | fields
+        await env.client.backend.runs.create("x", pack(foreign))
+        token = {"run": 5, "lane": "", "hook": "", "spent": True}
+        await env.client.backend.hooks.create("x", pack(token))
+        run = await env.client.start(says, "x", id="r", retention=5)
+        await run.result()
+        async with asyncio.timeout(1200):
+            await removed(env, run)
+        await asyncio.sleep(2000)
+        assert [s async for s in env.client.runs()] == []
+
+
+@pytest.mark.virtual
+async def test_a_removal_that_is_refused_is_done_later_and_holds_up_no_other() -> None:
+    async with Environment() as env:
+        backend: Any = env.workers[0].client.backend
+        backend.runs = refuses = Refuses(backend.runs, "delete")
+        runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(4)]
+        for run in runs:
+            await run.result()
+        async with asyncio.timeout(1200):
+            for run in runs:
+                await removed(env, run)
+        assert not refuses.left
 
 
 class SlowTable:

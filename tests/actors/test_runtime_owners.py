@@ -5,29 +5,13 @@ from typing import Any
 
 import offbook
 from offbook import Settings, step, workflow
-from offbook.actors.errors import ServerRefused
 from offbook.actors.model import pack
 from offbook.actors.names import token_key
 from offbook.actors.ports import Unsure
 from offbook.actors.tokens import has_ended
 from offbook.adapters.memory import MemoryBackend
 from offbook.testing import CrashAt, Environment, run
-
-
-class Refuses:
-    """A port whose next call of one name is refused."""
-
-    def __init__(self, port: Any, name: str) -> None:  # noqa: ANN401 - any port
-        self._port = port
-        self._name = name
-        self.left = 1
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what the port has
-        return self._refuse if name == self._name and self.left else getattr(self._port, name)
-
-    async def _refuse(self, *_args: object) -> None:
-        self.left -= 1
-        raise ServerRefused(self._name, "as the test wants it")
+from support.refusals import Refuses
 
 
 @step(retry=0)
@@ -146,6 +130,23 @@ def test_a_refusal_does_not_stop_the_balance_of_a_worker() -> None:
             await env.kill_worker(env.workers[0])
             await asyncio.sleep(30)
             assert len(env.workers[0].partitions()) == env.namespace.partitions
+
+    run(main())
+
+
+def test_a_partition_whose_mail_cannot_be_read_is_served_once_it_can() -> None:
+    async def main() -> None:
+        async with Environment(workers=2) as env:
+            await asyncio.sleep(10)
+            backend: Any = backend_of(env, 1)
+            backend.mail = refuses = Refuses(backend.mail, "open")
+            await env.kill_worker(env.workers[0])
+            await asyncio.sleep(30)
+            assert not refuses.left
+            # One of them was refused, and the others were broken off.
+            runs = [await env.client.start(returns, "x", id=f"r{n}") for n in range(16)]
+            async with asyncio.timeout(60):
+                assert [await handle.result() for handle in runs] == ["x"] * 16
 
     run(main())
 

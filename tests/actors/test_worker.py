@@ -1,9 +1,50 @@
 """What a worker is told, by itself or by its client."""
 
+import socket
+from enum import Enum
+
 import pytest
 
-from offbook import InvalidOption, Settings, Worker
+import offbook
+from offbook import InvalidOption, Settings, Worker, step, workflow
+from offbook.actors.names import check_name
 from offbook.testing import Environment
+
+
+class Name(str, Enum):  # noqa: UP042 - one of StrEnum is formatted as its text
+    """Texts that are formatted as something else."""
+
+    QUEUE = "fast"
+    RUN = "first"
+    DEPLOYMENT = "blue"
+
+
+@step(queue=Name.QUEUE)
+async def quick() -> str:
+    return "quick"
+
+
+@workflow
+async def quickly() -> str:
+    return await quick()
+
+
+async def test_names_may_be_members_of_an_enum(nats_url: str, namespace: str) -> None:
+    async with (
+        offbook.connect(nats_url, namespace=namespace, deployment=Name.DEPLOYMENT) as client,
+        Worker(client, workflows=[quickly], steps=[quick], queues=[Name.QUEUE], eager=False),
+    ):
+        run = await client.start(quickly, id=Name.RUN)
+        assert await run.result() == "quick"
+        assert await client.run("first").status() == "completed"
+
+
+async def test_a_worker_has_a_name_whatever_its_host_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "büro.example")
+    worker = Worker(Environment().client)
+    assert check_name("worker", worker.id).startswith("b_ro-")
 
 
 async def test_a_worker_has_the_settings_of_its_client() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from offbook import Settings, Worker, current_step, sleep, step, workflow
+from offbook.actors.model import pack
 from offbook.adapters.log import LogObserver
 from offbook.adapters.memory import MemoryBackend
 from offbook.adapters.memory.seam import Action
@@ -235,6 +236,64 @@ async def test_a_worker_that_began_to_look_before_another_came_takes_nothing_fro
             await first.aclose()
     assert "partition_taken" in heard.events
     assert "partition_lost" not in heard.events
+
+
+@pytest.mark.virtual
+async def test_what_a_draining_worker_gave_away_does_not_go_to_and_fro() -> None:
+    """One that waits for a body still holds its lease, and takes nothing of its share."""
+    (label,), heard = names(1), Heard()
+    async with Environment(workers=2, observer=heard) as env:
+        await asyncio.sleep(10)
+        run = await env.client.start(holding, id=label)
+        await env.wait_for(run, "step_scheduled")
+        (owner,) = [w for w in env.workers if any(label in p.actors for p in w.partitions())]
+        heard.events.clear()
+        leaving = asyncio.create_task(env.stop_worker(owner))
+        await asyncio.sleep(20)
+        assert await shares(env) == [3]
+        GATES[label].set()
+        await leaving
+        assert await run.result() == label * 2
+        await asyncio.sleep(10)
+        assert await shares(env) == [4]
+    assert heard.events.count("partition_taken") <= 4
+
+
+@pytest.mark.virtual
+async def test_what_nobody_takes_is_kept_until_a_worker_comes() -> None:
+    heard, silent = Heard(), pack({"lane": "default", "workflows": 1})
+    async with Environment(observer=heard) as env:
+        await env.client.backend.leases.hold("silent", silent, 3)
+        heard.events.clear()
+        await asyncio.sleep(600)
+        assert await shares(env) == [4]
+        assert heard.events.count("partition_taken") < 40
+        await env.add_worker()
+        await asyncio.sleep(2)
+        assert min(await shares(env)) >= 1, "it need not wait"
+
+
+@pytest.mark.virtual
+async def test_a_drain_finishes_its_steps_also_where_the_server_was_away_meanwhile() -> None:
+    (label,) = names(1)
+    async with Environment(workers=2, settings=Settings(grace=60.0)) as env:
+        await asyncio.sleep(10)
+        run = await env.client.start(holding, id=label)
+        await env.wait_for(run, "step_scheduled")
+        (owner,) = [w for w in env.workers if any(label in p.actors for p in w.partitions())]
+        backends: list[Any] = [worker.client.backend for worker in env.workers]
+        leaving = asyncio.create_task(env.stop_worker(owner))
+        await asyncio.sleep(2)
+        for backend in backends:
+            backend.part()
+        await asyncio.sleep(5)
+        for backend in backends:
+            backend.rejoin()
+        await asyncio.sleep(10)
+        GATES[label].set()
+        await leaving
+        assert await run.result() == label * 2
+    assert {label: 2} == BODIES
 
 
 LONG = 5.0

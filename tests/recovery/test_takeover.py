@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import offbook
+from offbook import Worker, workflow
+from offbook.ops.chaos import proxy
 from recovery.plays import asking, napping, parenting, sending, stepping, working
 from recovery.scene import Scene, scene
+from support.nats import until as reached
+from support.servers import NatsServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -45,6 +50,30 @@ async def test_a_killed_worker_s_runs_go_on_long_before_its_lease_runs_out(
         stage.ledger.open_gate("w")
         assert await stage.result(run.id) == 2
         await stage.judge()
+
+
+@workflow
+async def says(text: str) -> str:
+    return text
+
+
+async def test_a_worker_with_a_long_lease_goes_on_soon_after_it_was_cut_off(namespace: str) -> None:
+    with NatsServer() as server:
+        way = proxy.Link(server.port)
+        await way.open()
+        async with (
+            offbook.connect(way.url, namespace=namespace) as client,
+            Worker(client, workflows=[says], steps=[], lease=600) as worker,
+        ):
+            held = worker._lease  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            assert held is not None
+            way.suffer(proxy.Fault("cut"))
+            await reached(lambda: not held.valid())
+            way.heal()
+            async with asyncio.timeout(10):
+                run = await client.start(says, "x")
+                assert await run.result() == "x"
+        await way.close()
 
 
 async def test_a_remote_step_goes_on_while_the_owner_of_its_run_is_killed(

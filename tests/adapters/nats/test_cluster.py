@@ -1,14 +1,17 @@
 """Three replicas: answers of followers, leaders that die."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 
 from offbook.actors.names import partition_of
 from offbook.actors.ports import Refused, Unsure
-from offbook.adapters.nats import ConnectOptions, NatsBackend
+from offbook.adapters.nats import ConnectOptions, NatsBackend, api
+from offbook.adapters.nats.api import Message, leader_get
+from offbook.adapters.nats.link import Link
 from support.nats import Box, again, opened, until
 from support.servers import NatsCluster
 
@@ -56,6 +59,24 @@ async def test_a_history_holds_what_was_just_written(cluster: NatsCluster, names
             await one.blobs.put("r", f"b{n}", b"x")
             found = await asyncio.gather(*(b.blobs.get("r", f"b{n}") for b in (one, two, three)))
             assert found == [b"x"] * 3
+
+
+async def test_a_table_is_read_from_the_leader_also_by_who_was_not_told_of_replicas(
+    cluster: NatsCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that lags behind answered with what had been replaced."""
+    asked: list[str] = []
+
+    async def get(link: Link, stream: str, body: Mapping[str, Any]) -> Message | None:
+        asked.append(stream)
+        return await leader_get(link, stream, body)
+
+    await ready(cluster, namespace)
+    monkeypatch.setattr(api, "leader_get", get)
+    async with opened(cluster.urls[0], namespace) as backend:
+        await backend.hooks.create("k", b"value")
+        assert await backend.hooks.get("k") is not None
+    assert asked == [f"KV_{namespace}_hooks"]
 
 
 async def test_one_rival_wins_each_record(cluster: NatsCluster, namespace: str) -> None:

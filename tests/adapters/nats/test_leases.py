@@ -9,7 +9,7 @@ import pytest
 
 from offbook.actors.errors import InvalidOption
 from offbook.actors.ports import Ownership, Refused
-from offbook.adapters.nats import leases
+from offbook.adapters.nats import ConnectOptions, leases
 from support.nats import opened, until
 from support.servers import NatsServer
 
@@ -48,6 +48,29 @@ async def test_a_lease_without_its_server_ends(namespace: str) -> None:
             await until(lambda: not lease.valid())
             assert lease.lapses() == 0
             server.go_on()
+            await until(lease.valid)
+            assert lease.lapses() == 1
+            await lease.close()
+
+
+SMALL = "accounts { A { jetstream { max_file: 4MB }, users: [ { user: a, password: b } ] } }"
+
+
+async def test_a_lease_that_the_server_refused_to_renew_is_renewed_once_it_may_be(
+    namespace: str,
+) -> None:
+    options = ConnectOptions(user="a", password="b")
+    with NatsServer(config=SMALL) as server:
+        async with opened(server.url, namespace, options=options) as backend:
+            lease = await backend.leases.hold("w1", b"", 1)
+            link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            config = json.dumps({"name": "FILL", "subjects": ["fill"]}).encode()
+            await link.ask(b"$JS.API.STREAM.CREATE.FILL", config)
+            for size in (100_000, 1_000, 1):
+                while b"error" not in (await link.ask(b"fill", bytes(size)))[1]:
+                    pass
+            await until(lambda: not lease.valid())
+            await link.ask(b"$JS.API.STREAM.PURGE.FILL", b"")
             await until(lease.valid)
             assert lease.lapses() == 1
             await lease.close()
@@ -131,6 +154,21 @@ async def test_a_partition_can_be_claimed_over_a_marker(nats_url: str, namespace
         assert (await backend.leases.owners("d"))[3].worker == ""
         epoch = await backend.leases.claim("d", 3, "w1", 0)
         assert await backend.leases.owners("d") == {3: Ownership("w1", epoch)}
+
+
+async def test_a_foreign_key_beside_the_owners_hides_none_of_them(
+    nats_url: str, namespace: str
+) -> None:
+    async with opened(nats_url, namespace) as backend:
+        link = backend._link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        for key, data in (("x", b"w1"), ("07", b"w1"), ("4", b"\xff")):
+            await link.ask(f"$KV.{namespace}_leases.owner.d.{key}".encode(), data)
+        epoch = await backend.leases.claim("d", 3, "w1", 0)
+        owners = await backend.leases.owners("d")
+        assert owners.pop(3) == Ownership("w1", epoch)
+        (broken,) = owners
+        assert broken == 4
+        assert await backend.leases.claim("d", 4, "w1", owners[4].epoch) > epoch
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan")])
