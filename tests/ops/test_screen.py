@@ -44,7 +44,8 @@ def test_an_event_is_a_short_line_of_facts() -> None:
 
 
 def test_what_somebody_answered_is_shown_also_where_it_is_no_or_nothing() -> None:
-    shown = [event_line(event("hook_received", payload=value)) for value in (False, 0, "", [])]
+    values: list[object] = [False, 0, "", []]
+    shown = [event_line(event("hook_received", payload=value)) for value in values]
     assert [line.rpartition("payload=")[2] for line in shown] == ["false", "0", '""', "[]"]
     assert "result" not in event_line(event("step_completed", result=None))
 
