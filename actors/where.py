@@ -48,14 +48,20 @@ def waiting_line(task: "asyncio.Task[Any]") -> str:
 def raising_line(error: BaseException) -> str:
     """Return `file:line in function` of the user's line that an exception came from.
 
-    It may have been raised in another process; it is empty where no frame of it is known.
+    It may have been raised in another process. Where only offbook's own lines are known there, it
+    is the one that it was raised at again; it is empty where there is none.
     """
-    frames = _FRAME.findall(traceback_of(error).partition(AGAIN)[0])
+    first, _, again = traceback_of(error).partition(AGAIN)
+    frames = _users(first) or _users(again)
     own = [frame for frame in frames if is_written(frame[0]) and "site-packages" not in frame[0]]
     if not frames:
         return ""
     file, line, function = (own or frames)[-1]
     return f"{file}:{line}" + (f" in {function}" if function else "")
+
+
+def _users(text: str) -> list[tuple[str, str, str]]:
+    return [frame for frame in _FRAME.findall(text) if not frame[0].startswith(_HERE)]
 
 
 def _is_users(frame: FrameType) -> bool:

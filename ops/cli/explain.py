@@ -10,6 +10,7 @@ from rich.markdown import Markdown
 
 from offbook.actors import errors
 from offbook.actors.errors import OffbookError
+from offbook.agent import errors as agent_errors
 
 from .failures import USAGE, Failure
 from .output import emit, say, table
@@ -50,7 +51,8 @@ def _list(setup: Setup) -> None:
 
 def known() -> dict[str, type[OffbookError]]:
     """Return the classes of errors by their codes."""
-    classes = [c for c in vars(errors).values() if inspect.isclass(c)]
+    there = (*vars(errors).values(), *vars(agent_errors).values())
+    classes = [c for c in there if inspect.isclass(c)]
     return {c.code: c for c in classes if issubclass(c, OffbookError)}
 
 

@@ -229,13 +229,17 @@ _MINOR = frozenset(
     {"nonce", "options", "streams", "lost", "kept", "died", "alone", "remote", "error_code"}
 )
 _WORDS = frozenset({"error", "worker", "queue", "run", "reason"})
+_VALUES = frozenset({"payload", "result"})
+"""The user's own: also shown where they are empty or false."""
 _TIMES = frozenset({"started", "ended", "due", "expires"})
 
 
 def _facts_of(event: RunEvent) -> Iterator[str]:
     data = event.data
     for name, value in data.items():
-        if value in (None, "", False, [], {}) or name in _MINOR | _TIMES:
+        if value is None or name in _MINOR | _TIMES:
+            continue
+        if value in ("", False, [], {}) and name not in _VALUES:
             continue
         shown = one_line(value) if name in _WORDS and isinstance(value, str) else short(value, 60)
         yield f"{name}={shown}"

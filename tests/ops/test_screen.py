@@ -43,6 +43,13 @@ def test_an_event_is_a_short_line_of_facts() -> None:
     assert '"options"' in event_line(event("step_scheduled", **data), verbose=True)
 
 
+def test_what_somebody_answered_is_shown_also_where_it_is_no_or_nothing() -> None:
+    values: list[object] = [False, 0, "", []]
+    shown = [event_line(event("hook_received", payload=value)) for value in values]
+    assert [line.rpartition("payload=")[2] for line in shown] == ["false", "0", '""', "[]"]
+    assert "result" not in event_line(event("step_completed", result=None))
+
+
 def test_times_of_an_event_are_told_as_people_read_them() -> None:
     times = {"started": MICROS, "ended": MICROS + 2_000, "due": MICROS + 60_000_000}
     line = event_line(event("step_retrying", attempt=1, nonce="abc", error="E: no\nway", **times))
@@ -158,6 +165,8 @@ def test_the_codes_are_listed_and_a_wrong_one_is_told_a_right_one(tmp_path: Path
 def test_every_error_has_its_page_here() -> None:
     assert [c for c, cls in known().items() if not page_of(cls).startswith("# ")] == []
     assert len(known()) > 40
+    index = (Path(__file__).parents[2] / "docs" / "errors" / "index.md").read_text()
+    assert set(re.findall(r"^\| \[([a-z-]+)\]", index, re.MULTILINE)) == set(known())
 
 
 # The documents of --json

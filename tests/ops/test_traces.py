@@ -1,13 +1,16 @@
 """How a stored exception is shown: the user's line, and a traceback as Python would print it."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from offbook import NotSerializable, RunFailed, step, workflow
 from offbook.actors.codec import Codec
 from offbook.actors.where import raising_line
 from offbook.ops.cli.output import to_json
 from offbook.ops.cli.traces import as_data, line_of, traceback_text
+from offbook.testing import Environment, run
 
 MODULE = """
 import json
@@ -29,6 +32,16 @@ def outer(text):
 """
 
 
+@step
+async def lock() -> object:
+    return threading.Lock()
+
+
+@workflow
+async def uses_a_lock() -> None:
+    await lock()
+
+
 def stored(tmp_path: Path, call: str) -> BaseException:
     """Return what another process reads of an exception that a user's module raised."""
     file = tmp_path / "user.py"
@@ -46,6 +59,19 @@ def stored(tmp_path: Path, call: str) -> BaseException:
 def test_the_line_is_the_users_and_not_that_of_a_library(tmp_path: Path) -> None:
     line = next(i for i, text in enumerate(MODULE.splitlines(), 1) if "json.loads" in text)
     assert raising_line(stored(tmp_path, "inner('x')")) == f"{tmp_path}/user.py:{line} in inner"
+
+
+def test_the_line_of_a_result_that_cannot_be_stored_is_that_of_the_call() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            handle = await env.client.start(uses_a_lock)
+            with pytest.raises(RunFailed) as failed:
+                await handle.result()
+        assert isinstance(failed.value.cause, NotSerializable)
+        assert raising_line(failed.value.cause).startswith(f"{__file__}:")
+        assert raising_line(failed.value.cause).endswith(" in uses_a_lock")
+
+    run(main())
 
 
 def test_a_line_below_the_working_directory_is_shown_from_there(
