@@ -242,7 +242,7 @@ def stream(
         return Stream(stream_of(body.info.id, name), type)
     context = step_context.get()
     if context is None:
-        raise NotInRun("stream()", "a workflow or step; outside, use client.run(id).stream()")
+        raise NotInRun("stream()", "a workflow or step")
     return Stream(stream_of(context.run.id, name), type)
 
 
@@ -268,7 +268,7 @@ def topic(  # noqa: PLR0913 - each has a default
         NotInRun: the caller is neither a workflow body nor a step.
         InvalidName: the name cannot be one.
     """
-    writer = current_run().id if author is None else author
+    writer = _run_around("topic()").id if author is None else author
     channel = Channel(check_topic(name))
     return Stream(channel, type, start=start, follow=follow, author=writer, authors=authors)
 
@@ -322,10 +322,14 @@ def current_run() -> RunInfo:
     Raises:
         NotInRun: the caller is in neither.
     """
+    return _run_around("current_run()")
+
+
+def _run_around(what: str) -> RunInfo:
     body = current_body()
     if body is not None:
         return body.current_info()
     context = step_context.get()
     if context is None:
-        raise NotInRun("current_run()", "a workflow or step")
+        raise NotInRun(what, "a workflow or step")
     return context.run

@@ -196,7 +196,9 @@ class RunFailed(RunError):
     def __str__(self) -> str:
         if self.cause is None:
             return f"run {self.run!r} failed"
-        return f"run {self.run!r} failed: {type(self.cause).__name__}: {self.cause}"
+        text = str(self.cause)
+        kind = type(self.cause).__name__
+        return f"run {self.run!r} failed: {kind}" + (f": {text}" if text else "")
 
 
 @dataclass(eq=False)

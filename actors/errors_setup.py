@@ -283,7 +283,17 @@ class NotInRun(OffbookError, RuntimeError):
     where: str = "a workflow"
 
     def __str__(self) -> str:
-        return f"{self.what} works only inside {self.where}"
+        outside = _OUTSIDE.get(self.what, "")
+        return f"{self.what} works only inside {self.where}" + (
+            f"; outside, use {outside}" if outside else ""
+        )
+
+
+_OUTSIDE = {
+    "start()": "client.start(…)",
+    "topic()": "client.topic(name)",
+    "stream()": "client.run(id).stream()",
+}
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from .env import Env
 from .model import pack, unpack_open
@@ -57,7 +57,8 @@ def _read(data: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict):
         return None
-    return found if all(isinstance(found.get(kind), dict) for kind in _KINDS) else None
+    known = cast("dict[str, Any]", found)
+    return known if all(isinstance(known.get(kind), dict) for kind in _KINDS) else None
 
 
 async def read_manifest(backend: Backend, deployment: str) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ _TICKS = 12
 """Looks at the own lease within a round."""
 
 _ROUND = 3.0
-"""Seconds, at most, between two looks at all leases and owners: no lease is renewed as seldom."""
+"""Seconds between two looks at all leases and owners, for leases from there up to two hundred times
+as long: no lease is renewed as seldom."""
 
 _GOODBYE = 1.0
 """Seconds in which a worker that stops at once says that its partitions are free."""
@@ -332,7 +333,7 @@ class Owner:
         return None
 
     async def _balance(self) -> None:
-        poll = min(self.env.settings.lease, _ROUND)
+        poll = _round(self.env.settings.lease)
         loop = asyncio.get_running_loop()
         looked = loop.time()
         while True:
@@ -352,7 +353,7 @@ class Owner:
 
     async def _go_on_checking(self) -> None:
         while True:
-            await asyncio.sleep(min(self.env.settings.lease, _ROUND) / _TICKS)
+            await asyncio.sleep(_round(self.env.settings.lease) / _TICKS)
             try:
                 await self._check_lease()
             except OffbookError as error:
@@ -465,7 +466,7 @@ class Owner:
         """
         lapses = self.lease.lapses()
         if lapses != self._lapses or not self.lease.valid():
-            self._lapses, self._doubt = lapses, now + min(self.env.settings.lease, _ROUND)
+            self._lapses, self._doubt = lapses, now + _round(self.env.settings.lease)
         if now >= self._doubt:
             return set()
         return {seen.worker for seen in owners.values() if seen.worker}
@@ -538,6 +539,10 @@ class Owner:
         with suppress(Unsure, Refused):
             leases = self.env.backend.leases
             await leases.claim(self.env.lane, partition.number, "", partition.epoch)
+
+
+def _round(lease: float) -> float:
+    return min(lease, max(_ROUND, lease / 200))
 
 
 def _may_own(info: bytes, lane: str) -> bool:

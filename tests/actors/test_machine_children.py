@@ -250,6 +250,8 @@ def test_current_run_tells_who_is_asking() -> None:
     assert run(body) == ["run_1", "variant.body", "default"]
     with pytest.raises(NotInRun):
         api.current_run()
+    with pytest.raises(NotInRun, match=r"outside, use client\.topic"):
+        api.topic("words")
     with pytest.raises(NotInRun):
         api.set_attributes(a=1)
 

@@ -502,7 +502,7 @@ async def test_refused_options_of_streams(env: CatalogueEnvironment) -> None:
         await read(run.stream(view="other"))
     with pytest.raises(InvalidOption):
         await env.client.topic("t").close()
-    with pytest.raises(NotInRun):
+    with pytest.raises(NotInRun, match=r"outside, use client\.run"):
         stream("outside")
     with pytest.raises(NotInRun):
         run.stream("log").put(1)

@@ -99,16 +99,14 @@ from offbook.adapters.log import LogObserver
 attempt = Attempt("run_1", "w", "0-1", "s", 1, "default", remote=False, queued=0, trace={})
 with LogObserver().attempt(attempt):
     import structlog
-    first = structlog.contextvars.get_contextvars()
-    structlog.contextvars.bind_contextvars(step="mine")
-    print(first["run"], structlog.contextvars.get_contextvars()["step"])
+    print(structlog.contextvars.get_contextvars()["run"])
 structlog.contextvars.bind_contextvars(run="outer")
 with LogObserver().attempt(attempt):
     print(structlog.contextvars.get_contextvars()["run"])
 print(structlog.contextvars.get_contextvars()["run"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["run_1", "mine", "run_1", "outer"]
+    assert done.stdout.split() == ["run_1", "run_1", "outer"]
 
 
 def test_a_plain_handler_shows_event_and_fields(output: io.StringIO) -> None:
