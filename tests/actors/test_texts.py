@@ -53,6 +53,11 @@ def test_a_step_that_is_not_awaited_is_named_by_python() -> None:
     assert told == ["coroutine 'step texts.double' was never awaited"]
 
 
+def test_an_error_without_a_text_is_named_without_a_colon_behind_it() -> None:
+    assert str(RunFailed("r", TimeoutError())) == "run 'r' failed: TimeoutError"
+    assert str(RunFailed("r", TimeoutError("late"))) == "run 'r' failed: TimeoutError: late"
+
+
 def test_a_body_that_connects_is_told_what_to_use() -> None:
     async def main() -> None:
         async with Environment() as env:
