@@ -265,6 +265,16 @@ async def test_runs_that_ended_under_an_owner_that_died_are_removed_by_the_next(
                 await removed(env, run)
 
 
+async def end_and_go(env: Environment, count: int) -> None:
+    """Let so many runs end, and wait until all are removed."""
+    runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(count)]
+    for run in runs:
+        await run.result()
+    async with asyncio.timeout(1200):
+        for run in runs:
+            await removed(env, run)
+
+
 @pytest.mark.virtual
 async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after another, a slow server would let more of them end than go."""
@@ -276,12 +286,7 @@ async def test_runs_are_removed_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(janitor, "remove_run", meet)
     async with Environment() as env:
-        runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(2)]
-        for run in runs:
-            await run.result()
-        async with asyncio.timeout(1200):
-            for run in runs:
-                await removed(env, run)
+        await end_and_go(env, 2)
 
 
 @pytest.mark.virtual
@@ -299,12 +304,7 @@ async def test_runs_of_partitions_that_were_away_while_all_were_read_are_removed
                 yield entry
 
         table.scan = scan_without_them
-        runs = [await env.client.start(says, "x", id=f"r{n}", retention=5) for n in range(8)]
-        for run in runs:
-            await run.result()
-        async with asyncio.timeout(1200):
-            for run in runs:
-                await removed(env, run)
+        await end_and_go(env, 8)
         assert not set(served) & set(worker.partitions())
 
 
